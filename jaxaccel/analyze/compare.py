@@ -1,0 +1,107 @@
+"""CPU beside GPU: pairs of records, their speedup with its interval, and a verdict.
+
+Speedup is CPU time / GPU time. Rounds that were interleaved are compared one by one, which takes out what
+both arms suffered at that moment; records made apart are compared as independent.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from scipy.special import stdtrit
+
+from jaxaccel.analyze.stats import Burst, bursts_of, pass_medians, t_half_width
+from jaxaccel.records import Comparison, Record, Speedup, Timing, Verdict
+
+EQUIVALENT = 1.02  # a ratio inside 1/1.02 .. 1.02 makes no difference to anybody
+
+
+def pair(records: Iterable[Record]) -> list[Comparison]:
+    """One Comparison a case, in order of appearance; of several records of an arm the last ok one counts."""
+    cases: dict[str, dict[str, Record]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: record.started_at):
+        arms = cases[record.case_id]
+        known = arms.get(record.arm.requested)
+        if known is None or record.ok or not known.ok:
+            arms[record.arm.requested] = record
+    return [compare(arms.get("cpu"), arms.get("gpu")) for arms in cases.values()]
+
+
+def compare(cpu: Record | None, gpu: Record | None) -> Comparison:
+    """The Comparison of two records of one case, either of which may be missing or failed.
+
+    **Raises** ValueError where both are there and are not of one case, or where both are missing.
+    """
+    record = cpu or gpu
+    if record is None:
+        raise ValueError("a comparison needs at least one record")
+    if cpu and gpu and cpu.case_id != gpu.case_id:
+        raise ValueError(f"these records are of different cases: {cpu.case} and {gpu.case}")
+    speedups = {}
+    if cpu and gpu and cpu.ok and gpu.ok:
+        interleaved = cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
+        speedups = {
+            metric: speedup(cpu.timings[metric], gpu.timings[metric], interleaved=interleaved)
+            for metric in cpu.timings
+            if metric in gpu.timings
+        }
+    return Comparison(case=record.case, cpu=cpu, gpu=gpu, speedups=speedups)
+
+
+def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool) -> Speedup:
+    """The ratio of the medians, with a 95% interval over passes, or over rounds where there is one pass."""
+    ratio = cpu.median_s / gpu.median_s
+    over = "passes" if cpu.ci_over == gpu.ci_over == "passes" else "rounds"
+    half = (
+        _paired_half_width(bursts_of(cpu), bursts_of(gpu), over)
+        if interleaved
+        else _welch_half_width(_logs(bursts_of(cpu), over), _logs(bursts_of(gpu), over))
+    )
+    if not np.isfinite(half) or cpu.ci95_s is None or gpu.ci95_s is None:
+        return Speedup(ratio=ratio, ci95=None, ci_over=over, verdict=Verdict.undecided)
+    interval = (ratio / float(np.exp(half)), ratio * float(np.exp(half)))
+    return Speedup(ratio=ratio, ci95=interval, ci_over=over, verdict=verdict(interval))
+
+
+def verdict(interval: tuple[float, float]) -> Verdict:
+    """What an interval of a speedup says, in this order: equivalent, gpu, cpu, undecided."""
+    low, high = interval
+    if 1 / EQUIVALENT <= low and high <= EQUIVALENT:
+        return Verdict.equivalent
+    if low > 1:
+        return Verdict.gpu
+    if high < 1:
+        return Verdict.cpu
+    return Verdict.undecided
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """The mean for ratios: over cases, never over metrics."""
+    return float(np.exp(np.mean(np.log(ratios))))
+
+
+def _logs(bursts: Sequence[Burst], over: str) -> list[float]:
+    medians = pass_medians(bursts) if over == "passes" else [np.median(burst.samples_s) for burst in bursts]
+    return [float(np.log(median)) for median in medians]
+
+
+def _paired_half_width(cpu: Sequence[Burst], gpu: Sequence[Burst], over: str) -> float:
+    if over == "passes":
+        logs = _logs(cpu, over), _logs(gpu, over)
+        count = min(map(len, logs))
+        return t_half_width([c - g for c, g in zip(logs[0][:count], logs[1][:count], strict=True)])
+    # Rounds of one number ran right after each other, unless one arm had already used up its time.
+    medians = [{(b.pass_index, b.order): float(np.median(b.samples_s)) for b in side} for side in (cpu, gpu)]
+    shared = medians[0].keys() & medians[1].keys()
+    return t_half_width([float(np.log(medians[0][key] / medians[1][key])) for key in shared])
+
+
+def _welch_half_width(first: Sequence[float], second: Sequence[float]) -> float:
+    if min(len(first), len(second)) < 2:
+        return float("inf")
+    errors = [float(np.var(side, ddof=1)) / len(side) for side in (first, second)]
+    total = sum(errors)
+    if total == 0:
+        return 0.0
+    freedom = total**2 / sum(e**2 / (len(s) - 1) for e, s in zip(errors, (first, second), strict=True))
+    return float(stdtrit(freedom, 0.975) * np.sqrt(total))

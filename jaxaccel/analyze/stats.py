@@ -1,0 +1,194 @@
+"""Statistics of timing samples: medians with intervals, and reasons not to believe them.
+
+Samples within a round resemble each other more than rounds do, and rounds of one process more than
+processes do. So an interval is never taken over samples: over round medians where there is one pass (then
+it speaks for this process only), over pass medians where there are several.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from jaxaccel.records import Flag, Metric, Timing
+
+MIN_SAMPLES = 6  # fewer say nothing about their own spread
+MIN_ROUNDS = 5
+P99_SAMPLES = 500  # below that the 99th percentile is one of the five slowest samples
+
+Floats = NDArray[np.float64]
+
+
+class Burst(NamedTuple):
+    """The samples of one round: of which pass, as which round of that pass, how many calls a sample."""
+
+    pass_index: int
+    order: int
+    samples_s: tuple[float, ...]
+    depth: int = 1
+
+
+def t_half_width(values: Sequence[float] | Floats) -> float:
+    """Half the 95% Student's t interval of the mean of `values`; infinite for fewer than two."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size < 2:
+        return float("inf")
+    return float(stdtrit(array.size - 1, 0.975) * array.std(ddof=1) / np.sqrt(array.size))
+
+
+def relative_half_width(round_medians: Sequence[float]) -> float:
+    """How far off the median of one pass may be, relative to it: what decides whether to go on sampling."""
+    if len(round_medians) < MIN_ROUNDS:
+        return float("inf")
+    return t_half_width(round_medians) / float(np.median(round_medians))
+
+
+def pass_medians(bursts: Sequence[Burst]) -> list[float]:
+    """The median of all samples of each pass, in the order of the passes."""
+    ordered = sorted(bursts, key=lambda burst: burst.pass_index)
+    return [
+        float(np.median(np.concatenate([burst.samples_s for burst in group])))
+        for _, group in groupby(ordered, key=lambda burst: burst.pass_index)
+    ]
+
+
+def summarize(bursts: Sequence[Burst], *, converged: bool) -> Timing:
+    """The Timing of all rounds of one metric on one arm, which need not be empty.
+
+    With one pass the median is that of the samples, and its interval a t interval over round medians. With
+    several it is the geometric mean of the passes' medians, and its interval one over their logarithms.
+    """
+    samples = np.concatenate([burst.samples_s for burst in bursts])
+    medians = pass_medians(bursts)
+    interval: tuple[float, float] | None
+    if len(medians) > 1:
+        center = float(np.exp(np.mean(np.log(medians))))
+        factor = float(np.exp(t_half_width(np.log(medians))))
+        interval, over = (center / factor, center * factor), "passes"
+    else:
+        center, over = medians[0], "rounds"
+        half = t_half_width([float(np.median(burst.samples_s)) for burst in bursts])
+        interval = (max(center - half, 0.0), center + half)
+    if samples.size < MIN_SAMPLES or not np.isfinite(interval).all():
+        interval = None
+    p5, q1, q3, p95, p99 = np.percentile(samples, [5, 25, 75, 95, 99])
+    return Timing(
+        median_s=center,
+        ci95_s=interval,
+        ci_over=over,
+        min_s=float(samples.min()),
+        mean_s=float(samples.mean()),
+        mad_s=float(np.median(np.abs(samples - np.median(samples)))),
+        iqr_s=float(q3 - q1),
+        p5_s=float(p5),
+        p95_s=float(p95),
+        p99_s=float(p99) if samples.size >= P99_SAMPLES else None,
+        n=samples.size,
+        converged=converged,
+        depth=max(burst.depth for burst in bursts),
+        samples_s=tuple(float(sample) for sample in samples),
+        rounds=tuple((burst.pass_index, burst.order, len(burst.samples_s)) for burst in bursts),
+    )
+
+
+def bursts_of(timing: Timing) -> list[Burst]:
+    """The rounds of a Timing again: the inverse of `summarize`, but for the depth of each."""
+    ends = np.cumsum([n for _, _, n in timing.rounds])
+    return [
+        Burst(pass_index, order, timing.samples_s[end - n : end], timing.depth)
+        for (pass_index, order, n), end in zip(timing.rounds, ends, strict=True)
+    ]
+
+
+# --- flags -----------------------------------------------------------------------------------------
+
+
+def flags(metric: Metric, timing: Timing, *, relative_ci: float) -> list[Flag]:
+    """Reasons to look twice at a timing, in words. Nothing is dropped because of one."""
+    samples = np.asarray(timing.samples_s)
+    found: list[tuple[str, str]] = []
+    if not timing.converged:
+        found.append(("not converged", f"the time limit came before an interval of ±{relative_ci:.1%}"))
+    if samples.size >= MIN_SAMPLES:
+        spread = timing.iqr_s / float(np.median(samples))
+        if spread > 0.25:
+            found.append(("very noisy", f"the middle half of the samples spans {spread:.0%} of the median"))
+        elif spread > 0.10:
+            found.append(("noisy", f"the middle half of the samples spans {spread:.0%} of the median"))
+        outliers = outlier_share(samples)
+        if outliers > 0.05:
+            found.append(("outliers", f"{outliers:.0%} of the samples lie far above the rest"))
+    bursts = bursts_of(timing)
+    correlation = lag1_autocorrelation(bursts)
+    if correlation > 0.3:
+        found.append(("autocorrelated", f"a sample resembles the one before it (lag-1 r = {correlation:.2f})"))
+    change = drift(samples)
+    if abs(change) > 0.02:
+        found.append(("drifting", f"the last third of the samples differs from the first by {change:+.1%}"))
+    if bimodal(samples):
+        found.append(("bimodal", "the samples fall into two groups: a median describes neither"))
+    return [Flag(name=name, metric=metric.value, message=message) for name, message in found]
+
+
+def outlier_share(samples: Floats) -> float:
+    """The share of samples above Q3 + 3 IQR."""
+    q1, q3 = np.percentile(samples, [25, 75])
+    return float(np.mean(samples > q3 + 3 * (q3 - q1)))
+
+
+def lag1_autocorrelation(bursts: Sequence[Burst]) -> float:
+    """Correlation of each sample with the one before it in its round; 0 where there are under 20 pairs."""
+    pairs = [
+        np.stack([burst.samples_s[:-1], burst.samples_s[1:]]) for burst in bursts if len(burst.samples_s) > 1
+    ]
+    if not pairs or sum(pair.shape[1] for pair in pairs) < 20:
+        return 0.0
+    # Ranks, for one stray sample would otherwise decide the correlation.
+    before, after = np.concatenate(pairs, axis=1).argsort(axis=1).argsort(axis=1).astype(np.float64)
+    return float(np.corrcoef(before, after)[0, 1])
+
+
+def drift(samples: Floats) -> float:
+    """Relative change of the median from the first third to the last; 0 where noise could explain it."""
+    third = samples.size // 3
+    if third < 10:
+        return 0.0
+    first, last = samples[:third], samples[-third:]
+    change = float(np.median(last) - np.median(first))
+    # The standard error of a median of normal samples is 1.25 sigma / sqrt(n), and sigma 1.48 MAD.
+    error = 1.25 * 1.48 * np.hypot(_mad(first), _mad(last)) / np.sqrt(third)
+    return change / float(np.median(first)) if abs(change) > 3 * error else 0.0
+
+
+def bimodal(samples: Floats) -> bool:
+    """Whether the samples fall into two groups, each of at least a tenth, with few between them.
+
+    The split is the one of least variance within the groups (Otsu's method).
+    """
+    values = np.sort(samples)
+    n = values.size
+    if n < 30:
+        return False
+    values = values[: int(np.ceil(0.98 * n))]  # a few slow outliers are no group
+    n = values.size
+    sums = np.cumsum(values)
+    k = np.arange(1, n)
+    between = k * (n - k) * (sums[:-1] / k - (sums[-1] - sums[:-1]) / (n - k)) ** 2
+    split = int(np.argmax(between)) + 1
+    low, high = values[:split], values[split:]
+    gap = float(np.median(high) - np.median(low))
+    if min(low.size, high.size) < 0.1 * n or gap < 0.05 * float(np.median(low)):
+        return False
+    width = gap / 5
+    middle = (np.median(low) + np.median(high)) / 2
+    near = [
+        int(np.sum(np.abs(values - center) <= width / 2)) for center in (np.median(low), middle, np.median(high))
+    ]
+    return near[1] < 0.5 * min(near[0], near[2])
+
+
+def _mad(samples: Floats) -> float:
+    return float(np.median(np.abs(samples - np.median(samples))))

@@ -1,0 +1,188 @@
+"""What a command was asked to do, as frozen dataclasses that refuse what cannot be right.
+
+Values arrive as Hydra composed them, in plain containers; unknown keys are refused here.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from jaxaccel.records import DEVICES, Arm, Case
+
+
+class Dtype(StrEnum):
+    """Floating-point type of a workload's data."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float64 = "float64"
+
+
+class Precision(StrEnum):
+    """Matrix-product precision in JAX's words; on recent GPUs only `highest` computes float32 as float32."""
+
+    highest = "highest"
+    high = "high"
+    default = "default"
+
+
+class WandbMode(StrEnum):
+    """Where Weights & Biases runs go; `auto` is online for those who are logged in, else offline."""
+
+    auto = "auto"
+    online = "online"
+    offline = "offline"
+    disabled = "disabled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadConfig:
+    """What to compute: `target` is the class, as `package.module:Name`; `params` are its own settings."""
+
+    name: str
+    target: str
+    variant: str = "direct"
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("name", "target", "variant"):
+            require_text(f"workload.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingConfig:
+    """How surely to measure: see conf/timing/."""
+
+    relative_ci: float
+    limit_s: float
+
+    def __post_init__(self) -> None:
+        for name in ("relative_ci", "limit_s"):
+            require_positive(f"timing.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbConfig:
+    """Which Weights & Biases project gets the runs, and how."""
+
+    mode: WandbMode
+    project: str
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        require_text("wandb.project", self.project)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One Hydra job: a case, the devices to measure it on, and how."""
+
+    workload: WorkloadConfig
+    devices: tuple[str, ...]
+    size: int
+    dtype: Dtype
+    precision: Precision
+    seed: int
+    timing: TimingConfig
+    wandb: WandbConfig
+
+    def __post_init__(self) -> None:
+        if not self.devices or not set(self.devices) <= set(DEVICES):
+            raise ValueError(f"`device.arms` must name {' or '.join(DEVICES)}, got {list(self.devices)}")
+        if self.size < 1:
+            raise ValueError(f"`size` must be a positive whole number, got {self.size}")
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed}")
+
+    @property
+    def case(self) -> Case:
+        """What is measured, without a device."""
+        return Case(
+            workload=self.workload.name,
+            size=self.size,
+            dtype=str(self.dtype),
+            precision=str(self.precision),
+            variant=self.workload.variant,
+            params=dict(self.workload.params),
+            seed=self.seed,
+        )
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        """The case on each device that was asked for."""
+        return tuple(Arm(case=self.case, device=device, target=self.workload.target) for device in self.devices)
+
+
+def parse(raw: Mapping[str, Any]) -> RunConfig:
+    """The RunConfig that Hydra's composed mapping describes.
+
+    **Raises** ValueError, naming the argument, the value and what is allowed.
+    """
+    raw = dict(raw)
+    workload = dict(raw.pop("workload"))
+    device = dict(raw.pop("device"))
+    wandb = dict(raw.pop("wandb"))
+    workload.pop("default_size", None)  # read by `size` through interpolation, or not at all
+    raw.pop("debug")  # `main` looks at the argument itself, for it may come to nothing before this
+    config = RunConfig(
+        workload=WorkloadConfig(
+            name=workload.pop("name"),
+            target=workload.pop("_target_"),
+            variant=workload.pop("variant"),
+            params=workload,
+        ),
+        devices=tuple(device.pop("arms")),
+        size=whole_number("size", raw.pop("size")),
+        dtype=choice(Dtype, "dtype", raw.pop("dtype")),
+        precision=choice(Precision, "precision", raw.pop("precision")),
+        seed=whole_number("seed", raw.pop("seed")),
+        timing=only_known(TimingConfig, "timing", raw.pop("timing")),
+        wandb=only_known(
+            WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
+        ),
+    )
+    unknown = [*raw, *(f"device.{key}" for key in device if key != "name")]
+    if unknown:
+        raise ValueError(f"unknown key `{unknown[0]}`: nothing reads it")
+    return config
+
+
+def only_known(kind: type[Any], group: str, values: Mapping[str, Any]) -> Any:
+    """A `kind` made from `values`, refusing keys that it does not have."""
+    known = [entry.name for entry in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown key `{group}.{key}`; `{group}` has {', '.join(known)}")
+    return kind(**values)
+
+
+def choice(kind: type[Any], name: str, value: Any) -> Any:
+    """The member of the enumeration `kind` that `value` names."""
+    choices = [str(member) for member in kind]
+    if str(value) not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")
+    return kind(str(value))
+
+
+def whole_number(name: str, value: Any) -> int:
+    """An integer from what Hydra parsed: 4096, or 1e6, but not 1.5, nan or text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    raise ValueError(f"`{name}` must be a whole number, got {value}")
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Refuse anything but a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be a number above 0, got {value!r}")
+
+
+def require_text(name: str, value: Any) -> None:
+    """Refuse anything but a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"`{name}` must be a text that is not empty, got {value!r}")

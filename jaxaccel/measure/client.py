@@ -1,0 +1,159 @@
+"""Starts a worker, talks to it over pipes, and turns whatever happens to it into a message.
+
+The worker's environment is set before it starts, for JAX fixes its backend at first use. Reading blocks in
+the kernel: a parent that polled without sleeping would slow down the very call that it waits for.
+"""
+
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import platformdirs
+
+from jaxaccel.records import Failure, Message, Problem, Started, decode_message, encode_message
+
+START_TIMEOUT_S = 180.0
+ANSWER_TIMEOUT_S = 1800.0  # one answer: a large program's compilation is among them
+LAST_WORDS_BYTES = 4000
+
+
+class Worker:
+    """One process with one device. A context manager: leaving it ends the process."""
+
+    def __init__(self, device: str, *, variables: Mapping[str, str] | None = None) -> None:
+        """Launch at once, without waiting: `ready` waits."""
+        self.device = device
+        self.start_s = 0.0
+        self._launched = time.perf_counter()
+        self._started: Started | Failure | None = None
+        self._pending = b""
+        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "jaxaccel.worker", device],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, **worker_variables(device), **(variables or {})},
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        assert self._process.stdin and self._process.stdout
+        self._requests, self._replies = self._process.stdin, self._process.stdout
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._replies, selectors.EVENT_READ)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def ready(self) -> Started | Failure:
+        """What the worker said first: that it has its device, or why not."""
+        if self._started is None:
+            answer = self._receive(START_TIMEOUT_S)
+            self._started = answer if isinstance(answer, Started | Failure) else _unexpected(answer)
+            self.start_s = time.perf_counter() - self._launched
+        return self._started
+
+    def ask(self, request: Message) -> Message:
+        """The worker's answer; a Failure where it answers with one, dies, or says nothing for too long."""
+        started = self.ready()
+        if isinstance(started, Failure):
+            return started
+        try:
+            self._requests.write(encode_message(request))
+            self._requests.flush()
+        except BrokenPipeError:
+            return self._died()
+        return self._receive(ANSWER_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """End the process: its standard input closes, and it gets a moment to leave by itself."""
+        self._selector.close()
+        try:
+            self._requests.close()
+        except BrokenPipeError:
+            pass
+        try:
+            self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._replies.close()
+        self._errors.close()
+
+    def kill(self) -> None:
+        """End the process now, whatever it is doing."""
+        self._process.kill()
+
+    def _receive(self, timeout_s: float) -> Message:
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._pending:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                self.kill()
+                message = f"the {self.device} worker gave no answer within {timeout_s:.0f} s, and was ended"
+                return Failure(error=Problem(type="Timeout", message=message, details=self._last_words()))
+            chunk = os.read(self._replies.fileno(), 1 << 20)
+            if not chunk:
+                return self._died()
+            self._pending += chunk
+        line, self._pending = self._pending.split(b"\n", 1)
+        try:
+            return decode_message(line)
+        except msgspec.DecodeError as error:
+            return Failure(error=Problem(type="Protocol", message=f"the {self.device} worker's answer: {error}"))
+
+    def _died(self) -> Failure:
+        code = self._process.wait()
+        how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
+        words = self._last_words()
+        # A worker that the kernel ended for want of memory leaves no words.
+        hint = "perhaps the machine ran out of memory: take a smaller size" if code == -9 else None
+        last = words.strip().splitlines()[-1][:200] if words.strip() else "it said nothing"
+        return Failure(
+            error=Problem(type="WorkerDied", message=f"the {self.device} worker {how}: {last}", hint=hint, details=words)
+        )
+
+    def _last_words(self) -> str:
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - LAST_WORDS_BYTES))
+        return self._errors.read().decode(errors="replace")
+
+
+def worker_variables(device: str) -> dict[str, str]:
+    """Environment variables of a worker: one platform only, so that JAX fails rather than fall back."""
+    cache = Path(platformdirs.user_cache_dir("jaxaccel")) / "xla"
+    defaults = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        # JAX would take three quarters of a GPU at the start, which others may be using.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    chosen = {name: value for name, value in defaults.items() if name not in os.environ}
+    return chosen | {"JAX_PLATFORMS": "cpu" if device == "cpu" else gpu_platform()}
+
+
+def gpu_platform() -> str:
+    """JAX's name for the GPU platform whose plugin is installed: cuda, rocm, ...; cuda where none is."""
+    names = [entry.name.removeprefix("xla_") for entry in entry_points(group="jax_plugins")]
+    platforms = [name.rstrip("0123456789") for name in names]
+    return next((name for name in platforms if name != "tpu"), "cuda")
+
+
+def _unexpected(message: Message) -> Failure:
+    return Failure(error=Problem(type="Protocol", message=f"a worker began with {type(message).__name__}"))

@@ -1,0 +1,83 @@
+"""Rounds of the arms of a case in random order, until each is known well enough or its time is up."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from jaxaccel.analyze.stats import Burst, relative_half_width
+from jaxaccel.records import Failure, Metric, Round
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """When a metric of an arm has been sampled enough in one pass.
+
+    relative_ci: half-width of its 95% interval, relative to the median. limit_s: sampling time at most.
+    """
+
+    relative_ci: float
+    limit_s: float
+
+
+class Sampler(Protocol):
+    """An open arm, as the loop sees it."""
+
+    def round(self, metric: Metric) -> Round | Failure:
+        """A short burst of samples, or why there is none."""
+
+
+@dataclass(kw_only=True)
+class Sampled:
+    """What the loop gathered from one arm."""
+
+    bursts: list[Burst] = field(default_factory=list)
+    medians: list[float] = field(default_factory=list)
+    sampling_s: float = 0.0
+    warmup_s: float = 0.0
+    failure: Failure | None = None
+
+    @property
+    def width(self) -> float:
+        """Half-width of the median's interval, relative to it."""
+        return relative_half_width(self.medians)
+
+
+Between = Callable[[Mapping[str, Sampled]], None]
+
+
+def sample(
+    arms: Mapping[str, Sampler],
+    metric: Metric,
+    stop: Stop,
+    *,
+    pass_index: int,
+    rng: random.Random,
+    between: Between = lambda _: None,
+) -> dict[str, Sampled]:
+    """Sample a metric on all `arms`, one working at a time, each round's order drawn anew.
+
+    All go on until every one that has time left is known well enough, so that their rounds stay pairs.
+    `between` is called after each round, when no arm is being timed. An arm that fails drops out; what it
+    gave before stays.
+    """
+    found = {name: Sampled() for name in arms}
+    order = 0
+    while True:
+        able = [n for n, got in found.items() if got.failure is None and got.sampling_s < stop.limit_s]
+        if all(found[name].width <= stop.relative_ci for name in able):
+            return found
+        for name in rng.sample(able, len(able)):
+            got = found[name]
+            reply = arms[name].round(metric)
+            if isinstance(reply, Failure):
+                got.failure = reply
+                continue
+            got.bursts.append(Burst(pass_index, order, reply.samples_s, reply.depth))
+            got.medians.append(float(np.median(reply.samples_s)))
+            got.sampling_s += reply.spent_s
+            got.warmup_s += reply.warmup_s
+        order += 1
+        between(found)

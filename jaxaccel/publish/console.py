@@ -1,0 +1,305 @@
+"""Results in the terminal: tables that fit 100 columns, and progress drawn between rounds only."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from jaxaccel.records import Comparison, Flag, Metric, Record, Speedup, Status, Timing
+
+WIDTH = 100
+_STYLES = {"gpu": "green", "cpu": "cyan", "equivalent": "white", "undecided": "yellow"}
+
+
+def make_console() -> Console:
+    """Standard output, at most 100 columns wide where it is a terminal and exactly so where it is not."""
+    console = Console(highlight=False)
+    if not console.is_terminal or console.width > WIDTH:
+        console = Console(highlight=False, width=WIDTH)
+    return console
+
+
+# --- numbers for people ----------------------------------------------------------------------------
+
+
+def seconds(value: float | None) -> str:
+    """Three digits and a unit: 18.1 µs."""
+    return "–" if value is None else _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")))
+
+
+def rate(value: float | None, unit: str) -> str:
+    """Three digits and a decimal prefix: 38.2 GFLOP/s."""
+    return "–" if value is None else _scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}")))
+
+
+def interval(timing: Timing | None) -> str:
+    """How far off the median may be, in percent; what little is known where there is no interval."""
+    if timing is None:
+        return ""
+    if timing.ci95_s is None:
+        return f"(n={timing.n})"
+    low, high = timing.ci95_s
+    return f"±{(high - low) / 2 / timing.median_s:.1%}"
+
+
+def ratio(value: float) -> str:
+    """A speedup: 0.031x, 1.27x, 59x."""
+    return f"{value:.3g}x" if value < 1000 else f"{value:.0f}x"
+
+
+def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
+    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
+    scaled = value / size
+    digits = 0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2
+    return f"{scaled:.{digits}f} {unit}"
+
+
+# --- tables ----------------------------------------------------------------------------------------
+
+
+def show_records(console: Console, records: Sequence[Record]) -> None:
+    """What one job measured: a column a record, so that a pair stands side by side."""
+    first = records[0]
+    table = Table(title=str(first.case), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for record in records:
+        table.add_column(device_name(record), overflow="fold")
+    for name, cells in _record_rows(records):
+        table.add_row(name, *cells)
+    console.print()
+    console.print(table)
+    for record in records:
+        for flag in record.warnings:
+            console.print(f"  ! {record.arm.requested}, {_about(flag)}: {flag.message}", style="yellow")
+    for metric, speedup in _only_speedups(records).items():
+        console.print(f"  {metric}: {speedup_words(speedup)}", style=_STYLES[speedup.verdict])
+
+
+def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
+    """What a sweep measured: a row a case, latency on each device, the speedup and who wins.
+
+    The cores stand beside every speedup: "the CPU" is two cores for some and 128 for others.
+    """
+    devices = [d for d in ("cpu", "gpu") if any(getattr(comparison, d) for comparison in comparisons)]
+    both = len(devices) == 2
+    table = Table(title="latency of a call", title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    table.add_column("workload", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("type", overflow="fold")
+    for device in devices:
+        table.add_column(_device_title(comparisons, device), justify="right", overflow="fold")
+        table.add_column("error", justify="right", no_wrap=True)
+    if both:
+        table.add_column("speedup [95%]", justify="right", overflow="fold")
+        table.add_column("faster", no_wrap=True)
+    for comparison in comparisons:
+        case = comparison.case
+        cells = [_workload_name(comparison), str(case.size), _type_name(comparison)]
+        for device in devices:
+            cells += _arm_cells(getattr(comparison, device))
+        if both:
+            speedup = comparison.speedups.get(Metric.latency)
+            cells += [_speedup_cell(speedup), _verdict_cell(speedup)]
+        table.add_row(*cells)
+    console.print()
+    console.print(table)
+    if any(record.warnings for comparison in comparisons for record in comparison.arms):
+        console.print("  ! flagged: the record's `warnings` say why to look twice", style="yellow")
+
+
+def show_failures(console: Console, records: Iterable[Record]) -> None:
+    """Every arm that was asked for and has no measurement, with what to do about it."""
+    for record in records:
+        if record.ok or record.error is None:
+            continue
+        console.print(
+            f"{record.status}: {record.case} on {record.arm.requested}: {record.error.message}",
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
+        if record.error.hint:
+            console.print(f"  {record.error.hint}", markup=False, soft_wrap=True)
+
+
+def device_name(record: Record) -> str:
+    """The device that ran, with the cores that a CPU had."""
+    kind = record.arm.kind or "–"
+    if record.arm.requested == "cpu" and record.environment:
+        cores = record.environment.get("cpu", {}).get("cores")
+        return f"cpu: {kind}, {cores} cores"
+    return f"{record.arm.requested}: {kind}"
+
+
+def speedup_words(speedup: Speedup) -> str:
+    """A speedup in a sentence."""
+    low, high = speedup.ci95 or (None, None)
+    within = "" if low is None or high is None else f" [{ratio(low)}, {ratio(high)}]"
+    scope = " within one process" if speedup.ci_over == "rounds" else ""
+    match speedup.verdict:
+        case "gpu":
+            return f"the GPU is {ratio(speedup.ratio)} as fast as the CPU{within}{scope}"
+        case "cpu":
+            return f"the CPU is faster: speedup of the GPU {ratio(speedup.ratio)}{within}{scope}"
+        case "equivalent":
+            return f"no difference that matters: speedup of the GPU {ratio(speedup.ratio)}{within}{scope}"
+        case _:
+            return f"undecided: speedup of the GPU {ratio(speedup.ratio)}{within}{scope}"
+
+
+def _record_rows(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    def cells(get: Any) -> list[str]:
+        return [get(record) if record.ok or record.timings else "–" for record in records]
+
+    rows = [("status", [_status_cell(record) for record in records])]
+    rows.append(("compile", cells(_compile_cell)))
+    rows.append(("first call", cells(lambda r: seconds(r.first_call_s))))
+    for metric in Metric:
+        rows.append((metric.value, cells(lambda r, m=metric: _timing_cell(r.timings.get(m)))))
+    rows.append(("compute rate", cells(lambda r: rate(r.rates and r.rates.flops_per_s, "FLOP/s"))))
+    rows.append(("memory rate", cells(lambda r: rate(r.rates and r.rates.bytes_per_s, "B/s"))))
+    rows.append(("error", cells(_error_cell)))
+    rows.append(("flags", cells(lambda r: ", ".join(dict.fromkeys(f.name for f in r.warnings)) or "none")))
+    return rows
+
+
+def _status_cell(record: Record) -> str:
+    return str(record.status) if record.error is None else f"{record.status}: {record.error.message}"
+
+
+def _compile_cell(record: Record) -> str:
+    made = record.compile
+    return f"{seconds(made.compile_s)} (cache {made.cache})" if made else "–"
+
+
+def _timing_cell(timing: Timing | None) -> str:
+    if timing is None:
+        return "–"
+    scope = "within one process" if timing.ci_over == "rounds" else f"over {_passes(timing)} passes"
+    depth = f", {timing.depth} calls queued" if timing.depth > 1 else ""
+    return f"{seconds(timing.median_s)} {interval(timing)} {scope}, n={timing.n}{depth}"
+
+
+def _passes(timing: Timing) -> int:
+    return len({pass_index for pass_index, _, _ in timing.rounds})
+
+
+def _error_cell(record: Record) -> str:
+    found = record.accuracy
+    return f"{found.relative_error:.1e} of {found.tolerance:.1e} tolerated" if found else "–"
+
+
+def _arm_cells(record: Record | None) -> list[str]:
+    if record is None:
+        return ["not asked for", ""]
+    timing = record.timings.get(Metric.latency)
+    if not record.ok or timing is None:
+        return [f"[red]{record.status}: {_first_words(record)}[/red]", ""]
+    mark = " [yellow]![/yellow]" if record.warnings else ""
+    error = f"{record.accuracy.relative_error:.0e}" if record.accuracy else "–"
+    return [f"{seconds(timing.median_s)} {interval(timing)}{mark}", error]
+
+
+def _first_words(record: Record) -> str:
+    message = record.error.message if record.error else "no samples"
+    return message.split(":")[0][:60].replace("[", r"\[")
+
+
+def _speedup_cell(speedup: Speedup | None) -> str:
+    if speedup is None:
+        return "–"
+    if speedup.ci95 is None:
+        return ratio(speedup.ratio)
+    return f"{ratio(speedup.ratio)} \\[{speedup.ci95[0]:.3g}, {speedup.ci95[1]:.3g}]"
+
+
+def _verdict_cell(speedup: Speedup | None) -> str:
+    if speedup is None:
+        return "–"
+    return f"[{_STYLES[speedup.verdict]}]{speedup.verdict}[/]"
+
+
+def _device_title(comparisons: Sequence[Comparison], device: str) -> str:
+    records = [getattr(comparison, device) for comparison in comparisons if getattr(comparison, device)]
+    known = [record for record in records if record.arm.kind] or records
+    return device_name(known[0])
+
+
+def _workload_name(comparison: Comparison) -> str:
+    case = comparison.case
+    return case.workload if case.variant == "direct" else f"{case.workload} {case.variant}"
+
+
+def _type_name(comparison: Comparison) -> str:
+    case = comparison.case
+    return case.dtype if case.precision == "highest" else f"{case.dtype} {case.precision}"
+
+
+def _about(flag: Flag) -> str:
+    return f"{flag.metric} {flag.name}" if flag.metric else flag.name
+
+
+def _only_speedups(records: Sequence[Record]) -> Mapping[str, Speedup]:
+    from jaxaccel.analyze.compare import pair
+
+    return {} if len(records) < 2 else pair(records)[0].speedups
+
+
+# --- progress --------------------------------------------------------------------------------------
+
+
+class ShowProgress:
+    """Tells how far the session is: a bar in a terminal, a line a case elsewhere.
+
+    Rich's refresh thread stays off: drawing happens here, between rounds, when nothing is being timed.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._live = console.is_terminal
+        self._console = Console(stderr=True, highlight=False) if not self._live else console
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+        self._case = ""
+
+    def __enter__(self) -> "ShowProgress":
+        if self._live:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._bar.stop()
+
+    def doing(self, case: str, what: str, done: int, total: int) -> None:
+        """A case begins."""
+        self._case = case
+        if self._live:
+            self._bar.update(self._task, completed=done, total=total, description=f"{case}: {what}")
+            self._bar.refresh()
+        else:
+            print(f"[{done + 1}/{total}] {case}", file=sys.stderr, flush=True)
+
+    def sampled(self, metric: Metric, found: Mapping[str, Any]) -> None:
+        """A round is over."""
+        if self._live:
+            widths = "  ".join(
+                f"{device} ±{got.width:.1%}" if got.width < 10 else f"{device} …" for device, got in found.items()
+            )
+            self._bar.update(self._task, description=f"{self._case}: {metric}  {widths}")
+            self._bar.refresh()
+
+
+def failed_count(records: Iterable[Record]) -> int:
+    """How many arms have no measurement."""
+    return sum(record.status is not Status.ok for record in records)

@@ -1,0 +1,148 @@
+"""Records as files: written whole or not at all, before anything is sent anywhere."""
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxaccel.records import Comparison, Metric, Record, decode_record, encode_record
+
+RECORD = "record.json"
+RECORDS = "records.jsonl"
+COMPARISON = "comparison.csv"
+
+
+def save(record: Record, folder: Path) -> Path:
+    """Write `folder`/record.json."""
+    path = folder / RECORD
+    write_whole(path, encode_record(record) + b"\n")
+    return path
+
+
+def save_all(records: Iterable[Record], folder: Path) -> Path:
+    """Write `folder`/records.jsonl, a record a line."""
+    path = folder / RECORDS
+    write_whole(path, b"".join(encode_record(record) + b"\n" for record in records))
+    return path
+
+
+def save_comparisons(comparisons: Iterable[Comparison], folder: Path) -> Path:
+    """Write `folder`/comparison.csv, a case a row."""
+    rows = [row(comparison) for comparison in comparisons]
+    text = io.StringIO()
+    if rows:
+        names = list(dict.fromkeys(name for entry in rows for name in entry))
+        writer = csv.DictWriter(text, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    path = folder / COMPARISON
+    write_whole(path, text.getvalue().encode())
+    return path
+
+
+def load_records(places: Iterable[Path | str]) -> list[Record]:
+    """The records of files (.json, .jsonl) and of all record.json and records.jsonl below folders.
+
+    A record that a sweep wrote twice, alone and in records.jsonl, is there once.
+
+    **Raises** FileNotFoundError for a place that does not exist, ValueError for a file that holds no records.
+    """
+    found: dict[tuple[str, str, str], Record] = {}
+    for place in map(Path, places):
+        for path in _files(place):
+            for number, line in enumerate(_documents(path), start=1):
+                try:
+                    record = decode_record(line)
+                except Exception as error:
+                    raise ValueError(f"{path}, record {number}: {error}") from error
+                found[record.arm_id, record.sweep_id, record.started_at] = record
+    return list(found.values())
+
+
+def row(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as one flat row, SI units in the names."""
+    case = comparison.case
+    entry: dict[str, Any] = {
+        "case_id": case.case_id,
+        "workload": case.workload,
+        "size": case.size,
+        "dtype": case.dtype,
+        "precision": case.precision,
+        "variant": case.variant,
+        "params": " ".join(f"{name}={value}" for name, value in case.params.items()),
+        "seed": case.seed,
+    }
+    for metric in Metric:
+        speedup = comparison.speedups.get(metric)
+        low, high = speedup.ci95 if speedup and speedup.ci95 else (None, None)
+        entry |= {
+            f"{metric}_speedup": speedup and speedup.ratio,
+            f"{metric}_speedup_ci95_low": low,
+            f"{metric}_speedup_ci95_high": high,
+            f"{metric}_verdict": speedup and str(speedup.verdict),
+            f"{metric}_ci_over": speedup and speedup.ci_over,
+        }
+    for device, record in (("cpu", comparison.cpu), ("gpu", comparison.gpu)):
+        entry |= {f"{device}_{name}": value for name, value in _arm_columns(record).items()}
+    return entry
+
+
+def _arm_columns(record: Record | None) -> Mapping[str, Any]:
+    """What one arm puts into a row. Every column is there even where the arm is not."""
+    columns: dict[str, Any] = {
+        "kind": record and record.arm.kind,
+        "cores": record and record.environment.get("cpu", {}).get("cores"),
+        "status": record and str(record.status),
+        "error": record and record.error and record.error.message,
+    }
+    for metric in Metric:
+        timing = record.timings.get(metric) if record else None
+        low, high = timing.ci95_s if timing and timing.ci95_s else (None, None)
+        columns |= {
+            f"{metric}_median_s": timing and timing.median_s,
+            f"{metric}_ci95_low_s": low,
+            f"{metric}_ci95_high_s": high,
+            f"{metric}_n": timing and timing.n,
+            f"{metric}_converged": timing and timing.converged,
+        }
+    return columns | {
+        "compile_s": record and record.compile and record.compile.compile_s,
+        "flops_per_s": record and record.rates and record.rates.flops_per_s,
+        "bytes_per_s": record and record.rates and record.rates.bytes_per_s,
+        "relative_error": record and record.accuracy and record.accuracy.relative_error,
+        "flags": record and "; ".join(f"{flag.metric or 'all'}: {flag.name}" for flag in record.warnings),
+    }
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody, whatever breaks, ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)  # mkstemp's files are for their owner only
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _files(place: Path) -> Sequence[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise FileNotFoundError(f"no such file or folder: {place}")
+    return sorted([*place.rglob(RECORDS), *place.rglob(RECORD)])
+
+
+def _documents(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        return [line for line in text.splitlines() if line.strip()]
+    return [text]

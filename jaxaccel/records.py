@@ -1,0 +1,404 @@
+"""The words that every part of jaxaccel shares: cases, timings, records, comparisons, worker messages.
+
+A record is what users build on: one JSON document an arm. Everything here is immutable data; what the
+numbers mean is worked out in `analyze/`, where they go in `publish/`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+DEVICES = ("cpu", "gpu")
+
+
+class Metric(StrEnum):
+    """What a timing measures; metrics are never mixed in one ratio.
+
+    latency: one call, blocked on its whole output. throughput: calls queued, one block, time divided by
+    their number.
+    """
+
+    latency = "latency"
+    throughput = "throughput"
+
+
+class Status(StrEnum):
+    """How an arm ended: measured, broken on the way, or refused because it could not be right."""
+
+    ok = "ok"
+    failed = "failed"
+    refused = "refused"
+
+
+class Verdict(StrEnum):
+    """Which device a pair's interval speaks for; `undecided` where it speaks for neither."""
+
+    equivalent = "equivalent"
+    gpu = "gpu"
+    cpu = "cpu"
+    undecided = "undecided"
+
+
+def digest(value: Any) -> str:
+    """Twelve hexadecimal digits that identify a JSON-like value, whatever the order of its keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+# --- what is measured ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One computation at one size, without a device: what is the same on both sides of a pair."""
+
+    workload: str
+    size: int
+    dtype: str
+    precision: str
+    variant: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def case_id(self) -> str:
+        """Identifies the case: arms of one case pair, whichever command or machine measured them."""
+        return digest(asdict(self))
+
+    def __str__(self) -> str:
+        params = "".join(f" {name}={value}" for name, value in self.params.items())
+        variant = "" if self.variant == "direct" else f" {self.variant}"
+        return f"{self.workload}{variant} {self.size}{params} {self.dtype} {self.precision}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A case on a device. `target` names the workload's class, for the worker to resolve."""
+
+    case: Case
+    device: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one call must do at least: floating-point operations, and bytes to and from memory."""
+
+    flops: float
+    bytes: float
+
+
+# --- what one arm gave -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmFacts:
+    """The device that really ran, as JAX names it. `flags` are the settings that change its speed."""
+
+    requested: str
+    platform: str | None = None
+    kind: str | None = None
+    count: int | None = None
+    variant: str | None = None
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Why an arm has no measurement, in one line each: what went wrong, and what to do about it.
+
+    `details` is the traceback or the last words of the worker, for those who ask.
+    """
+
+    type: str
+    message: str
+    hint: str | None = None
+    details: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Statistics of one metric, and every sample behind them, in seconds.
+
+    `rounds` holds [pass, order in that pass, number of samples] for each round, in the order of `samples_s`. `depth`
+    is the number of calls that each sample was divided by (1 for latency).
+    """
+
+    median_s: float
+    ci95_s: tuple[float, float] | None
+    ci_over: str
+    min_s: float
+    mean_s: float
+    mad_s: float
+    iqr_s: float
+    p5_s: float
+    p95_s: float
+    p99_s: float | None
+    n: int
+    converged: bool
+    depth: int
+    samples_s: tuple[float, ...]
+    rounds: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compile:
+    """Seconds from Python function to executable. `cache` is JAX's persistent one: hit, miss or off."""
+
+    trace_s: float
+    lower_s: float
+    compile_s: float
+    cache: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Declared work over measured time. `metric` names the timing that was divided by."""
+
+    metric: str
+    flops_per_s: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """The relative error of the timed program's output against `reference`, and what is tolerated."""
+
+    relative_error: float
+    tolerance: float
+    ok: bool
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes: predicted before allocating, of the compiled program, and what the device offers."""
+
+    predicted_bytes: int
+    capacity_bytes: int
+    arguments_bytes: int | None = None
+    outputs_bytes: int | None = None
+    temporaries_bytes: int | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag:
+    """A reason to look twice at a number: its name, the metric it concerns (or all), in words."""
+
+    name: str
+    metric: str | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """Where the command's time went for this arm, in seconds.
+
+    `total` adds to the named parts an even share of what belongs to no arm (imports, configuration, output).
+    """
+
+    worker: float = 0.0
+    data: float = 0.0
+    compile: float = 0.0
+    warmup: float = 0.0
+    sampling: float = 0.0
+    reference: float = 0.0
+    total: float = 0.0
+
+    @property
+    def accounted(self) -> float:
+        """All that is spent on this arm by name."""
+        return self.worker + self.data + self.compile + self.warmup + self.sampling + self.reference
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """All that one arm gave. What is unknown is None, and `absent` says why."""
+
+    schema_version: int
+    jaxaccel_version: str
+    started_at: str
+    command: str
+    case: Case
+    case_id: str
+    arm_id: str
+    pair_id: str
+    sweep_id: str
+    paired: bool
+    arm: ArmFacts
+    status: Status
+    error: Problem | None = None
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+    compile: Compile | None = None
+    first_call_s: float | None = None
+    cost: Cost | None = None
+    rates: Rates | None = None
+    accuracy: Accuracy | None = None
+    memory: Memory | None = None
+    series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    spent_s: Spent = field(default_factory=Spent)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[Flag, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a measurement to read."""
+        return self.status is Status.ok
+
+
+# --- what a pair gave ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speedup:
+    """CPU time / GPU time of one metric: above 1 the GPU is faster."""
+
+    ratio: float
+    ci95: tuple[float, float] | None
+    ci_over: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The two arms of a case, and the speedup of each metric that both have."""
+
+    case: Case
+    cpu: Record | None
+    gpu: Record | None
+    speedups: Mapping[str, Speedup] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> tuple[Record, ...]:
+        """The records that are there, CPU first."""
+        return tuple(record for record in (self.cpu, self.gpu) if record is not None)
+
+
+# --- the worker's messages -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Worker -> parent, first of all: the worker has its device."""
+
+    arm: ArmFacts
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """Parent -> worker: place the data, compile, check the answer, warm up."""
+
+    key: str
+    arm: Arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Worker -> parent: the facts of an arm that is ready to be timed."""
+
+    arm: ArmFacts
+    compile: Compile
+    first_call_s: float
+    cost: Cost
+    accuracy: Accuracy
+    memory: Memory
+    spent_s: Spent
+    series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskRound:
+    """Parent -> worker: one short burst of samples of a metric."""
+
+    key: str
+    metric: Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Worker -> parent: the burst. `warmup_s` went into untimed calls before it."""
+
+    samples_s: tuple[float, ...]
+    depth: int
+    spent_s: float
+    warmup_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Close:
+    """Parent -> worker: drop an arm and its data."""
+
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """Worker -> parent: it is dropped."""
+
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Worker -> parent, in place of any answer. `refused`: the request was at fault, not the run."""
+
+    error: Problem
+    refused: bool = False
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+Message = Started | Open | Opened | AskRound | Round | Close | Closed | Failure
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Started, Open, Opened, AskRound, Round, Close, Closed, Failure)
+}
+
+
+def encode_message(message: Message) -> bytes:
+    """One JSON line, for the pipe between parent and worker."""
+    return msgspec.json.encode({"kind": type(message).__name__, "body": message}) + b"\n"
+
+
+def decode_message(line: bytes) -> Message:
+    """The message of one line.
+
+    **Raises** msgspec.DecodeError or msgspec.ValidationError where the line holds none.
+    """
+    raw = msgspec.json.decode(line, type=dict[str, Any])
+    kind = _KINDS.get(raw.get("kind", ""))
+    if kind is None:
+        raise msgspec.ValidationError(f"no message of jaxaccel's: {line[:200]!r}")
+    message: Message = msgspec.convert(raw["body"], kind)
+    return message
+
+
+def encode_record(record: Record) -> bytes:
+    """A record as one JSON object, keys in the order of the class."""
+    return msgspec.json.encode(record)
+
+
+def decode_record(text: bytes | str) -> Record:
+    """The record that `text` holds.
+
+    **Raises** msgspec.DecodeError (no JSON), msgspec.ValidationError (JSON of another form).
+    """
+    return msgspec.json.decode(text, type=Record)
+
+
+def with_error(record: Record, status: Status, error: Problem) -> Record:
+    """The same record, ended by `error`; timings that were made stay in it."""
+    return replace(record, status=status, error=error)

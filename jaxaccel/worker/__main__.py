@@ -1,0 +1,97 @@
+"""`python -m jaxaccel.worker DEVICE`: answers requests on its standard input until that closes.
+
+Standard output carries messages only; whatever a library prints goes to standard error.
+"""
+
+import os
+import sys
+import traceback
+from typing import Any, BinaryIO
+
+from jaxaccel.records import (
+    ArmFacts,
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Message,
+    Open,
+    Problem,
+    Started,
+    decode_message,
+    encode_message,
+)
+
+
+def main(device: str) -> int:
+    """Connect to the device, say so, and serve. Returns the exit code."""
+    replies = _claim_stdout()
+    from jaxaccel.worker.devices import NoDeviceError, connect, device_environment, environment
+
+    host = environment()
+    try:
+        jax_device, facts = connect(device)
+    except NoDeviceError as error:
+        problem = Problem(type="NoDevice", message=str(error), hint=error.hint)
+        _send(replies, Failure(error=problem, environment=host))
+        return 1
+    except Exception as error:  # the worker's edge: whatever it is becomes an answer
+        _send(replies, Failure(error=describe(error), environment=host))
+        return 1
+    _send(replies, Started(arm=facts, environment=host | device_environment(jax_device)))
+    serve(replies, jax_device, facts)
+    return 0
+
+
+def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
+    """Answer each request with one message, a Failure where it went wrong."""
+    from jaxaccel.worker.arm import OpenArm, RefusedError
+
+    arms: dict[str, OpenArm] = {}
+
+    def answer(request: Message) -> Message:
+        match request:
+            case Open():
+                arms[request.key] = OpenArm(request.arm, jax_device, facts)
+                return arms[request.key].facts
+            case AskRound():
+                return arms[request.key].round(request.metric)
+            case Close():
+                return Closed(peak_bytes=arms.pop(request.key).peak_bytes())
+            case _:
+                raise ValueError(f"a worker answers no {type(request).__name__}")
+
+    for line in sys.stdin.buffer:
+        try:
+            reply = answer(decode_message(line))
+        except RefusedError as error:
+            reply = Failure(error=describe(error), refused=True)
+        except Exception as error:  # the worker's edge
+            reply = Failure(error=describe(error))
+        _send(replies, reply)
+
+
+def describe(error: BaseException) -> Problem:
+    """An exception as one line, with a hint where we know one, and the traceback for those who ask."""
+    text = str(error).strip() or type(error).__name__
+    out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text
+    return Problem(
+        type=getattr(error, "name", None) or type(error).__name__.removesuffix("Error"),
+        message=text.splitlines()[0][:500],
+        hint="the device ran out of memory: take a smaller size" if out_of_memory else None,
+        details="".join(traceback.format_exception(error)),
+    )
+
+
+def _claim_stdout() -> BinaryIO:
+    private = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return private
+
+
+def _send(replies: BinaryIO, message: Message) -> None:
+    replies.write(encode_message(message))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,287 @@
+"""One workload on one device: opened, checked, timed in rounds, closed."""
+
+import functools
+import gc
+import math
+import pkgutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxaccel.records import (
+    Accuracy,
+    Arm,
+    ArmFacts,
+    Case,
+    Compile,
+    Memory,
+    Metric,
+    Opened,
+    Round,
+    Spent,
+)
+from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
+from jaxaccel.worker.timing import Stopwatch
+from jaxaccel.workloads.base import Workload
+
+
+class RefusedError(ValueError):
+    """The request can't be measured rightly: a wrong argument, or more memory than there is."""
+
+
+class InvariantError(RuntimeError):
+    """The measurement would not be of what it says. `name` is the invariant that was broken."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class OpenArm:
+    """An arm that is ready to be timed."""
+
+    def __init__(self, arm: Arm, device: Any, facts: ArmFacts) -> None:
+        """Place the data, compile, check the answer, warm up.
+
+        **Raises** RefusedError for what can't be right, InvariantError for a measurement that would lie.
+        """
+        case = arm.case
+        # One width for all that this worker traces from here on; pairs within it share it.
+        jax.config.update("jax_enable_x64", case.dtype == "float64")
+        workload = make_workload(arm.target, case)
+        memory = predict_memory(workload, case, device)
+        watch = _Laps()
+
+        inputs = workload.inputs(case.seed)
+        # may_alias=False: on a CPU the array would share NumPy's memory where that happens to be aligned.
+        arguments = jax.block_until_ready(jax.device_put(inputs, device, may_alias=False))
+        data_s = watch.lap()
+
+        compiled, times = compile_function(workload.function, arguments, case.precision, carries=workload.carries)
+        compile_s = watch.lap()
+
+        call, block = make_call(compiled, arguments, carries=workload.carries)
+        del arguments
+        result = jax.block_until_ready(call())
+        first_call_s = watch.lap()
+        output = result[1] if workload.carries else result
+        check_placed(result, device)
+
+        accuracy = check_answer(workload, case, inputs, output, device)
+        del inputs  # the host's copy is not needed any more
+        reference_s = watch.lap()
+
+        self._stopwatch = Stopwatch(
+            call,
+            block,
+            # A donated carry is reused; only what comes out beside it piles up.
+            output_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(output)),
+            chained=workload.carries,
+        )
+        del result, output
+        self._stopwatch.warm_up()
+        gc.collect()
+        gc.freeze()  # a later collection then looks only at what is new
+        analysis = compiled.memory_analysis()
+        self._device = device
+        self.facts = Opened(
+            arm=replace(facts, variant=case.variant),
+            compile=times,
+            first_call_s=first_call_s,
+            cost=workload.cost(),
+            accuracy=accuracy,
+            memory=replace(
+                memory,
+                arguments_bytes=int(analysis.argument_size_in_bytes),
+                outputs_bytes=int(analysis.output_size_in_bytes),
+                temporaries_bytes=int(analysis.temp_size_in_bytes),
+            )
+            if analysis
+            else memory,
+            spent_s=Spent(
+                data=data_s, compile=compile_s, warmup=first_call_s + watch.lap(), reference=reference_s
+            ),
+            absent={} if analysis else {"memory.arguments_bytes": "XLA gives no memory analysis here"},
+        )
+
+    def round(self, metric: Metric) -> Round:
+        """A short burst of samples. Anything that would move data to or from the device raises."""
+        with jax.transfer_guard("disallow"):
+            return self._stopwatch.round(metric)
+
+    def peak_bytes(self) -> int | None:
+        """The most memory that the device's allocator had handed out; None where it does not count."""
+        stats = self._device.memory_stats()
+        return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
+
+
+def make_workload(target: str, case: Case) -> Workload:
+    """The workload of a case.
+
+    **Raises** RefusedError where `target` names nothing, or it does not take the case's parameters.
+    """
+    try:
+        kind = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RefusedError(f"`workload._target_` must be package.module:Class, got {target!r} ({error})") from error
+    known = [name for name in kind.__dataclass_fields__ if name not in ("size", "dtype", "variant")]
+    for name in case.params:
+        if name not in known:
+            raise RefusedError(
+                f"unknown key `workload.{name}`; {case.workload} has {', '.join(known) or 'no parameters'}"
+            )
+    try:
+        made: Workload = kind(size=case.size, dtype=case.dtype, variant=case.variant, **case.params)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    return made
+
+
+def predict_memory(workload: Workload, case: Case, device: Any) -> Memory:
+    """What the case will hold, against what there is.
+
+    **Raises** RefusedError, with both numbers, before anything is allocated.
+    """
+    needed = workload.memory_bytes()
+    host = host_available_bytes()
+    # The data is made in the host's memory, and placed from there: a CPU holds it twice.
+    places = (
+        [("cpu", 2 * needed, host)]
+        if device.platform == "cpu"
+        else [("gpu", needed, capacity_bytes(device)), ("cpu", needed, host)]
+    )
+    for name, wanted, there in places:
+        if wanted > there:
+            raise RefusedError(
+                f"`size`={case.size} does not fit: {case.workload} in {case.dtype} needs {_gib(wanted)} "
+                f"on the {name}, which has {_gib(there)} free"
+            )
+    _, wanted, there = places[0]
+    return Memory(predicted_bytes=wanted, capacity_bytes=there)
+
+
+def compile_function(
+    function: Callable[..., Any], arguments: tuple[Any, ...], precision: str, *, carries: bool = False
+) -> tuple[Any, Compile]:
+    """The AOT-compiled function, which refuses other shapes, and how long each step took.
+
+    **Raises** InvariantError where the function captured an array: XLA would fold it into the answer.
+    """
+    jitted = jax.jit(function, donate_argnums=(0,) if carries else ())
+    watch = _Laps()
+    with cache_events() as events, jax.default_matmul_precision(precision):
+        traced = jitted.trace(*arguments)
+        trace_s = watch.lap()
+        lowered = traced.lower()
+        lower_s = watch.lap()
+        compiled = lowered.compile()
+        compile_s = watch.lap()
+    constants = [np.shape(value) for value in traced.jaxpr.consts if np.size(value) > 1]
+    if constants:
+        raise InvariantError(
+            "captured constant",
+            f"the timed function captured an array of shape {constants[0]} instead of taking it as an argument: "
+            "XLA may compute with it once, at compile time",
+        )
+    cache = "hit" if "cache_hits" in events else "miss" if "cache_misses" in events else "off"
+    return compiled, Compile(trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache)
+
+
+def make_call(compiled: Any, arguments: tuple[Any, ...], *, carries: bool) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """A function of no arguments that runs the program once, and one that waits for what it returned.
+
+    Where the workload carries, each call takes up what the one before it returned.
+    """
+    if not carries:
+        return functools.partial(compiled, *arguments), wait
+    carry, rest = arguments[0], arguments[1:]
+
+    def step() -> Any:
+        nonlocal carry
+        carry, output = compiled(carry, *rest)
+        return carry, output
+
+    return step, wait
+
+
+def wait(result: Any) -> Any:
+    """Block until every array of a result is there.
+
+    `jax.block_until_ready` walks a pytree, which costs microseconds that a single array need not pay.
+    """
+    return result.block_until_ready() if isinstance(result, jax.Array) else jax.block_until_ready(result)
+
+
+def check_placed(result: Any, device: Any) -> None:
+    """Every output is an array on the device that was asked for.
+
+    **Raises** InvariantError otherwise; waiting for something else than an array would wait for nothing.
+    """
+    for leaf in jax.tree.leaves(result):
+        if not isinstance(leaf, jax.Array):
+            raise InvariantError("unawaited output", f"the timed function returned a {type(leaf).__name__}, not an array")
+        if leaf.devices() != {device}:
+            raise InvariantError("wrong device", f"the output is on {leaf.devices()}, not on {device}")
+
+
+def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, device: Any) -> Accuracy:
+    """Compare with the workload's reference.
+
+    **Raises** InvariantError where the answer is wrong: a time of a wrong answer is no measurement.
+    """
+
+    def run(function: Callable[..., Any], *arguments: Any) -> Any:
+        placed = jax.device_put(arguments, device)
+        compiled, _ = compile_function(function, placed, case.precision)
+        return jax.device_get(compiled(*placed))
+
+    accuracy = workload.verify(inputs, jax.device_get(output), case.precision, run)
+    if not accuracy.ok:
+        raise InvariantError(
+            "wrong answer",
+            f"the output differs from {accuracy.reference} by {accuracy.relative_error:.1e}, "
+            f"and {accuracy.tolerance:.1e} is tolerated",
+        )
+    return accuracy
+
+
+class cache_events:  # noqa: N801
+    """Collects the names of JAX's compile-cache events while it is entered."""
+
+    _listening: set[str] | None = None
+    _registered = False
+
+    def __enter__(self) -> set[str]:
+        if not cache_events._registered:  # JAX has no public way to take a listener off again
+            jax.monitoring.register_event_listener(self._note)
+            cache_events._registered = True
+        cache_events._listening = set()
+        return cache_events._listening
+
+    def __exit__(self, *_: object) -> None:
+        cache_events._listening = None
+
+    @staticmethod
+    def _note(event: str, **_: object) -> None:
+        if cache_events._listening is not None and "compilation_cache" in event:
+            cache_events._listening.add(event.rsplit("/", 1)[-1])
+
+
+class _Laps:
+    """Seconds since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        now = time.perf_counter()
+        took, self._last = now - self._last, now
+        return took
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"

@@ -1,0 +1,216 @@
+"""The device of this worker, and the environment that a measurement depends on."""
+
+import hashlib
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jaxaccel.records import ArmFacts
+
+# What of the environment variables changes speed or results. Paths and secrets are not among them.
+SPEED_VARIABLES = (
+    "XLA_FLAGS",
+    "JAX_PLATFORMS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "JAX_CPU_ENABLE_ASYNC_DISPATCH",
+    "JAX_NUM_CPU_DEVICES",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "XLA_PYTHON_CLIENT_MEM_FRACTION",
+    "XLA_PYTHON_CLIENT_ALLOCATOR",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+)
+PACKAGES = ("jaxaccel", "jax", "jaxlib", "numpy", "scipy", "flax", "optax", "jax-cuda13-plugin", "jax-cuda12-plugin")
+
+
+class NoDeviceError(RuntimeError):
+    """The device that was asked for is not there. `hint` says how to get it."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def connect(requested: str) -> tuple[Any, ArmFacts]:
+    """The first JAX device of the kind that was asked for, and its facts.
+
+    The platform was set in the environment before this process started.
+
+    **Raises** NoDeviceError where JAX has none; never another device.
+    """
+    import jax
+
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX dies on a bare assertion where a plugin is absent
+        raise NoDeviceError(_why_none(jax.__version__, str(error)), _install_hint()) from error
+    device = devices[0]
+    found = "cpu" if device.platform == "cpu" else "gpu"
+    if found != requested:
+        raise NoDeviceError(f"JAX {jax.__version__} found {device.device_kind} in place of a {requested}", _install_hint())
+    facts = ArmFacts(
+        requested=requested,
+        platform=device.platform,
+        kind=cpu_model() if found == "cpu" else device.device_kind,
+        count=len(devices),
+        flags={name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
+    )
+    return device, facts
+
+
+def capacity_bytes(device: Any) -> int:
+    """Memory that the device can still give: what JAX may allocate, or what is free on the host."""
+    stats = device.memory_stats()
+    if device.platform != "cpu" and stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return host_available_bytes()
+
+
+def host_available_bytes() -> int:
+    """Free memory of the host, or of the container where that is less."""
+    available = psutil.virtual_memory().available
+    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
+    return available if limit is None else max(0, min(available, limit - (used or 0)))
+
+
+def environment() -> dict[str, Any]:
+    """The host and the versions: what is the same for every device of this machine."""
+    cores = _affinity()
+    return {
+        "host_id": host_id(),
+        "os": f"{platform.system()} {platform.release()}",
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "cpu": {
+            "model": cpu_model(),
+            "cores": cores,
+            "logical_total": os.cpu_count(),
+            "quota_cores": cgroup_quota(),
+            # XLA sizes its pool by the affinity mask; it does not look at the quota.
+            "threads": cores,
+        },
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def device_environment(device: Any) -> dict[str, Any]:
+    """What JAX and the driver say about a GPU; empty for a CPU, which `environment` describes."""
+    if device.platform == "cpu":
+        return {}
+    stats = device.memory_stats() or {}
+    facts: dict[str, Any] = {
+        "kind": device.device_kind,
+        "jax_memory_limit_bytes": stats.get("bytes_limit"),
+        "compute_capability": getattr(device, "compute_capability", None),
+        "runtime": re.sub(r"\s+", " ", str(device.client.platform_version)).strip(),
+    }
+    return {"gpu": facts | nvml_facts(device)}
+
+
+def nvml_facts(device: Any) -> dict[str, Any]:
+    """Driver, memory, clocks and limits from NVIDIA's management library; a reason where it is absent."""
+    try:
+        import pynvml
+    except ImportError:
+        return {"nvml": "absent: nvidia-ml-py is not installed"}
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return {"nvml": f"absent: {error}"}
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(_nvml_index(device))
+        return {
+            "name": pynvml.nvmlDeviceGetName(handle),
+            "id": hashlib.sha256(str(pynvml.nvmlDeviceGetUUID(handle)).encode()).hexdigest()[:12],
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+            "sm_clock_max_hz": 1_000_000 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
+            "memory_clock_max_hz": 1_000_000 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+            "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
+        }
+    except pynvml.NVMLError as error:
+        return {"nvml": f"absent: {error}"}
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def cpu_model() -> str:
+    """The processor's name, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def host_id() -> str | None:
+    """Tells machines apart without naming them: a hash of the machine's id."""
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        if Path(path).exists() and (text := Path(path).read_text().strip()):
+            return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return None
+
+
+def cgroup_quota() -> float | None:
+    """Cores' worth of time that a container may use, or None where nothing limits it."""
+    line = _cgroup_text("cpu.max")
+    if line is None or line.startswith("max"):
+        return None
+    quota, period = line.split()
+    return int(quota) / int(period)
+
+
+def _affinity() -> int:
+    # macOS has no affinity masks.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cgroup_text(name: str) -> str | None:
+    path = Path("/sys/fs/cgroup") / name  # version 2, as seen from inside a container
+    return path.read_text().strip() if path.is_file() else None
+
+
+def _cgroup_number(name: str) -> int | None:
+    text = _cgroup_text(name)
+    return int(text) if text and text.isdigit() else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _nvml_index(device: Any) -> int:
+    """NVML counts all GPUs of the machine, JAX those that CUDA_VISIBLE_DEVICES leaves."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    listed = [entry.strip() for entry in visible.split(",") if entry.strip().isdigit()]
+    local = int(getattr(device, "local_hardware_id", None) or 0)
+    return int(listed[local]) if local < len(listed) else local
+
+
+def _why_none(jax_version: str, error: str) -> str:
+    plugins = [name for name in ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-rocm7-plugin") if _version(name)]
+    if not plugins:
+        return f"JAX {jax_version} found no GPU: it has no GPU plugin here, so only the CPU"
+    reason = error.splitlines()[0][:300] if error else "no reason given"
+    return f"JAX {jax_version} found no GPU: {', '.join(plugins)} found no usable device ({reason})"
+
+
+def _install_hint() -> str:
+    if sys.platform == "darwin":
+        return "JAX supports no GPU of this machine: use device=cpu"
+    return "for an NVIDIA GPU with a driver of version 580 or later: pip install 'jaxaccel[cuda]' (from a checkout: '.[cuda]')"
+
+

@@ -1,0 +1,124 @@
+"""Timing loops: as little as possible between two readings of the clock, and nothing else running."""
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from jaxaccel.records import Metric, Round
+
+Call = Callable[[], Any]
+Block = Callable[[Any], Any]
+
+# A round ends at 20 ms after 15 samples, at 100 samples, or at 0.5 s: short enough to take turns with the
+# other arm of a pair before the machine's speed has drifted.
+ROUND_S, ROUND_MIN, ROUND_MAX, ROUND_LIMIT_S = 0.020, 15, 100, 0.5
+
+WARMUP_S, WARMUP_CALLS, WARMUP_LIMIT_S, WINDOW_S, AGREE = 0.2, 5, 2.0, 0.02, 0.05
+LONG_CALL_S = 0.05  # beyond this, an idle moment before a round makes no difference to it
+
+BATCH_S, MAX_DEPTH, MIN_DEPTH = 0.005, 256, 2
+FLIGHT_BYTES = 256 << 20  # outputs of queued calls that may be alive at once
+
+
+class Stopwatch:
+    """Runs one arm's calls and times them.
+
+    `chained` calls each take up what the one before returned. `output_bytes` stay alive for each queued
+    call. `clock` gives seconds.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        block: Block,
+        *,
+        chained: bool,
+        output_bytes: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._call, self._block, self._clock, self._chained = call, block, clock, chained
+        self._max_depth = max(MIN_DEPTH, min(MAX_DEPTH, FLIGHT_BYTES // max(1, output_bytes)))
+        self._typical_s = math.inf
+
+    def warm_up(self) -> None:
+        """Call until the time of a call has settled: at least 5 calls and 0.2 s, or one call of over 1 s."""
+        start = self._clock()
+        previous, window, window_start = math.inf, list[float](), start
+        calls = 0
+        while True:
+            took = self._timed()
+            calls += 1
+            window.append(took)
+            self._typical_s = float(np.median(window))
+            now = self._clock()
+            if took > 1.0 or now - start > WARMUP_LIMIT_S:
+                return
+            if now - window_start >= WINDOW_S and len(window) >= WARMUP_CALLS:
+                median = float(np.median(window))
+                if now - start >= WARMUP_S and abs(median - previous) <= AGREE * median:
+                    return
+                previous, window, window_start = median, [], now
+
+    def round(self, metric: Metric) -> Round:
+        """One short burst of samples, after a few untimed calls: the arm may have been idle."""
+        depth = 1 if metric is Metric.latency else self._depth()
+        sample = self._timed if depth == 1 and metric is Metric.latency else lambda: self._batch(depth)
+        begin = self._clock()
+        with quiet():
+            if self._typical_s < LONG_CALL_S:
+                sample()
+                sample()
+            start = self._clock()
+            samples: list[float] = []
+            while not _over(len(samples), self._clock() - start):
+                samples.append(sample())
+            end = self._clock()
+        return Round(
+            samples_s=tuple(round(value, 12) for value in samples),  # picoseconds: more is noise and bulk
+            depth=depth,
+            spent_s=end - start,
+            warmup_s=start - begin,
+        )
+
+    def _depth(self) -> int:
+        wanted = math.ceil(BATCH_S / self._typical_s) if self._typical_s > 0 else MAX_DEPTH
+        return max(MIN_DEPTH, min(self._max_depth, wanted))
+
+    def _timed(self) -> float:
+        start = self._clock()
+        self._block(self._call())
+        return self._clock() - start
+
+    def _batch(self, depth: int) -> float:
+        start = self._clock()
+        if self._chained:  # the last result needs all before it, whose buffers it has taken over
+            for _ in range(depth):
+                result = self._call()
+            self._block(result)
+        else:  # on a CPU, calls may overtake each other: each is awaited
+            self._block([self._call() for _ in range(depth)])
+        return (self._clock() - start) / depth
+
+
+def _over(count: int, elapsed_s: float) -> bool:
+    return (
+        count >= ROUND_MAX
+        or (elapsed_s >= ROUND_S and count >= ROUND_MIN)
+        or (elapsed_s >= ROUND_LIMIT_S and count >= 1)
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No garbage collection inside: it would land in whichever sample it interrupts."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+

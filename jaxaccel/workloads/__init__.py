@@ -1,0 +1,1 @@
+"""What is computed: one file a workload, base.py for what they share."""

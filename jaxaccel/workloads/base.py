@@ -1,0 +1,121 @@
+"""The protocol of a workload, and what workloads share: seeded data, tolerances, checks of arguments.
+
+A workload is one Python file here, with one class, and one YAML file in conf/workload/ that names it.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxaccel.records import Accuracy, Cost
+
+Array = NDArray[Any]
+Inputs = tuple[Any, ...]  # pytrees of NumPy arrays: the arguments of the timed function
+
+_CHUNK = 1 << 20  # random numbers made at a time: small enough to stay in a CPU's cache
+
+
+class Workload(Protocol):
+    """A named computation at a size: a frozen dataclass of `size`, `dtype`, `variant` and parameters.
+
+    Its `__post_init__` refuses arguments that can't be right. `function` and its arguments are all that is
+    timed. Where `carries` is true, the function returns (next first argument, output) and its first argument
+    is donated, as in a training loop.
+    """
+
+    variants: ClassVar[Mapping[str, Callable[..., Any]]]
+    carries: ClassVar[bool]
+    size: int
+    dtype: str
+    variant: str
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The pure, jittable function that is timed."""
+
+    def cost(self) -> Cost:
+        """The floating-point operations and bytes that one call can't do without."""
+
+    def memory_bytes(self) -> int:
+        """What one call holds on the device at its peak, predicted: arguments, output, temporaries."""
+
+    def inputs(self, seed: int) -> Inputs:
+        """The arguments, as host arrays: the same bits on every platform."""
+
+    def verify(self, inputs: Inputs, output: Any, precision: str, run: Callable[..., Any]) -> Accuracy:
+        """Compare what the timed program returned for `inputs` with a float64 NumPy reference.
+
+        `run(function, *arguments)` compiles and runs a further function on the same device, at the same
+        precision, for a workload whose output alone does not tell.
+        """
+
+
+def check_arguments(workload: Workload, **counts: int) -> None:
+    """Refuse a variant that is not there, and counts that are no positive whole numbers.
+
+    **Raises** ValueError, naming the argument, the value and what is allowed.
+    """
+    if workload.variant not in workload.variants:
+        choices = ", ".join(workload.variants)
+        raise ValueError(f"`workload.variant` must be one of {choices}, got {workload.variant!r}")
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"`workload.{name}` must be a positive whole number, got {value!r}")
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one element."""
+    return int(jnp.dtype(dtype).itemsize)
+
+
+def uniform(shape: tuple[int, ...], dtype: str, *, seed: int, stream: int) -> Array:
+    """Uniform numbers in (-1, 1) with mean zero, never zero: the same bits on every platform.
+
+    They come from the bits of SFC64, whose stream NumPy keeps stable, by exact arithmetic: an odd integer
+    over a power of two, of 24 significant bits (53 for float64), then one rounding to a narrower `dtype`.
+    Zero-mean data does not overflow a float16 sum as uniform [0, 1) does; random data, because a GPU runs a
+    product of zeros faster. `stream` numbers the arrays of one workload.
+    """
+    out = np.empty(math.prod(shape), dtype=jnp.dtype(dtype))
+    bits = np.random.SFC64(np.random.SeedSequence([seed, stream]))
+    for start in range(0, out.size, _CHUNK):
+        part = out[start : start + _CHUNK]
+        if dtype == "float64":
+            raw = bits.random_raw(part.size) >> np.uint64(12)  # 52 bits, odd once doubled and one added
+            part[:] = (2.0 * raw + (1.0 - 2.0**52)) * 2.0**-52
+        else:
+            words = bits.random_raw((part.size + 1) // 2).astype("<u8", copy=False).view("<u4")[: part.size]
+            raw = (words >> np.uint32(9)).astype(np.float32)  # 23 bits
+            part[:] = (raw * np.float32(2) + np.float32(1 - 2**23)) * np.float32(2.0**-23)
+    return out.reshape(shape)
+
+
+def rounding_error(dtype: str, precision: str) -> float:
+    """The relative error that `dtype` at `precision` brings into a product, as a machine epsilon.
+
+    Below `highest`, float32 products may run as TensorFloat-32, which keeps 10 bits of mantissa.
+    """
+    eps = float(jnp.finfo(dtype).eps)
+    return max(eps, 2.0**-10) if dtype == "float32" and precision != "highest" else eps
+
+
+def sum_tolerance(dtype: str, precision: str, terms: int) -> float:
+    """What is tolerated of a sum of `terms` random products, relative to the norm of the result.
+
+    Rounding the inputs and the output costs a few epsilons. The sum itself, kept in float32 at least, errs
+    like a random walk: one element after the other, with a standard deviation of 0.2 epsilon times the
+    square root of its length, of which five are granted.
+    """
+    accumulated = min(float(jnp.finfo(dtype).eps), float(jnp.finfo("float32").eps))
+    return 2 * rounding_error(dtype, precision) + accumulated * math.sqrt(terms)
+
+
+def norm_error(value: Array, reference: Array) -> float:
+    """‖value − reference‖ / ‖reference‖; the plain norm where the reference is zero."""
+    difference = float(np.linalg.norm(np.asarray(value, np.float64).ravel() - reference.ravel()))
+    norm = float(np.linalg.norm(reference))
+    return difference / norm if norm else difference

@@ -1,0 +1,80 @@
+"""Dot product of two vectors: (n,) . (n,) -> a scalar."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxaccel.records import Accuracy, Cost
+from jaxaccel.workloads.base import Array, check_arguments, itemsize, sum_tolerance, uniform
+
+_BLOCK = 1 << 20
+
+
+def direct(a: jax.Array, b: jax.Array) -> jax.Array:
+    """As anyone would write it: (n,), (n,) -> ()."""
+    return jnp.dot(a, b)
+
+
+def reference(a: Array, b: Array) -> float:
+    """The dot product in float64, block by block: (n,), (n,) -> ()."""
+    return float(
+        sum(
+            a[start : start + _BLOCK].astype(np.float64) @ b[start : start + _BLOCK].astype(np.float64)
+            for start in range(0, a.size, _BLOCK)
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dot:
+    """The dot product of two zero-mean random vectors. `size` is n."""
+
+    variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
+    carries: ClassVar[bool] = False
+
+    size: int
+    dtype: str = "float32"
+    variant: str = "direct"
+
+    def __post_init__(self) -> None:
+        check_arguments(self)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """(n,), (n,) -> ()."""
+        return self.variants[self.variant]
+
+    def cost(self) -> Cost:
+        """n multiplications and as many additions; both vectors are read once, one number is written."""
+        return Cost(flops=2.0 * self.size, bytes=float((2 * self.size + 1) * itemsize(self.dtype)))
+
+    def memory_bytes(self) -> int:
+        """The two vectors and the result."""
+        return (2 * self.size + 1) * itemsize(self.dtype)
+
+    def inputs(self, seed: int) -> tuple[Array, Array]:
+        """Two vectors (n,)."""
+        return (
+            uniform((self.size,), self.dtype, seed=seed, stream=0),
+            uniform((self.size,), self.dtype, seed=seed, stream=1),
+        )
+
+    def verify(
+        self, inputs: tuple[Array, Array], output: Array, precision: str, run: Callable[..., Any]
+    ) -> Accuracy:
+        """The error in units of the result's own spread, ‖a‖ ‖b‖ / √n.
+
+        A dot product of random vectors lands anywhere near zero, where relative to itself honest rounding
+        would look like a wrong answer.
+        """
+        a, b = inputs
+        norms = (float(np.sqrt(reference(side, side))) for side in inputs)
+        spread = next(norms) * next(norms) / float(np.sqrt(self.size))
+        error = abs(float(output) - reference(a, b)) / spread
+        # The result may be a few times its spread, and is rounded to `dtype` where it lands.
+        tolerance = 2 * sum_tolerance(self.dtype, precision, self.size)
+        return Accuracy(relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference="NumPy float64")

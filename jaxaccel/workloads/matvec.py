@@ -1,0 +1,82 @@
+"""Matrix-vector product: (n, n) @ (n,) -> (n,)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from jaxaccel.records import Accuracy, Cost
+from jaxaccel.workloads.base import (
+    Array,
+    check_arguments,
+    itemsize,
+    norm_error,
+    sum_tolerance,
+    uniform,
+)
+
+CHECKED_ELEMENTS = 1 << 25  # of the matrix: bounds the reference's time to a fraction of a second
+
+
+def direct(a: jax.Array, x: jax.Array) -> jax.Array:
+    """As anyone would write it: (m, n), (n,) -> (m,)."""
+    return a @ x
+
+
+def reference(a: Array, x: Array) -> Array:
+    """The product in float64, row by row as dot products: (m, n), (n,) -> (m,)."""
+    exact = x.astype(np.float64)
+    return np.array([row.astype(np.float64) @ exact for row in a])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matvec:
+    """A square matrix times a vector, both zero-mean random. `size` is n."""
+
+    variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
+    carries: ClassVar[bool] = False
+
+    size: int
+    dtype: str = "float32"
+    variant: str = "direct"
+
+    def __post_init__(self) -> None:
+        check_arguments(self)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """(n, n), (n,) -> (n,)."""
+        return self.variants[self.variant]
+
+    def cost(self) -> Cost:
+        """n² multiplications and as many additions; the matrix and both vectors pass memory once."""
+        n = self.size
+        return Cost(flops=2.0 * n * n, bytes=float((n * n + 2 * n) * itemsize(self.dtype)))
+
+    def memory_bytes(self) -> int:
+        """The matrix and two vectors."""
+        return (self.size**2 + 2 * self.size) * itemsize(self.dtype)
+
+    def inputs(self, seed: int) -> tuple[Array, Array]:
+        """The matrix (n, n) and the vector (n,)."""
+        n = self.size
+        return (
+            uniform((n, n), self.dtype, seed=seed, stream=0),
+            uniform((n,), self.dtype, seed=seed, stream=1),
+        )
+
+    def verify(
+        self, inputs: tuple[Array, Array], output: Array, precision: str, run: Callable[..., Any]
+    ) -> Accuracy:
+        """Norm-wise against float64, on all rows or, of a large matrix, on evenly spread ones."""
+        a, x = inputs
+        count = min(self.size, max(1, CHECKED_ELEMENTS // self.size))
+        rows = np.linspace(0, self.size - 1, count).round().astype(np.int64)
+        error = norm_error(np.asarray(output)[rows], reference(a[rows] if count < self.size else a, x))
+        tolerance = sum_tolerance(self.dtype, precision, self.size)
+        sampled = "" if count == self.size else f", {count} of {self.size} rows"
+        return Accuracy(
+            relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference=f"NumPy float64{sampled}"
+        )
