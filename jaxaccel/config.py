@@ -12,6 +12,10 @@ from typing import Any
 from jaxaccel.records import DEVICES, Arm, Case
 
 
+class BadInputError(ValueError):
+    """The command asks for what can't be; the message is one line for its author."""
+
+
 class Dtype(StrEnum):
     """Floating-point type of a workload's data."""
 

@@ -291,9 +291,10 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Worker -> parent, first of all: the worker has its device."""
+    """Worker -> parent, first of all: the worker has its device. `start_s` is how long that took."""
 
     arm: ArmFacts
+    start_s: float
     environment: Mapping[str, Any]
 
 

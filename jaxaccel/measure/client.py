@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import IO
 
@@ -31,8 +30,6 @@ class Worker:
     def __init__(self, device: str, *, variables: Mapping[str, str] | None = None) -> None:
         """Launch at once, without waiting: `ready` waits."""
         self.device = device
-        self.start_s = 0.0
-        self._launched = time.perf_counter()
         self._started: Started | Failure | None = None
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()
@@ -65,7 +62,6 @@ class Worker:
         if self._started is None:
             answer = self._receive(START_TIMEOUT_S)
             self._started = answer if isinstance(answer, Started | Failure) else _unexpected(answer)
-            self.start_s = time.perf_counter() - self._launched
         return self._started
 
     def ask(self, request: Message) -> Message:
@@ -150,6 +146,8 @@ def worker_variables(device: str) -> dict[str, str]:
 
 def gpu_platform() -> str:
     """JAX's name for the GPU platform whose plugin is installed: cuda, rocm, ...; cuda where none is."""
+    from importlib.metadata import entry_points
+
     names = [entry.name.removeprefix("xla_") for entry in entry_points(group="jax_plugins")]
     platforms = [name.rstrip("0123456789") for name in names]
     return next((name for name in platforms if name != "tpu"), "cuda")

@@ -33,8 +33,6 @@ from jaxaccel.records import (
 class WorkerLike(Protocol):
     """What a session needs of a worker."""
 
-    start_s: float
-
     @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
@@ -184,7 +182,7 @@ class _Crew:
         if tally:
             fresh = worker not in self._reported
             self._reported.add(worker)
-            tally.began(started.environment, worker.start_s if fresh else 0.0)
+            tally.began(started.environment, started.start_s if fresh and isinstance(started, Started) else 0.0)
         return worker
 
     def _start(self, device: str) -> WorkerLike:

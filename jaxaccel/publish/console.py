@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -123,6 +124,13 @@ def show_failures(console: Console, records: Iterable[Record]) -> None:
         )
         if record.error.hint:
             console.print(f"  {record.error.hint}", markup=False, soft_wrap=True)
+
+
+def show_places(console: Console, folder: Path, *, found: int, asked: int, interrupted: bool) -> None:
+    """Where the results are, and how many of those that were asked for."""
+    if interrupted:
+        console.print(f"interrupted: {found} of {asked} results are there", style="yellow")
+    console.print(f"Records: {folder}", soft_wrap=True, markup=False)
 
 
 def device_name(record: Record) -> str:

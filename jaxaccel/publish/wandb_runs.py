@@ -4,7 +4,7 @@ W&B decides nothing here: a run that can't be logged costs a line of warning, ne
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,14 @@ class Published:
     message: str
 
 
-def prepare(modes: Iterable[str]) -> None:
-    """Import wandb, unless every one of `modes` is disabled: it takes a second, best spent while workers start."""
-    if _wanted(modes):
-        import wandb  # noqa: F401
-
-
-def log(placed: Sequence[tuple[Record, Path]], config: WandbConfig) -> Published:
-    """Log a point run for each record, its files under the record's own folder.
+def log(records: Sequence[Record], config: WandbConfig, folder: Path) -> Published:
+    """Log a point run for each record, the files of all below `folder`/wandb.
 
     Offline where nobody is logged in, or where the server does not answer. Never prompts, never raises for
     what W&B does.
     """
     mode = os.environ.get("WANDB_MODE") or str(config.mode)
-    if not _wanted([mode]):
+    if mode == WandbMode.disabled or not records:
         return Published(mode=mode, logged=0, message="")
     import wandb
 
@@ -47,7 +41,7 @@ def log(placed: Sequence[tuple[Record, Path]], config: WandbConfig) -> Published
     except Exception as error:
         return Published(mode=mode, logged=0, message=f"W&B: {_first_line(error)}; the records are on disk")
     logged = 0
-    for record, folder in placed:
+    for record in records:
         try:
             try:
                 _log_point(record, folder, config, mode)
@@ -61,9 +55,9 @@ def log(placed: Sequence[tuple[Record, Path]], config: WandbConfig) -> Published
             return Published(
                 mode=mode,
                 logged=logged,
-                message=f"W&B took {logged} of {len(placed)} runs, then: {_first_line(error)}; all records are on disk",
+                message=f"W&B took {logged} of {len(records)} runs, then: {_first_line(error)}; all records are on disk",
             )
-    return Published(mode=mode, logged=logged, message=_closing_line(mode, logged, placed))
+    return Published(mode=mode, logged=logged, message=_closing_line(mode, logged, folder))
 
 
 def resolve_mode(mode: str) -> str:
@@ -157,11 +151,6 @@ def _log_point(record: Record, folder: Path, config: WandbConfig, mode: str) -> 
         run.summary.update(point_summary(record))
 
 
-def _wanted(modes: Iterable[str]) -> bool:
-    chosen = os.environ.get("WANDB_MODE")
-    return any((chosen or mode) != WandbMode.disabled for mode in modes)
-
-
 def _settings() -> dict[str, Any]:
     """Lean, quiet, bounded in time, and flushed at once. Names that this wandb does not know are left out."""
     import wandb
@@ -183,14 +172,11 @@ def _settings() -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
 
 
-def _closing_line(mode: str, logged: int, placed: Sequence[tuple[Record, Path]]) -> str:
+def _closing_line(mode: str, logged: int, folder: Path) -> str:
     runs = f"{logged} run{'s' if logged != 1 else ''}"
     if mode == "online":
         return f"W&B: {runs} logged"
-    if not placed:
-        return ""
-    folder = Path(os.path.commonpath([folder for _, folder in placed]))
-    return f"W&B: {runs} kept offline; to publish later: wandb login && wandb sync --sync-all {folder}"
+    return f"W&B: {runs} kept offline; to publish: wandb login && wandb sync {folder}/wandb/offline-run-*"
 
 
 def _first_line(error: BaseException) -> str:

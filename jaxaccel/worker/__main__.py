@@ -5,8 +5,11 @@ Standard output carries messages only; whatever a library prints goes to standar
 
 import os
 import sys
+import time
 import traceback
 from typing import Any, BinaryIO
+
+import psutil
 
 from jaxaccel.records import (
     ArmFacts,
@@ -38,7 +41,11 @@ def main(device: str) -> int:
     except Exception as error:  # the worker's edge: whatever it is becomes an answer
         _send(replies, Failure(error=describe(error), environment=host))
         return 1
-    _send(replies, Started(arm=facts, environment=host | device_environment(jax_device)))
+    from jaxaccel.worker.arm import RefusedError  # noqa: F401  # its imports are part of the start
+
+    facts_of_all = host | device_environment(jax_device)
+    start_s = time.time() - psutil.Process().create_time()
+    _send(replies, Started(arm=facts, start_s=start_s, environment=facts_of_all))
     serve(replies, jax_device, facts)
     return 0
 

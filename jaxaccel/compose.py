@@ -1,0 +1,130 @@
+"""Hydra and OmegaConf, which only this module imports: arguments and configs become frozen RunConfigs.
+
+Their import and composing take half a second, so `run` starts its workers before it calls this.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, parse
+
+_ASK_HYDRA = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+
+
+@dataclass
+class Schema:
+    """What Hydra checks while it composes. Mutable, as Hydra needs it; config.py has the real one."""
+
+    workload: dict[str, Any] = MISSING
+    device: dict[str, Any] = MISSING
+    timing: dict[str, Any] = MISSING
+    wandb: dict[str, Any] = MISSING
+    size: Any = MISSING  # 1e6 is a whole number too: config.py decides
+    dtype: Dtype = MISSING
+    precision: Precision = MISSING
+    seed: Any = MISSING
+    debug: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One Hydra job: what it asked for, and the folder that Hydra gave it."""
+
+    config: RunConfig
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """All jobs of a command, and the folder of the sweep where it is one. No jobs: Hydra was only asked something."""
+
+    jobs: Sequence[Job]
+    sweep_folder: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Where the command's results are."""
+        return self.sweep_folder or self.jobs[0].folder
+
+    def discard(self) -> None:
+        """Remove the folders that Hydra made, where nothing else has come into them."""
+        discard([job.folder for job in self.jobs], self.sweep_folder)
+
+
+def compose(arguments: Sequence[str], command_id: str) -> Composed:
+    """Let Hydra read the arguments and the configs. Jobs are composed one after the other, and not yet run.
+
+    **Raises** BadInputError, in one line, for whatever is wrong with them; nothing is left behind then.
+    """
+    raw: list[tuple[Mapping[str, Any], Path]] = []
+    sweep_folders: list[Path] = []
+
+    def collect(config: Any) -> None:
+        settings = HydraConfig.get()
+        if settings.mode is RunMode.MULTIRUN:
+            sweep_folders.append(Path(settings.sweep.dir).absolute())
+        container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+        raw.append((container, Path(settings.runtime.output_dir)))  # type: ignore[arg-type]
+        for override in settings.overrides.task:
+            if override.startswith(("+", "~")):
+                raise ValueError(f"`{override}` adds or removes a key, and nothing would read that: use key=value")
+
+    ConfigStore.instance().store(name="schema", node=Schema)
+    OmegaConf.register_new_resolver("command_id", lambda: command_id, replace=True)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
+        if not raw and not _ASK_HYDRA.intersection(arguments):
+            raise ValueError("these arguments describe a sweep of 0 jobs")
+        jobs = [Job(config=parse(container), folder=folder) for container, folder in raw]
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        discard([folder for _, folder in raw], next(iter(sweep_folders), None))
+        raise BadInputError(in_one_line(error)) from error
+    return Composed(jobs=jobs, sweep_folder=next(iter(sweep_folders), None))
+
+
+def config_folder() -> Path:
+    """The conf/ that a wheel carries inside the package, or the one beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if (inside / "config.yaml").is_file() else Path(__file__).parent.parent / "conf"
+
+
+def discard(folders: Sequence[Path], sweep_folder: Path | None) -> None:
+    """Remove the folders that Hydra made for jobs that came to nothing, if they hold only what it wrote."""
+    for folder in [*folders, *filter(None, [sweep_folder])]:
+        if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".hydra", "multirun.yaml"}:
+            for path in [*folder.glob(".hydra/*.yaml"), folder / "multirun.yaml"]:
+                path.unlink(missing_ok=True)
+            for empty in (folder / ".hydra", folder):
+                if empty.is_dir():
+                    empty.rmdir()
+
+
+def in_one_line(error: BaseException) -> str:
+    """What is wrong with the arguments, naming the argument, the value and the choices."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, value = error.missing_cfg_file.partition("/")
+        return f"`{group}` must be one of {', '.join(error.options)}, got {value!r}"
+    if isinstance(error, OverrideParseException):
+        return f"can't read the argument `{error.override}`: {str(error).splitlines()[0]}"
+    if isinstance(error, OSError):
+        return f"can't write to {error.filename}: {error.strerror}"
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    key = getattr(cause, "full_key", None)
+    if "is not in struct" in first or "not in 'Schema'" in first:
+        return f"unknown key `{key}`: see --help for the keys that there are"
+    return f"`{key}`: {first}" if key else first
