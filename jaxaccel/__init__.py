@@ -12,7 +12,7 @@ _HOMES = {
     "load_records": "publish.store",
     "pair": "analyze.compare",
 }
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

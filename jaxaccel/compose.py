@@ -6,7 +6,7 @@ Their import and composing take half a second, so `run` starts its workers befor
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, parse
 
-_ASK_HYDRA = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+_ASK_HYDRA = {
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "-c",
+    "--info",
+    "-i",
+    "--shell-completion",
+    "-sc",
+}
+_MULTIRUN = ("-m", "--multirun")
 
 
 @dataclass
@@ -48,7 +60,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Composed:
-    """All jobs of a command, and the folder of the sweep where it is one. No jobs: Hydra was only asked something."""
+    """All jobs of a command, none where Hydra was only asked something, and the sweep's folder if it is one."""
 
     jobs: Sequence[Job]
     sweep_folder: Path | None
@@ -76,23 +88,28 @@ def compose(arguments: Sequence[str], command_id: str) -> Composed:
         if settings.mode is RunMode.MULTIRUN:
             sweep_folders.append(Path(settings.sweep.dir).absolute())
         container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-        raw.append((container, Path(settings.runtime.output_dir)))  # type: ignore[arg-type]
-        for override in settings.overrides.task:
-            if override.startswith(("+", "~")):
-                raise ValueError(f"`{override}` adds or removes a key, and nothing would read that: use key=value")
+        raw.append((container, Path(settings.runtime.output_dir)))
 
     ConfigStore.instance().store(name="schema", node=Schema)
     OmegaConf.register_new_resolver("command_id", lambda: command_id, replace=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
-    sys.argv = [sys.argv[0], *arguments]
+    # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
+    sys.argv = [sys.argv[0], *sorted(arguments, key=lambda argument: argument not in _MULTIRUN)]
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
+        for argument in arguments:
+            if raw and argument.startswith(("+", "~")):
+                raise ValueError(
+                    f"`{argument}` adds or removes a key, and nothing would read that: use key=value"
+                )
         if not raw and not _ASK_HYDRA.intersection(arguments):
             raise ValueError("these arguments describe a sweep of 0 jobs")
         jobs = [Job(config=parse(container), folder=folder) for container, folder in raw]
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        # A sweep of 0 jobs has a folder too, but never says where: the command's own id finds it.
+        sweep_folders += [path.absolute() for path in Path().glob(f"multirun/*/*-{command_id}")]
         discard([folder for _, folder in raw], next(iter(sweep_folders), None))
-        raise BadInputError(in_one_line(error)) from error
+        raise BadInputError(in_one_line(error, arguments)) from error
     return Composed(jobs=jobs, sweep_folder=next(iter(sweep_folders), None))
 
 
@@ -113,7 +130,7 @@ def discard(folders: Sequence[Path], sweep_folder: Path | None) -> None:
                     empty.rmdir()
 
 
-def in_one_line(error: BaseException) -> str:
+def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     """What is wrong with the arguments, naming the argument, the value and the choices."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, value = error.missing_cfg_file.partition("/")
@@ -127,4 +144,7 @@ def in_one_line(error: BaseException) -> str:
     key = getattr(cause, "full_key", None)
     if "is not in struct" in first or "not in 'Schema'" in first:
         return f"unknown key `{key}`: see --help for the keys that there are"
-    return f"`{key}`: {first}" if key else first
+    if key:
+        return f"`{key}`: {first}"
+    # Hydra does not always say which argument it means.
+    return first if isinstance(error, ValueError) else f"{first} (among: {' '.join(arguments)})"

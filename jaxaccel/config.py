@@ -117,7 +117,9 @@ class RunConfig:
     @property
     def arms(self) -> tuple[Arm, ...]:
         """The case on each device that was asked for."""
-        return tuple(Arm(case=self.case, device=device, target=self.workload.target) for device in self.devices)
+        return tuple(
+            Arm(case=self.case, device=device, target=self.workload.target) for device in self.devices
+        )
 
 
 def parse(raw: Mapping[str, Any]) -> RunConfig:

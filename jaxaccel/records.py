@@ -127,8 +127,8 @@ class Problem:
 class Timing:
     """Statistics of one metric, and every sample behind them, in seconds.
 
-    `rounds` holds [pass, order in that pass, number of samples] for each round, in the order of `samples_s`. `depth`
-    is the number of calls that each sample was divided by (1 for latency).
+    `rounds` holds [pass, order in that pass, number of samples] for each round, in the order of
+    `samples_s`. `depth` is the number of calls that each sample was divided by (1 for latency).
     """
 
     median_s: float

@@ -22,7 +22,7 @@ from jaxaccel.records import DEVICES, Record, Status
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
-    from jaxaccel.measure.session import Group, Plan
+    from jaxaccel.measure.session import Group
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -53,11 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure_jobs(composed: "Composed", line: str, sweep_id: str, launch: Callable[[str], Worker]) -> int:
     """Measure the cases of all jobs in one session. Each record is on disk as soon as it is there."""
-    from jaxaccel.measure.session import Command, Plan, measure
+    from jaxaccel.measure.session import Plan, measure
+    from jaxaccel.measure.tally import Command
     from jaxaccel.publish import console
 
     groups, folders = group_arms(composed)
-    plan = Plan(groups=groups, command=Command(line=line, sweep_id=sweep_id, started=psutil.Process().create_time()))
+    plan = Plan(
+        groups=groups, command=Command(line=line, sweep_id=sweep_id, started=psutil.Process().create_time())
+    )
     found: dict[Place, Record] = {}
     interrupted = False
     try:
@@ -73,7 +76,11 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launch: Callabl
 
 
 def finish(
-    composed: "Composed", found: Mapping[Place, Record], folders: Mapping[Place, Sequence[Path]], *, interrupted: bool
+    composed: "Composed",
+    found: Mapping[Place, Record],
+    folders: Mapping[Place, Sequence[Path]],
+    *,
+    interrupted: bool,
 ) -> int:
     """Show what was measured, write what a sweep adds, publish. Returns the exit code."""
     from jaxaccel.analyze.compare import pair
@@ -95,7 +102,9 @@ def finish(
     elif records:
         console.show_records(screen, records)
     console.show_failures(screen, records)
-    console.show_places(screen, composed.folder, found=len(records), asked=len(folders), interrupted=interrupted)
+    console.show_places(
+        screen, composed.folder, found=len(records), asked=len(folders), interrupted=interrupted
+    )
     published = wandb_runs.log(records, composed.jobs[0].config.wandb, composed.folder)
     if published.message:
         screen.print(published.message, soft_wrap=True, markup=False)
@@ -109,7 +118,8 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict[Place, list[Pa
 
     An arm that several jobs ask for is measured once, and its record goes to each of them.
     """
-    from jaxaccel.measure.session import Group, Stop
+    from jaxaccel.measure.sampling import Stop
+    from jaxaccel.measure.session import Group
 
     groups: dict[tuple[str, Stop], Group] = {}
     folders: dict[Place, list[Path]] = {}
@@ -134,7 +144,10 @@ def keep(record: Record, folders: Sequence[Path]) -> None:
             store.save(record, folder)
         except OSError as error:
             rescue = Path(tempfile.mkdtemp(prefix="jaxaccel-"))
-            print(f"jaxaccel: can't write to {folder}: {error.strerror}; the record is in {rescue}", file=sys.stderr)
+            print(
+                f"jaxaccel: can't write to {folder}: {error.strerror}; the record is in {rescue}",
+                file=sys.stderr,
+            )
             store.save(record, rescue)
 
 

@@ -66,7 +66,7 @@ def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool) -> Speedup:
 def verdict(interval: tuple[float, float]) -> Verdict:
     """What an interval of a speedup says, in this order: equivalent, gpu, cpu, undecided."""
     low, high = interval
-    if 1 / EQUIVALENT <= low and high <= EQUIVALENT:
+    if low >= 1 / EQUIVALENT and high <= EQUIVALENT:
         return Verdict.equivalent
     if low > 1:
         return Verdict.gpu

@@ -19,6 +19,9 @@ MIN_SAMPLES = 6  # fewer say nothing about their own spread
 MIN_ROUNDS = 5
 P99_SAMPLES = 500  # below that the 99th percentile is one of the five slowest samples
 
+# Flags that say that the median itself may mislead; the others tell what kind of noise there was.
+SEVERE_FLAGS = ("not converged", "very noisy", "bimodal")
+
 Floats = NDArray[np.float64]
 
 
@@ -111,7 +114,7 @@ def flags(metric: Metric, timing: Timing, *, relative_ci: float) -> list[Flag]:
     samples = np.asarray(timing.samples_s)
     found: list[tuple[str, str]] = []
     if not timing.converged:
-        found.append(("not converged", f"the time limit came before an interval of ±{relative_ci:.1%}"))
+        found.append(("not converged", f"the limit came before an interval of ±{relative_ci:.1%}"))
     if samples.size >= MIN_SAMPLES:
         spread = timing.iqr_s / float(np.median(samples))
         if spread > 0.25:
@@ -124,7 +127,9 @@ def flags(metric: Metric, timing: Timing, *, relative_ci: float) -> list[Flag]:
     bursts = bursts_of(timing)
     correlation = lag1_autocorrelation(bursts)
     if correlation > 0.3:
-        found.append(("autocorrelated", f"a sample resembles the one before it (lag-1 r = {correlation:.2f})"))
+        found.append(
+            ("autocorrelated", f"a sample resembles the one before it (lag-1 r = {correlation:.2f})")
+        )
     change = drift(samples)
     if abs(change) > 0.02:
         found.append(("drifting", f"the last third of the samples differs from the first by {change:+.1%}"))
@@ -185,7 +190,8 @@ def bimodal(samples: Floats) -> bool:
     width = gap / 5
     middle = (np.median(low) + np.median(high)) / 2
     near = [
-        int(np.sum(np.abs(values - center) <= width / 2)) for center in (np.median(low), middle, np.median(high))
+        int(np.sum(np.abs(values - center) <= width / 2))
+        for center in (np.median(low), middle, np.median(high))
     ]
     return near[1] < 0.5 * min(near[0], near[2])
 

@@ -4,6 +4,7 @@ The worker's environment is set before it starts, for JAX fixes its backend at f
 the kernel: a parent that polled without sleeping would slow down the very call that it waits for.
 """
 
+import contextlib
 import os
 import selectors
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import msgspec
 import platformdirs
@@ -32,7 +33,7 @@ class Worker:
         self.device = device
         self._started: Started | Failure | None = None
         self._pending = b""
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jaxaccel.worker", device],
             stdin=subprocess.PIPE,
@@ -41,8 +42,9 @@ class Worker:
             env={**os.environ, **worker_variables(device), **(variables or {})},
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
-        assert self._process.stdin and self._process.stdout
-        self._requests, self._replies = self._process.stdin, self._process.stdout
+        # Popen's types allow None, for processes without pipes.
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._replies = cast("IO[bytes]", self._process.stdout)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._replies, selectors.EVENT_READ)
 
@@ -79,10 +81,8 @@ class Worker:
     def stop(self) -> None:
         """End the process: its standard input closes, and it gets a moment to leave by itself."""
         self._selector.close()
-        try:
+        with contextlib.suppress(BrokenPipeError):
             self._requests.close()
-        except BrokenPipeError:
-            pass
         try:
             self._process.wait(timeout=5.0)
         except subprocess.TimeoutExpired:
@@ -110,7 +110,9 @@ class Worker:
         try:
             return decode_message(line)
         except msgspec.DecodeError as error:
-            return Failure(error=Problem(type="Protocol", message=f"the {self.device} worker's answer: {error}"))
+            return Failure(
+                error=Problem(type="Protocol", message=f"the {self.device} worker's answer: {error}")
+            )
 
     def _died(self) -> Failure:
         code = self._process.wait()
@@ -120,7 +122,9 @@ class Worker:
         hint = "perhaps the machine ran out of memory: take a smaller size" if code == -9 else None
         last = words.strip().splitlines()[-1][:200] if words.strip() else "it said nothing"
         return Failure(
-            error=Problem(type="WorkerDied", message=f"the {self.device} worker {how}: {last}", hint=hint, details=words)
+            error=Problem(
+                type="WorkerDied", message=f"the {self.device} worker {how}: {last}", hint=hint, details=words
+            )
         )
 
     def _last_words(self) -> str:

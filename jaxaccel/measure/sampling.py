@@ -10,6 +10,10 @@ import numpy as np
 from jaxaccel.analyze.stats import Burst, relative_half_width
 from jaxaccel.records import Failure, Metric, Round
 
+# Of one metric in one pass. Short rounds follow each other so closely that more of them tell nothing new of a
+# process; and every sample is kept.
+MAX_ROUNDS = 50
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
@@ -64,11 +68,10 @@ def sample(
     gave before stays.
     """
     found = {name: Sampled() for name in arms}
-    order = 0
-    while True:
+    for order in range(MAX_ROUNDS):
         able = [n for n, got in found.items() if got.failure is None and got.sampling_s < stop.limit_s]
         if all(found[name].width <= stop.relative_ci for name in able):
-            return found
+            break
         for name in rng.sample(able, len(able)):
             got = found[name]
             reply = arms[name].round(metric)
@@ -79,5 +82,5 @@ def sample(
             got.medians.append(float(np.median(reply.samples_s)))
             got.sampling_s += reply.spent_s
             got.warmup_s += reply.warmup_s
-        order += 1
         between(found)
+    return found

@@ -79,7 +79,7 @@ class Plan:
 
 
 def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[tuple[int, str], Record]]:
-    """Measure all arms; after each pass over a group yields, for each of its arms, where it stands and its record.
+    """Measure all arms; after each pass over a group, yield where each of its arms stands, and its record.
 
     Where it stands is the index of its group, and its device. An arm's last record is the fullest.
     """
@@ -166,7 +166,9 @@ class _Crew:
         self._reported: set[WorkerLike] = set()
 
     def __enter__(self) -> "_Crew":
-        for worker in self._workers.values():  # a process that is starting would disturb the other's compilation
+        for (
+            worker
+        ) in self._workers.values():  # a process that is starting would disturb the other's compilation
             worker.ready()
         return self
 
@@ -182,7 +184,9 @@ class _Crew:
         if tally:
             fresh = worker not in self._reported
             self._reported.add(worker)
-            tally.began(started.environment, started.start_s if fresh and isinstance(started, Started) else 0.0)
+            tally.began(
+                started.environment, started.start_s if fresh and isinstance(started, Started) else 0.0
+            )
         return worker
 
     def _start(self, device: str) -> WorkerLike:

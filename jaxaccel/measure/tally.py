@@ -116,7 +116,9 @@ class Tally:
             command=self._command.line,
             case=case,
             case_id=case.case_id,
-            arm_id=digest([case.case_id, self.arm.device, fingerprint, [self.stop.relative_ci, self.stop.limit_s]]),
+            arm_id=digest(
+                [case.case_id, self.arm.device, fingerprint, [self.stop.relative_ci, self.stop.limit_s]]
+            ),
             pair_id=digest([self._command.sweep_id, case.case_id]),
             sweep_id=self._command.sweep_id,
             paired=self.paired,
@@ -179,7 +181,9 @@ def _absent(
             absent[f"timings.{metric}"] = "the arm ended before it"
             continue
         if timing.ci95_s is None:
-            absent[f"timings.{metric}.ci95_s"] = f"{timing.n} samples in {len(timing.rounds)} rounds are too few"
+            absent[f"timings.{metric}.ci95_s"] = (
+                f"{timing.n} samples in {len(timing.rounds)} rounds are too few"
+            )
         if timing.p99_s is None:
             absent[f"timings.{metric}.p99_s"] = f"needs {stats.P99_SAMPLES} samples, has {timing.n}"
     return absent

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from jaxaccel.records import Comparison, Flag, Metric, Record, Speedup, Status, Timing
+from jaxaccel.analyze.stats import SEVERE_FLAGS
+from jaxaccel.records import DEVICES, Case, Comparison, Flag, Metric, Problem, Record, Speedup, Timing
 
 WIDTH = 100
 _STYLES = {"gpu": "green", "cpu": "cyan", "equivalent": "white", "undecided": "yellow"}
@@ -33,7 +36,9 @@ def seconds(value: float | None) -> str:
 
 def rate(value: float | None, unit: str) -> str:
     """Three digits and a decimal prefix: 38.2 GFLOP/s."""
-    return "–" if value is None else _scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}")))
+    return (
+        "–" if value is None else _scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}")))
+    )
 
 
 def interval(timing: Timing | None) -> str:
@@ -63,9 +68,11 @@ def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
 
 def show_records(console: Console, records: Sequence[Record]) -> None:
     """What one job measured: a column a record, so that a pair stands side by side."""
+    if not any(record.timings for record in records):
+        return  # the list of failures says it all
     first = records[0]
-    table = Table(title=str(first.case), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(case_name(first.case), no_wrap=True)
     for record in records:
         table.add_column(device_name(record), overflow="fold")
     for name, cells in _record_rows(records):
@@ -74,56 +81,62 @@ def show_records(console: Console, records: Sequence[Record]) -> None:
     console.print(table)
     for record in records:
         for flag in record.warnings:
-            console.print(f"  ! {record.arm.requested}, {_about(flag)}: {flag.message}", style="yellow")
+            mark = "!" if flag.name in SEVERE_FLAGS else " "
+            console.print(f"{mark} {record.arm.requested}, {_about(flag)}: {flag.message}", style="yellow")
     for metric, speedup in _only_speedups(records).items():
         console.print(f"  {metric}: {speedup_words(speedup)}", style=_STYLES[speedup.verdict])
 
 
 def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
-    """What a sweep measured: a row a case, latency on each device, the speedup and who wins.
+    """What a sweep measured: a row a case, the latency on each device, the speedup and who wins.
 
-    The cores stand beside every speedup: "the CPU" is two cores for some and 128 for others.
+    The cores stand beside every speedup: "the CPU" is two cores for some and 128 for others. The error is the
+    larger of the two.
     """
-    devices = [d for d in ("cpu", "gpu") if any(getattr(comparison, d) for comparison in comparisons)]
+    devices = [d for d in DEVICES if any(getattr(comparison, d) for comparison in comparisons)]
     both = len(devices) == 2
-    table = Table(title="latency of a call", title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
-    table.add_column("workload", overflow="fold")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("type", overflow="fold")
+    console.print()
     for device in devices:
-        table.add_column(_device_title(comparisons, device), justify="right", overflow="fold")
-        table.add_column("error", justify="right", no_wrap=True)
+        console.print(device_name(_best_known(comparisons, device)), markup=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(f"latency of a call,\n{_scope_of(comparisons)}", overflow="fold")
+    for device in devices:
+        table.add_column(_column_title(comparisons, device), justify="right", overflow="fold")
     if both:
-        table.add_column("speedup [95%]", justify="right", overflow="fold")
+        table.add_column("speedup \\[95%]", justify="right", overflow="fold")
         table.add_column("faster", no_wrap=True)
-    for comparison in comparisons:
-        case = comparison.case
-        cells = [_workload_name(comparison), str(case.size), _type_name(comparison)]
-        for device in devices:
-            cells += _arm_cells(getattr(comparison, device))
+    table.add_column("error", justify="right", no_wrap=True)
+    before = None
+    workloads = list(dict.fromkeys(comparison.case.workload for comparison in comparisons))
+    for comparison in sorted(comparisons, key=lambda comparison: workloads.index(comparison.case.workload)):
+        if before and before.case.workload != comparison.case.workload:
+            table.add_section()
+        before = comparison
+        cells = [case_name(comparison.case), *(_arm_cell(getattr(comparison, device)) for device in devices)]
         if both:
             speedup = comparison.speedups.get(Metric.latency)
             cells += [_speedup_cell(speedup), _verdict_cell(speedup)]
-        table.add_row(*cells)
-    console.print()
+        table.add_row(*cells, _worse_error(comparison))
     console.print(table)
-    if any(record.warnings for comparison in comparisons for record in comparison.arms):
-        console.print("  ! flagged: the record's `warnings` say why to look twice", style="yellow")
+    if any(_marked(record) for comparison in comparisons for record in comparison.arms):
+        console.print(
+            "! look twice: not converged, very noisy or bimodal (the record's `warnings`)", style="yellow"
+        )
 
 
 def show_failures(console: Console, records: Iterable[Record]) -> None:
-    """Every arm that was asked for and has no measurement, with what to do about it."""
+    """Every arm that was asked for and has no measurement, with what to do about it; each reason once."""
+    reasons: dict[tuple[str, str, Problem], list[str]] = {}
     for record in records:
-        if record.ok or record.error is None:
-            continue
+        if not record.ok and record.error:
+            key = (str(record.status), record.arm.requested, replace(record.error, details=None))
+            reasons.setdefault(key, []).append(str(record.case))
+    for (status, device, error), cases in reasons.items():
         console.print(
-            f"{record.status}: {record.case} on {record.arm.requested}: {record.error.message}",
-            style="red",
-            markup=False,
-            soft_wrap=True,
+            f"{status} on the {device}: {'; '.join(cases)}", style="red", markup=False, soft_wrap=True
         )
-        if record.error.hint:
-            console.print(f"  {record.error.hint}", markup=False, soft_wrap=True)
+        for line in filter(None, (error.message, error.hint)):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def show_places(console: Console, folder: Path, *, found: int, asked: int, interrupted: bool) -> None:
@@ -136,10 +149,8 @@ def show_places(console: Console, folder: Path, *, found: int, asked: int, inter
 def device_name(record: Record) -> str:
     """The device that ran, with the cores that a CPU had."""
     kind = record.arm.kind or "–"
-    if record.arm.requested == "cpu" and record.environment:
-        cores = record.environment.get("cpu", {}).get("cores")
-        return f"cpu: {kind}, {cores} cores"
-    return f"{record.arm.requested}: {kind}"
+    cores = f", {_cores(record)} cores" if record.arm.requested == "cpu" else ""
+    return f"{record.arm.requested}: {kind}{cores}"
 
 
 def speedup_words(speedup: Speedup) -> str:
@@ -200,20 +211,19 @@ def _error_cell(record: Record) -> str:
     return f"{found.relative_error:.1e} of {found.tolerance:.1e} tolerated" if found else "–"
 
 
-def _arm_cells(record: Record | None) -> list[str]:
+def _arm_cell(record: Record | None) -> str:
     if record is None:
-        return ["not asked for", ""]
+        return "not asked for"
     timing = record.timings.get(Metric.latency)
     if not record.ok or timing is None:
-        return [f"[red]{record.status}: {_first_words(record)}[/red]", ""]
-    mark = " [yellow]![/yellow]" if record.warnings else ""
-    error = f"{record.accuracy.relative_error:.0e}" if record.accuracy else "–"
-    return [f"{seconds(timing.median_s)} {interval(timing)}{mark}", error]
+        return f"[red]{record.status}[/red]"
+    return f"{seconds(timing.median_s)} {interval(timing)}{' [yellow]![/yellow]' if _marked(record) else ''}"
 
 
-def _first_words(record: Record) -> str:
-    message = record.error.message if record.error else "no samples"
-    return message.split(":")[0][:60].replace("[", r"\[")
+def _marked(record: Record) -> bool:
+    return any(
+        flag.name in SEVERE_FLAGS and flag.metric in (Metric.latency, None) for flag in record.warnings
+    )
 
 
 def _speedup_cell(speedup: Speedup | None) -> str:
@@ -225,25 +235,41 @@ def _speedup_cell(speedup: Speedup | None) -> str:
 
 
 def _verdict_cell(speedup: Speedup | None) -> str:
-    if speedup is None:
-        return "–"
-    return f"[{_STYLES[speedup.verdict]}]{speedup.verdict}[/]"
+    return "–" if speedup is None else f"[{_STYLES[speedup.verdict]}]{speedup.verdict}[/]"
 
 
-def _device_title(comparisons: Sequence[Comparison], device: str) -> str:
-    records = [getattr(comparison, device) for comparison in comparisons if getattr(comparison, device)]
-    known = [record for record in records if record.arm.kind] or records
-    return device_name(known[0])
+def _worse_error(comparison: Comparison) -> str:
+    errors = [record.accuracy.relative_error for record in comparison.arms if record.accuracy]
+    return f"{max(errors):.0e}" if errors else "–"
 
 
-def _workload_name(comparison: Comparison) -> str:
-    case = comparison.case
-    return case.workload if case.variant == "direct" else f"{case.workload} {case.variant}"
+def _best_known(comparisons: Sequence[Comparison], device: str) -> Record:
+    """A record of the device: one that ran there, where there is one."""
+    records = [record for c in comparisons for record in c.arms if record.arm.requested == device]
+    return next((record for record in records if record.arm.kind), records[0])
 
 
-def _type_name(comparison: Comparison) -> str:
-    case = comparison.case
-    return case.dtype if case.precision == "highest" else f"{case.dtype} {case.precision}"
+def _column_title(comparisons: Sequence[Comparison], device: str) -> str:
+    record = _best_known(comparisons, device)
+    return f"CPU, {_cores(record)} cores" if device == "cpu" else "GPU"
+
+
+def _scope_of(comparisons: Sequence[Comparison]) -> str:
+    scopes = {
+        t.ci_over for c in comparisons for r in c.arms for m, t in r.timings.items() if m == Metric.latency
+    }
+    return "over passes" if scopes == {"passes"} else "within one process"
+
+
+def case_name(case: Case) -> str:
+    """Workload and size, and what of the rest is not the default."""
+    extras = [case.variant, case.dtype, case.precision]
+    shown = [value for value in extras if value not in ("direct", "float32", "highest")]
+    return " ".join([case.workload, str(case.size), *shown])
+
+
+def _cores(record: Record) -> int | str:
+    return record.environment.get("cpu", {}).get("cores", "?")  # type: ignore[no-any-return]
 
 
 def _about(flag: Flag) -> str:
@@ -302,12 +328,8 @@ class ShowProgress:
         """A round is over."""
         if self._live:
             widths = "  ".join(
-                f"{device} ±{got.width:.1%}" if got.width < 10 else f"{device} …" for device, got in found.items()
+                f"{device} ±{got.width:.1%}" if got.width < 10 else f"{device} …"
+                for device, got in found.items()
             )
             self._bar.update(self._task, description=f"{self._case}: {metric}  {widths}")
             self._bar.refresh()
-
-
-def failed_count(records: Iterable[Record]) -> int:
-    """How many arms have no measurement."""
-    return sum(record.status is not Status.ok for record in records)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from jaxaccel.config import WandbConfig, WandbMode
 from jaxaccel.records import Record
@@ -55,7 +55,8 @@ def log(records: Sequence[Record], config: WandbConfig, folder: Path) -> Publish
             return Published(
                 mode=mode,
                 logged=logged,
-                message=f"W&B took {logged} of {len(records)} runs, then: {_first_line(error)}; all records are on disk",
+                message=f"W&B took {logged} of {len(records)} runs, then: {_first_line(error)}; "
+                "all records are on disk",
             )
     return Published(mode=mode, logged=logged, message=_closing_line(mode, logged, folder))
 
@@ -102,8 +103,11 @@ def point_config(record: Record) -> dict[str, Any]:
 
 
 def point_summary(record: Record) -> dict[str, Any]:
-    """The flat summary of a point run: headline numbers, SI units in their names. Unknown ones are left out."""
-    found: dict[str, Any] = {"status": str(record.status), "flags": ", ".join(f.name for f in record.warnings)}
+    """The flat summary of a point run: headline numbers, SI units in their names; unknown ones left out."""
+    found: dict[str, Any] = {
+        "status": str(record.status),
+        "flags": ", ".join(f.name for f in record.warnings),
+    }
     for metric, timing in record.timings.items():
         low, high = timing.ci95_s or (None, None)
         found |= {
@@ -145,7 +149,7 @@ def _log_point(record: Record, folder: Path, config: WandbConfig, mode: str) -> 
         tags=[case.workload, device],
         config=point_config(record),
         dir=str(folder),
-        mode=mode,
+        mode=cast("Literal['online', 'offline']", mode),
         settings=wandb.Settings(**_settings()),
     ) as run:
         run.summary.update(point_summary(record))

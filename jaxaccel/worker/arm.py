@@ -2,10 +2,9 @@
 
 import functools
 import gc
-import math
 import pkgutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -61,7 +60,9 @@ class OpenArm:
         arguments = jax.block_until_ready(jax.device_put(inputs, device, may_alias=False))
         data_s = watch.lap()
 
-        compiled, times = compile_function(workload.function, arguments, case.precision, carries=workload.carries)
+        compiled, times = compile_function(
+            workload.function, arguments, case.precision, carries=workload.carries
+        )
         compile_s = watch.lap()
 
         call, block = make_call(compiled, arguments, carries=workload.carries)
@@ -127,7 +128,9 @@ def make_workload(target: str, case: Case) -> Workload:
     try:
         kind = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
-        raise RefusedError(f"`workload._target_` must be package.module:Class, got {target!r} ({error})") from error
+        raise RefusedError(
+            f"`workload._target_` must be package.module:Class, got {target!r} ({error})"
+        ) from error
     known = [name for name in kind.__dataclass_fields__ if name not in ("size", "dtype", "variant")]
     for name in case.params:
         if name not in known:
@@ -157,8 +160,8 @@ def predict_memory(workload: Workload, case: Case, device: Any) -> Memory:
     for name, wanted, there in places:
         if wanted > there:
             raise RefusedError(
-                f"`size`={case.size} does not fit: {case.workload} in {case.dtype} needs {_gib(wanted)} "
-                f"on the {name}, which has {_gib(there)} free"
+                f"`size`={case.size} does not fit: {case.workload} in {case.dtype} needs {_binary(wanted)} "
+                f"on the {name}, which has {_binary(there)} free"
             )
     _, wanted, there = places[0]
     return Memory(predicted_bytes=wanted, capacity_bytes=there)
@@ -184,14 +187,16 @@ def compile_function(
     if constants:
         raise InvariantError(
             "captured constant",
-            f"the timed function captured an array of shape {constants[0]} instead of taking it as an argument: "
-            "XLA may compute with it once, at compile time",
+            f"the timed function captured an array of shape {constants[0]} instead of taking it as an "
+            "argument: XLA may compute with it once, at compile time",
         )
     cache = "hit" if "cache_hits" in events else "miss" if "cache_misses" in events else "off"
     return compiled, Compile(trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache)
 
 
-def make_call(compiled: Any, arguments: tuple[Any, ...], *, carries: bool) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+def make_call(
+    compiled: Any, arguments: tuple[Any, ...], *, carries: bool
+) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     """A function of no arguments that runs the program once, and one that waits for what it returned.
 
     Where the workload carries, each call takes up what the one before it returned.
@@ -223,7 +228,9 @@ def check_placed(result: Any, device: Any) -> None:
     """
     for leaf in jax.tree.leaves(result):
         if not isinstance(leaf, jax.Array):
-            raise InvariantError("unawaited output", f"the timed function returned a {type(leaf).__name__}, not an array")
+            raise InvariantError(
+                "unawaited output", f"the timed function returned a {type(leaf).__name__}, not an array"
+            )
         if leaf.devices() != {device}:
             raise InvariantError("wrong device", f"the output is on {leaf.devices()}, not on {device}")
 
@@ -283,5 +290,6 @@ class _Laps:
         return took
 
 
-def _gib(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB"
+def _binary(count: int) -> str:
+    power = max(p for p in range(9) if p == 0 or count >= 1024**p)
+    return f"{count / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB', 'ZiB', 'YiB')[power]}"

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,17 @@ SPEED_VARIABLES = (
     "NVIDIA_TF32_OVERRIDE",
     "OMP_NUM_THREADS",
 )
-PACKAGES = ("jaxaccel", "jax", "jaxlib", "numpy", "scipy", "flax", "optax", "jax-cuda13-plugin", "jax-cuda12-plugin")
+PACKAGES = (
+    "jaxaccel",
+    "jax",
+    "jaxlib",
+    "numpy",
+    "scipy",
+    "flax",
+    "optax",
+    "jax-cuda13-plugin",
+    "jax-cuda12-plugin",
+)
 
 
 class NoDeviceError(RuntimeError):
@@ -55,7 +64,9 @@ def connect(requested: str) -> tuple[Any, ArmFacts]:
     device = devices[0]
     found = "cpu" if device.platform == "cpu" else "gpu"
     if found != requested:
-        raise NoDeviceError(f"JAX {jax.__version__} found {device.device_kind} in place of a {requested}", _install_hint())
+        raise NoDeviceError(
+            f"JAX {jax.__version__} found {device.device_kind} in place of a {requested}", _install_hint()
+        )
     facts = ArmFacts(
         requested=requested,
         platform=device.platform,
@@ -134,7 +145,8 @@ def nvml_facts(device: Any) -> dict[str, Any]:
             "driver": pynvml.nvmlSystemGetDriverVersion(),
             "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
             "sm_clock_max_hz": 1_000_000 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "memory_clock_max_hz": 1_000_000 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM),
+            "memory_clock_max_hz": 1_000_000
+            * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM),
             "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
         }
     except pynvml.NVMLError as error:
@@ -201,7 +213,9 @@ def _nvml_index(device: Any) -> int:
 
 
 def _why_none(jax_version: str, error: str) -> str:
-    plugins = [name for name in ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-rocm7-plugin") if _version(name)]
+    plugins = [
+        name for name in ("jax-cuda13-plugin", "jax-cuda12-plugin", "jax-rocm7-plugin") if _version(name)
+    ]
     if not plugins:
         return f"JAX {jax_version} found no GPU: it has no GPU plugin here, so only the CPU"
     reason = error.splitlines()[0][:300] if error else "no reason given"
@@ -211,6 +225,7 @@ def _why_none(jax_version: str, error: str) -> str:
 def _install_hint() -> str:
     if sys.platform == "darwin":
         return "JAX supports no GPU of this machine: use device=cpu"
-    return "for an NVIDIA GPU with a driver of version 580 or later: pip install 'jaxaccel[cuda]' (from a checkout: '.[cuda]')"
-
-
+    return (
+        "for an NVIDIA GPU whose driver is of version 580 or later, install CUDA support: "
+        "pip install -c constraints.txt '.[cuda]' in a checkout, or pip install 'jax[cuda13]'"
+    )

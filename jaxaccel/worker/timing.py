@@ -19,6 +19,7 @@ Block = Callable[[Any], Any]
 ROUND_S, ROUND_MIN, ROUND_MAX, ROUND_LIMIT_S = 0.020, 15, 100, 0.5
 
 WARMUP_S, WARMUP_CALLS, WARMUP_LIMIT_S, WINDOW_S, AGREE = 0.2, 5, 2.0, 0.02, 0.05
+REWARM_S, REWARM_CALLS = 0.001, 2
 LONG_CALL_S = 0.05  # beyond this, an idle moment before a round makes no difference to it
 
 BATCH_S, MAX_DEPTH, MIN_DEPTH = 0.005, 256, 2
@@ -71,8 +72,10 @@ class Stopwatch:
         begin = self._clock()
         with quiet():
             if self._typical_s < LONG_CALL_S:
-                sample()
-                sample()
+                for _ in range(REWARM_CALLS):
+                    sample()
+                while self._clock() - begin < REWARM_S:
+                    sample()
             start = self._clock()
             samples: list[float] = []
             while not _over(len(samples), self._clock() - start):
@@ -121,4 +124,3 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-

@@ -16,7 +16,9 @@ from jaxaccel.records import Accuracy, Cost
 Array = NDArray[Any]
 Inputs = tuple[Any, ...]  # pytrees of NumPy arrays: the arguments of the timed function
 
-_CHUNK = 1 << 20  # random numbers made at a time: small enough to stay in a CPU's cache
+_CHUNK = (
+    1 << 15
+)  # random numbers made at a time: their temporaries stay in a CPU's cache and off the heap's end
 
 
 class Workload(Protocol):
@@ -29,9 +31,18 @@ class Workload(Protocol):
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]]
     carries: ClassVar[bool]
-    size: int
-    dtype: str
-    variant: str
+
+    @property
+    def size(self) -> int:
+        """How large; each workload says of what."""
+
+    @property
+    def dtype(self) -> str:
+        """Floating-point type of the data, as NumPy or ml_dtypes names it."""
+
+    @property
+    def variant(self) -> str:
+        """Which of `variants`."""
 
     @property
     def function(self) -> Callable[..., Any]:

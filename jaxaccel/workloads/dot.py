@@ -49,7 +49,7 @@ class Dot:
         return self.variants[self.variant]
 
     def cost(self) -> Cost:
-        """n multiplications and as many additions; both vectors are read once, one number is written."""
+        """N multiplications and as many additions; both vectors are read once, one number is written."""
         return Cost(flops=2.0 * self.size, bytes=float((2 * self.size + 1) * itemsize(self.dtype)))
 
     def memory_bytes(self) -> int:
@@ -77,4 +77,6 @@ class Dot:
         error = abs(float(output) - reference(a, b)) / spread
         # The result may be a few times its spread, and is rounded to `dtype` where it lands.
         tolerance = 2 * sum_tolerance(self.dtype, precision, self.size)
-        return Accuracy(relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference="NumPy float64")
+        return Accuracy(
+            relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference="NumPy float64"
+        )

@@ -78,5 +78,8 @@ class Matvec:
         tolerance = sum_tolerance(self.dtype, precision, self.size)
         sampled = "" if count == self.size else f", {count} of {self.size} rows"
         return Accuracy(
-            relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference=f"NumPy float64{sampled}"
+            relative_error=error,
+            tolerance=tolerance,
+            ok=error <= tolerance,
+            reference=f"NumPy float64{sampled}",
         )

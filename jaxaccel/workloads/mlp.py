@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import jax
@@ -33,13 +34,13 @@ CHECKED_FLOPS = 2e10  # of the float64 reference: bounds its time to a second or
 _ADAM_PASSES = 6
 
 
-class Perceptron(nnx.Module):
+class Perceptron(nnx.Module):  # type: ignore[misc]  # Flax is not typed
     """Linear layers of `widths`, ReLU between them: (batch, widths[0]) -> (batch, widths[-1])."""
 
     def __init__(self, widths: tuple[int, ...], dtype: str, rngs: nnx.Rngs) -> None:
         self.layers = nnx.List(
             nnx.Linear(i, o, dtype=jnp.dtype(dtype), param_dtype=jnp.float32, rngs=rngs)
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            for i, o in pairwise(widths)
         )
 
     def preactivations(self, x: jax.Array) -> list[jax.Array]:
@@ -129,7 +130,7 @@ class Mlp:
         Element-wise work is not counted, as is usual for training steps. Bytes are those that no
         implementation avoids: parameters and Adam's moments read and written, data read.
         """
-        products = [i * o for i, o in zip(self.widths[:-1], self.widths[1:], strict=True)]
+        products = [i * o for i, o in pairwise(self.widths)]
         flops = 2.0 * self.batch * (3 * sum(products) - products[0])
         moved = 4 * _ADAM_PASSES * self._parameters()
         data = self.batch * (self.widths[0] * itemsize(self.dtype) + 4)
@@ -215,7 +216,8 @@ class Mlp:
     @cached_property
     def _split(self) -> tuple[Any, Any]:
         """The model's structure, and the shapes of its parameters: no array is made."""
-        return nnx.split(nnx.eval_shape(lambda: Perceptron(self.widths, self.dtype, nnx.Rngs(0))))
+        graph, shapes = nnx.split(nnx.eval_shape(lambda: Perceptron(self.widths, self.dtype, nnx.Rngs(0))))
+        return graph, shapes
 
     @cached_property
     def _shapes(self) -> tuple[Any, Any]:
@@ -224,4 +226,4 @@ class Mlp:
         return params, jax.eval_shape(optax.adam(LEARNING_RATE).init, params)
 
     def _parameters(self) -> int:
-        return sum((i + 1) * o for i, o in zip(self.widths[:-1], self.widths[1:], strict=True))
+        return sum((i + 1) * o for i, o in pairwise(self.widths))

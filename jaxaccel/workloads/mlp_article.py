@@ -40,7 +40,9 @@ class MlpArticle(Mlp):
         """`batch` samples drawn without replacement: features (batch, 10), labels (batch,)."""
         x, y = breast_cancer()
         # Raw bits, for NumPy keeps their stream stable; its permutation() may change between versions.
-        order = np.argsort(np.random.SFC64(np.random.SeedSequence([seed, 0])).random_raw(len(y)), kind="stable")
+        order = np.argsort(
+            np.random.SFC64(np.random.SeedSequence([seed, 0])).random_raw(len(y)), kind="stable"
+        )
         chosen = order[: self.batch]
         return x[chosen].astype(self.dtype), y[chosen]
 
