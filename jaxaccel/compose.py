@@ -47,6 +47,9 @@ class Schema:
     dtype: Dtype = MISSING
     precision: Precision = MISSING
     seed: Any = MISSING
+    passes: Any = MISSING
+    resume: Any = None
+    wait_s: Any = MISSING
     debug: bool = False
 
 
@@ -60,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Composed:
-    """All jobs of a command, none where Hydra was only asked something, and the sweep's folder if it is one."""
+    """All jobs of a command, and the sweep's folder if it is one. No jobs: Hydra was only asked something."""
 
     jobs: Sequence[Job]
     sweep_folder: Path | None
@@ -92,6 +95,11 @@ def compose(arguments: Sequence[str], command_id: str) -> Composed:
 
     ConfigStore.instance().store(name="schema", node=Schema)
     OmegaConf.register_new_resolver("command_id", lambda: command_id, replace=True)
+    # A resumed run goes on in its own folder. Hydra names the folder before `resume` can be asked for.
+    resumed = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    OmegaConf.register_new_resolver(
+        "resume_or", lambda fresh: resumed[-1] if resumed else fresh, replace=True
+    )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
     # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
     sys.argv = [sys.argv[0], *sorted(arguments, key=lambda argument: argument not in _MULTIRUN)]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from jaxaccel.records import DEVICES, Arm, Case
@@ -62,6 +63,7 @@ class TimingConfig:
 
     relative_ci: float
     limit_s: float
+    passes: int
 
     def __post_init__(self) -> None:
         for name in ("relative_ci", "limit_s"):
@@ -91,13 +93,21 @@ class RunConfig:
     precision: Precision
     seed: int
     timing: TimingConfig
+    passes: int
     wandb: WandbConfig
+    resume: Path | None = None
+    wait_s: float = 600.0
 
     def __post_init__(self) -> None:
         if not self.devices or not set(self.devices) <= set(DEVICES):
             raise ValueError(f"`device.arms` must name {' or '.join(DEVICES)}, got {list(self.devices)}")
         if self.size < 1:
             raise ValueError(f"`size` must be a positive whole number, got {self.size}")
+        if self.passes < 1:
+            raise ValueError(f"`passes` must be a whole number of at least 1, got {self.passes}")
+        if self.resume and not self.resume.is_dir():
+            raise ValueError(f"`resume` must be the folder of an earlier run, got {self.resume}")
+        require_positive("wait_s", self.wait_s)
         if self.seed < 0:
             raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed}")
 
@@ -146,6 +156,9 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         precision=choice(Precision, "precision", raw.pop("precision")),
         seed=whole_number("seed", raw.pop("seed")),
         timing=only_known(TimingConfig, "timing", raw.pop("timing")),
+        passes=whole_number("passes", raw.pop("passes")),
+        resume=Path(resume) if (resume := raw.pop("resume")) is not None else None,
+        wait_s=raw.pop("wait_s"),
         wandb=only_known(
             WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
         ),

@@ -199,6 +199,19 @@ class Flag:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HostLoad:
+    """What else kept the host busy while an arm was measured, in cores' worth of time.
+
+    stolen_cores: what a hypervisor gave to other machines. pressure_percent: share of the last 10 s in which
+    some task, ours included, waited for a core. None where the system does not say.
+    """
+
+    others_cores: float
+    stolen_cores: float | None = None
+    pressure_percent: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spent:
     """Where the command's time went for this arm, in seconds.
 
@@ -224,7 +237,11 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """All that one arm gave. What is unknown is None, and `absent` says why."""
+    """All that one arm gave. What is unknown is None, and `absent` says why.
+
+    dispatch_floor_s: what a call of a program that does next to nothing took in the same workers, by metric.
+    invariants: by name, `passed`, or `skipped: ` and the reason; one that is broken fails the arm.
+    """
 
     schema_version: int
     jaxaccel_version: str
@@ -247,6 +264,9 @@ class Record:
     accuracy: Accuracy | None = None
     memory: Memory | None = None
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    dispatch_floor_s: Mapping[str, float] = field(default_factory=dict)
+    host_load: HostLoad | None = None
+    invariants: Mapping[str, str] = field(default_factory=dict)
     spent_s: Spent = field(default_factory=Spent)
     environment: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[Flag, ...] = ()
@@ -263,12 +283,17 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Speedup:
-    """CPU time / GPU time of one metric: above 1 the GPU is faster."""
+    """CPU time / GPU time of one metric: above 1 the GPU is faster.
+
+    The verdict is held to a wider interval than `ci95` where it is one of many: of `among` verdicts together,
+    at most one in twenty times is any of them wrong.
+    """
 
     ratio: float
     ci95: tuple[float, float] | None
     ci_over: str
     verdict: Verdict
+    among: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,10 +316,14 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Worker -> parent, first of all: the worker has its device. `start_s` is how long that took."""
+    """Worker -> parent, first of all: the worker has its device. `start_s` is how long that took.
+
+    `floor_s` is what a call of a program that does next to nothing takes, by metric.
+    """
 
     arm: ArmFacts
     start_s: float
+    floor_s: Mapping[str, float]
     environment: Mapping[str, Any]
 
 
@@ -318,6 +347,8 @@ class Opened:
     memory: Memory
     spent_s: Spent
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    invariants: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[Flag, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -331,12 +362,16 @@ class AskRound:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """Worker -> parent: the burst. `warmup_s` went into untimed calls before it."""
+    """Worker -> parent: the burst. `warmup_s` went into untimed calls before it.
+
+    `slowdowns` are the reasons for which the device ran slower than it can, as its driver names them.
+    """
 
     samples_s: tuple[float, ...]
     depth: int
     spent_s: float
     warmup_s: float
+    slowdowns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

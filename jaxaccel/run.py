@@ -9,7 +9,7 @@ import sys
 import tempfile
 import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +22,9 @@ from jaxaccel.records import DEVICES, Record, Status
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
-    from jaxaccel.measure.session import Group
+    from jaxaccel.measure.session import Group, Place
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-
-Place = tuple[int, str]  # which group of arms, which device
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,54 +33,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     command_id = uuid.uuid4().hex[:8]
     with ExitStack() as workers:
         # Workers take longest to start: they do it while this process imports and composes.
-        launch = launcher(likely_devices(arguments), workers)
+        launcher = Launcher(likely_devices(arguments), workers)
         try:
             from jaxaccel.compose import compose
 
             composed = compose(arguments, command_id)
+            if not composed.jobs:
+                return OK
+            line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
+            return measure_jobs(composed, line, command_id, launcher)
         except BadInputError as error:
             if "debug=true" in arguments:
                 traceback.print_exc()
             print(f"jaxaccel: {error}", file=sys.stderr)
             return BAD_INPUT
-        if not composed.jobs:
-            return OK
-        line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
-        return measure_jobs(composed, line, command_id, launch)
 
 
-def measure_jobs(composed: "Composed", line: str, sweep_id: str, launch: Callable[[str], Worker]) -> int:
-    """Measure the cases of all jobs in one session. Each record is on disk as soon as it is there."""
+def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Launcher") -> int:
+    """Measure the cases of all jobs in one session. Each record is on disk as soon as it is there.
+
+    **Raises** BadInputError where an earlier run that is to be resumed is not one of these jobs.
+    """
+    from jaxaccel.measure.host import DeviceBusyError, hold_devices
     from jaxaccel.measure.session import Plan, measure
     from jaxaccel.measure.tally import Command
-    from jaxaccel.publish import console
+    from jaxaccel.publish.console import ShowProgress, make_console
+
+    def waiting(device: str) -> None:
+        launcher.stop_early()  # idle workers would disturb the measurement that we wait for
+        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
 
     groups, folders = group_arms(composed)
-    plan = Plan(
-        groups=groups, command=Command(line=line, sweep_id=sweep_id, started=psutil.Process().create_time())
-    )
+    devices = [device for group in groups for device in group.arms]
+    command = Command(line=line, sweep_id=sweep_id, started=psutil.Process().create_time())
     found: dict[Place, Record] = {}
     interrupted = False
     try:
-        with console.ShowProgress(console.make_console()) as progress:
-            for place, record in measure(plan, launch, progress):
+        with (
+            hold_devices(devices, wait_s=composed.jobs[0].config.wait_s, waiting=waiting),
+            ShowProgress(make_console()) as progress,
+        ):
+            for place, record in measure(Plan(groups=groups, command=command), launcher, progress):
                 found[place] = record
                 # Refused arms wait: where nothing at all was measured, nothing is left behind.
-                if record.status is not Status.refused:
+                if record.status is not Status.refused and record.sweep_id == sweep_id:
                     keep(record, folders[place])
     except KeyboardInterrupt:
         interrupted = True
-    return finish(composed, found, folders, interrupted=interrupted)
+    except DeviceBusyError as error:
+        composed.discard()
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return INCOMPLETE
+    return finish(composed, found, folders, sweep_id, interrupted=interrupted)
 
 
 def finish(
     composed: "Composed",
-    found: Mapping[Place, Record],
-    folders: Mapping[Place, Sequence[Path]],
+    found: Mapping["Place", Record],
+    folders: Mapping["Place", Sequence[Path]],
+    sweep_id: str,
     *,
     interrupted: bool,
 ) -> int:
-    """Show what was measured, write what a sweep adds, publish. Returns the exit code."""
+    """Show what was measured, write what a sweep adds, publish what is new. Returns the exit code."""
     from jaxaccel.analyze.compare import pair
     from jaxaccel.publish import console, store, wandb_runs
 
@@ -105,7 +118,8 @@ def finish(
     console.show_places(
         screen, composed.folder, found=len(records), asked=len(folders), interrupted=interrupted
     )
-    published = wandb_runs.log(records, composed.jobs[0].config.wandb, composed.folder)
+    new = [record for record in records if record.sweep_id == sweep_id]
+    published = wandb_runs.log(new, composed.jobs[0].config.wandb, composed.folder)
     if published.message:
         screen.print(published.message, soft_wrap=True, markup=False)
     if interrupted:
@@ -113,13 +127,16 @@ def finish(
     return OK if len(records) == len(folders) and all(record.ok for record in records) else INCOMPLETE
 
 
-def group_arms(composed: "Composed") -> tuple[list["Group"], dict[Place, list[Path]]]:
+def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[Path]]]:
     """The arms of all jobs, those of one case and timing together, and the folders of each one's record.
 
     An arm that several jobs ask for is measured once, and its record goes to each of them.
+
+    **Raises** BadInputError for a record in a folder to be resumed that can't be read.
     """
     from jaxaccel.measure.sampling import Stop
     from jaxaccel.measure.session import Group
+    from jaxaccel.publish import store
 
     groups: dict[tuple[str, Stop], Group] = {}
     folders: dict[Place, list[Path]] = {}
@@ -128,10 +145,17 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict[Place, list[Pa
         stop = Stop(relative_ci=timing.relative_ci, limit_s=timing.limit_s)
         for arm in job.config.arms:
             key = (arm.case.case_id, stop)
-            groups.setdefault(key, Group(stop=stop)).arms.setdefault(arm.device, arm)
+            group = groups.setdefault(key, Group(stop=stop))
+            group.arms.setdefault(arm.device, arm)
+            group.passes = max(group.passes, job.config.passes)
             # A pair has a folder a device.
             folder = job.folder / arm.device if len(job.config.devices) > 1 else job.folder
             folders.setdefault((list(groups).index(key), arm.device), []).append(folder)
+            prior = store.load_if_there(folder) if job.config.resume else None
+            if prior and prior.case_id == arm.case.case_id:
+                group.prior[arm.device] = prior
+            elif prior:
+                raise BadInputError(f"`resume`: {folder} holds {prior.case}, not {arm.case}")
     return list(groups.values()), folders
 
 
@@ -160,13 +184,24 @@ def likely_devices(arguments: Sequence[str]) -> list[str]:
     return [device for device in DEVICES if device in words or "both" in words]
 
 
-def launcher(devices: Sequence[str], workers: ExitStack) -> Callable[[str], Worker]:
-    """A function that gives a new worker for a device: those of `devices` are started at once.
+class Launcher:
+    """Gives a new worker for a device; those of `devices` start at once, to be given first.
 
-    Whatever is left of them ends with `workers`.
+    All that it ever gave or started end with `workers`.
     """
-    early = {device: workers.enter_context(Worker(device)) for device in devices}
-    return lambda device: early.pop(device, None) or workers.enter_context(Worker(device))
+
+    def __init__(self, devices: Sequence[str], workers: ExitStack) -> None:
+        self._workers = workers
+        self._early = {device: workers.enter_context(Worker(device)) for device in devices}
+
+    def __call__(self, device: str) -> Worker:
+        """A worker for the device."""
+        return self._early.pop(device, None) or self._workers.enter_context(Worker(device))
+
+    def stop_early(self) -> None:
+        """End those that were started and not yet given."""
+        while self._early:
+            self._early.popitem()[1].stop()
 
 
 if __name__ == "__main__":

@@ -24,11 +24,14 @@ def pair(records: Iterable[Record]) -> list[Comparison]:
         known = arms.get(record.arm.requested)
         if known is None or record.ok or not known.ok:
             arms[record.arm.requested] = record
-    return [compare(arms.get("cpu"), arms.get("gpu")) for arms in cases.values()]
+    among = sum(all(record.ok for record in arms.values()) and len(arms) == 2 for arms in cases.values())
+    return [compare(arms.get("cpu"), arms.get("gpu"), among=max(1, among)) for arms in cases.values()]
 
 
-def compare(cpu: Record | None, gpu: Record | None) -> Comparison:
+def compare(cpu: Record | None, gpu: Record | None, *, among: int = 1) -> Comparison:
     """The Comparison of two records of one case, either of which may be missing or failed.
+
+    `among` is how many comparisons its verdict is one of.
 
     **Raises** ValueError where both are there and are not of one case, or where both are missing.
     """
@@ -41,26 +44,47 @@ def compare(cpu: Record | None, gpu: Record | None) -> Comparison:
     if cpu and gpu and cpu.ok and gpu.ok:
         interleaved = cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
         speedups = {
-            metric: speedup(cpu.timings[metric], gpu.timings[metric], interleaved=interleaved)
+            metric: speedup(cpu.timings[metric], gpu.timings[metric], interleaved=interleaved, among=among)
             for metric in cpu.timings
             if metric in gpu.timings
         }
     return Comparison(case=record.case, cpu=cpu, gpu=gpu, speedups=speedups)
 
 
-def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool) -> Speedup:
-    """The ratio of the medians, with a 95% interval over passes, or over rounds where there is one pass."""
+def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> Speedup:
+    """The ratio of the medians, with a 95% interval over passes, or over rounds where there is one pass.
+
+    The verdict goes by an interval of 1 - 5% / `among` (Bonferroni).
+    """
     ratio = cpu.median_s / gpu.median_s
     over = "passes" if cpu.ci_over == gpu.ci_over == "passes" else "rounds"
-    half = (
-        _paired_half_width(bursts_of(cpu), bursts_of(gpu), over)
-        if interleaved
-        else _welch_half_width(_logs(bursts_of(cpu), over), _logs(bursts_of(gpu), over))
+    if cpu.ci95_s is None or gpu.ci95_s is None:
+        return Speedup(ratio=ratio, ci95=None, ci_over=over, verdict=Verdict.undecided, among=among)
+    interval, strict = (
+        _interval(ratio, log_half_width(cpu, gpu, over, interleaved=interleaved, confidence=confidence))
+        for confidence in (0.95, 1 - 0.05 / among)
     )
-    if not np.isfinite(half) or cpu.ci95_s is None or gpu.ci95_s is None:
-        return Speedup(ratio=ratio, ci95=None, ci_over=over, verdict=Verdict.undecided)
-    interval = (ratio / float(np.exp(half)), ratio * float(np.exp(half)))
-    return Speedup(ratio=ratio, ci95=interval, ci_over=over, verdict=verdict(interval))
+    return Speedup(
+        ratio=ratio,
+        ci95=interval,
+        ci_over=over,
+        verdict=Verdict.undecided if strict is None else verdict(strict),
+        among=among,
+    )
+
+
+def log_half_width(
+    first: Timing, second: Timing, over: str, *, interleaved: bool, confidence: float
+) -> float:
+    """Half the interval of log(first / second), over `passes` or `rounds`; infinite where it is unknown."""
+    sides = bursts_of(first), bursts_of(second)
+    if interleaved:
+        return _paired_half_width(*sides, over, confidence)
+    return welch_half_width(_logs(sides[0], over), _logs(sides[1], over), confidence)
+
+
+def _interval(ratio: float, half: float) -> tuple[float, float] | None:
+    return (ratio / float(np.exp(half)), ratio * float(np.exp(half))) if np.isfinite(half) else None
 
 
 def verdict(interval: tuple[float, float]) -> Verdict:
@@ -85,18 +109,19 @@ def _logs(bursts: Sequence[Burst], over: str) -> list[float]:
     return [float(np.log(median)) for median in medians]
 
 
-def _paired_half_width(cpu: Sequence[Burst], gpu: Sequence[Burst], over: str) -> float:
+def _paired_half_width(cpu: Sequence[Burst], gpu: Sequence[Burst], over: str, confidence: float) -> float:
     if over == "passes":
-        logs = _logs(cpu, over), _logs(gpu, over)
-        count = min(map(len, logs))
-        return t_half_width([c - g for c, g in zip(logs[0][:count], logs[1][:count], strict=True)])
+        shared_passes = {b.pass_index for b in cpu} & {b.pass_index for b in gpu}
+        logs = [_logs([b for b in side if b.pass_index in shared_passes], over) for side in (cpu, gpu)]
+        return t_half_width([c - g for c, g in zip(*logs, strict=True)], confidence)
     # Rounds of one number ran right after each other, unless one arm had already used up its time.
     medians = [{(b.pass_index, b.order): float(np.median(b.samples_s)) for b in side} for side in (cpu, gpu)]
     shared = medians[0].keys() & medians[1].keys()
-    return t_half_width([float(np.log(medians[0][key] / medians[1][key])) for key in shared])
+    return t_half_width([float(np.log(medians[0][key] / medians[1][key])) for key in shared], confidence)
 
 
-def _welch_half_width(first: Sequence[float], second: Sequence[float]) -> float:
+def welch_half_width(first: Sequence[float], second: Sequence[float], confidence: float) -> float:
+    """Half the interval of the difference of two means, by Welch's t; infinite for fewer than two values."""
     if min(len(first), len(second)) < 2:
         return float("inf")
     errors = [float(np.var(side, ddof=1)) / len(side) for side in (first, second)]
@@ -104,4 +129,4 @@ def _welch_half_width(first: Sequence[float], second: Sequence[float]) -> float:
     if total == 0:
         return 0.0
     freedom = total**2 / sum(e**2 / (len(s) - 1) for e, s in zip(errors, (first, second), strict=True))
-    return float(stdtrit(freedom, 0.975) * np.sqrt(total))
+    return float(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total))

@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from jaxaccel.records import Flag, Metric, Timing
+from jaxaccel.records import Flag, HostLoad, Metric, Timing
 
 MIN_SAMPLES = 6  # fewer say nothing about their own spread
 MIN_ROUNDS = 5
 P99_SAMPLES = 500  # below that the 99th percentile is one of the five slowest samples
 
 # Flags that say that the median itself may mislead; the others tell what kind of noise there was.
-SEVERE_FLAGS = ("not converged", "very noisy", "bimodal")
+SEVERE_FLAGS = ("not converged", "very noisy", "bimodal", "clock throttled", "host busy", "gpu shared")
+
+ON_FLOOR = 1.5  # times the dispatch floor: below, a timing tells of dispatch more than of the workload
+BUSY_SHARE, BUSY_CORES = 0.10, 1.0  # of the host, by others: more of either is told
 
 Floats = NDArray[np.float64]
 
@@ -34,12 +37,12 @@ class Burst(NamedTuple):
     depth: int = 1
 
 
-def t_half_width(values: Sequence[float] | Floats) -> float:
-    """Half the 95% Student's t interval of the mean of `values`; infinite for fewer than two."""
+def t_half_width(values: Sequence[float] | Floats, confidence: float = 0.95) -> float:
+    """Half of Student's t interval of the mean of `values`; infinite for fewer than two."""
     array = np.asarray(values, dtype=np.float64)
     if array.size < 2:
         return float("inf")
-    return float(stdtrit(array.size - 1, 0.975) * array.std(ddof=1) / np.sqrt(array.size))
+    return float(stdtrit(array.size - 1, (1 + confidence) / 2) * array.std(ddof=1) / np.sqrt(array.size))
 
 
 def relative_half_width(round_medians: Sequence[float]) -> float:
@@ -136,6 +139,25 @@ def flags(metric: Metric, timing: Timing, *, relative_ci: float) -> list[Flag]:
     if bimodal(samples):
         found.append(("bimodal", "the samples fall into two groups: a median describes neither"))
     return [Flag(name=name, metric=metric.value, message=message) for name, message in found]
+
+
+def floor_flag(metric: Metric, timing: Timing, floor_s: float | None) -> Flag | None:
+    """Whether a timing sits on the dispatch floor, the time of a call that computes next to nothing."""
+    if floor_s is None or timing.median_s > ON_FLOOR * floor_s:
+        return None
+    message = (
+        f"{timing.median_s / floor_s:.2f} times the time of an empty call: it tells of dispatch, not of work"
+    )
+    return Flag(name="on the dispatch floor", metric=metric.value, message=message)
+
+
+def load_flag(load: HostLoad, cores: int) -> Flag | None:
+    """Whether others kept so much of the host busy that a timing may have suffered."""
+    busy = load.others_cores + (load.stolen_cores or 0.0)
+    if busy <= min(BUSY_CORES, BUSY_SHARE * cores):
+        return None
+    stolen = f", {load.stolen_cores:.1f} of them taken by the hypervisor" if load.stolen_cores else ""
+    return Flag(name="host busy", metric=None, message=f"others used {busy:.1f} of {cores} cores{stolen}")
 
 
 def outlier_share(samples: Floats) -> float:

@@ -80,6 +80,8 @@ class Worker:
 
     def stop(self) -> None:
         """End the process: its standard input closes, and it gets a moment to leave by itself."""
+        if self._errors.closed:
+            return
         self._selector.close()
         with contextlib.suppress(BrokenPipeError):
             self._requests.close()

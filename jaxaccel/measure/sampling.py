@@ -19,7 +19,7 @@ MAX_ROUNDS = 50
 class Stop:
     """When a metric of an arm has been sampled enough in one pass.
 
-    relative_ci: half-width of its 95% interval, relative to the median. limit_s: sampling time at most.
+    relative_ci: half-width of its 95% interval, relative to the median. limit_s: seconds of sampling at most.
     """
 
     relative_ci: float
@@ -41,6 +41,7 @@ class Sampled:
     medians: list[float] = field(default_factory=list)
     sampling_s: float = 0.0
     warmup_s: float = 0.0
+    slowdowns: set[str] = field(default_factory=set)
     failure: Failure | None = None
 
     @property
@@ -82,5 +83,6 @@ def sample(
             got.medians.append(float(np.median(reply.samples_s)))
             got.sampling_s += reply.spent_s
             got.warmup_s += reply.warmup_s
+            got.slowdowns.update(reply.slowdowns)
         between(found)
     return found

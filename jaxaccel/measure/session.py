@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from jaxaccel.measure.host import LoadMeter
 from jaxaccel.measure.sampling import Sampled, Stop, sample
 from jaxaccel.measure.tally import Command, Tally
 from jaxaccel.records import (
@@ -19,6 +20,7 @@ from jaxaccel.records import (
     Close,
     Closed,
     Failure,
+    HostLoad,
     Message,
     Metric,
     Open,
@@ -48,97 +50,157 @@ class WorkerLike(Protocol):
 
 
 Launch = Callable[[str], WorkerLike]
+Place = tuple[int, str]  # index of a group, device of an arm
 
 
 class Watcher(Protocol):
     """Who is told how it goes; always between rounds, when nothing is being timed."""
 
-    def doing(self, case: str, what: str, done: int, total: int) -> None:
-        """A step begins: `done` of `total` cases are behind it."""
+    def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
+        """A case begins: `done` of `total` steps, all passes together, are behind it."""
 
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         """A round is over."""
 
+    def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
+        """A pass is over; `records` are all that there are."""
+
+
+class Meter(Protocol):
+    """Tells the load by others since it last told."""
+
+    def read(self) -> HostLoad:
+        """The load."""
+
 
 @dataclass(kw_only=True)
 class Group:
-    """The arms of one case, by device: they are interleaved, and sampled equally long."""
+    """The arms of one case, by device: they are interleaved, and sampled equally long, in `passes`.
+
+    `prior` are records of these arms that an earlier command made.
+    """
 
     stop: Stop
+    passes: int = 1
     arms: dict[str, Arm] = field(default_factory=dict)
+    prior: dict[str, Record] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class Plan:
-    """What to measure. The `limit_s` of a group is for all passes together."""
+    """What to measure."""
 
     groups: Sequence[Group]
     command: Command
-    passes: int = 1
     rng: random.Random = field(default_factory=random.Random)
+    meter: Meter = field(default_factory=LoadMeter)
 
 
-def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[tuple[int, str], Record]]:
-    """Measure all arms; after each pass over a group, yield where each of its arms stands, and its record.
+def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Place, Record]]:
+    """Measure all arms; yields the place of an arm and its record whenever a pass has gone over it.
 
-    Where it stands is the index of its group, and its device. An arm's last record is the fullest.
+    An arm's last record is the fullest. One that an earlier command has measured already is yielded too.
+
+    **Raises** BadInputError where an earlier record is not of the arm that would go on.
     """
-    tallies = [_tallies(group, plan) for group in plan.groups]
-    order = list(range(len(tallies)))
-    done, total = 0, len(tallies) * plan.passes
-    for pass_index in range(plan.passes):
+    session = _Session(plan, watcher)
+    order = list(range(len(plan.groups)))
+    passes = max(group.passes for group in plan.groups)
+    for pass_index in range(passes):
         if pass_index:  # the first goes in the order that was asked for, so that a reader can follow
             plan.rng.shuffle(order)
-        with _Crew(launch, (device for group in plan.groups for device in group.arms)) as crew:
-            for index in order:
-                group = tallies[index]
-                watcher.doing(str(next(iter(group.values())).arm.case), "opening", done, total)
-                _measure_group(group, crew, pass_index, plan.rng, watcher)
-                done += 1
-                overhead = _overhead_s(plan.command, (tally for arms in tallies for tally in arms.values()))
-                for device, tally in group.items():
-                    yield (index, device), tally.record(overhead)
+            if not session.lacking(order, pass_index):
+                continue
+        devices = session.devices(order, pass_index)
+        with _Crew(launch, devices) as crew:
+            session.meet(crew)
+            lacking = session.lacking(order, pass_index)
+            if pass_index == 0:
+                yield from session.records(index for index in order if index not in lacking)
+            for done, index in enumerate(lacking):
+                session.go_over(index, pass_index, crew, done=done, of=len(lacking))
+                yield from session.records([index])
+        watcher.passed(pass_index, passes, [record for _, record in session.records(order)])
 
 
-def _tallies(group: Group, plan: Plan) -> dict[str, Tally]:
-    stop = Stop(relative_ci=group.stop.relative_ci, limit_s=group.stop.limit_s / plan.passes)
-    paired = len(group.arms) > 1
-    return {device: Tally(arm, stop, plan.command, paired=paired) for device, arm in group.arms.items()}
+class _Session:
+    """The tallies of all arms, and one pass over a group of them."""
 
+    def __init__(self, plan: Plan, watcher: Watcher) -> None:
+        self._plan, self._watcher = plan, watcher
+        self._tallies = [
+            {
+                device: Tally(
+                    arm, group.stop, plan.command, passes=group.passes, prior=group.prior.get(device)
+                )
+                for device, arm in group.arms.items()
+            }
+            for group in plan.groups
+        ]
 
-def _measure_group(
-    group: Mapping[str, Tally], crew: "_Crew", pass_index: int, rng: random.Random, watcher: Watcher
-) -> None:
-    """One pass over the arms of a case. One after the other opens: a compilation beside another is slower."""
-    opened: dict[str, _OpenArm] = {}
-    tallies = {device: tally for device, tally in group.items() if not tally.failed}
-    for device, tally in tallies.items():
-        worker = crew.worker(device, tally)
-        key = f"{tally.arm.case.case_id}-{device}"
-        reply = worker.ask(Open(key=key, arm=tally.arm))
-        if isinstance(reply, Opened):
-            tally.opened(reply)
-            opened[device] = _OpenArm(worker, key)
-        else:
-            tally.ended(_failure(reply))
-    for metric in Metric:
-        able = {device: arm for device, arm in opened.items() if not tallies[device].failed}
-        if not able:
-            break
-        found = sample(
-            able,
-            metric,
-            tallies[next(iter(able))].stop,
-            pass_index=pass_index,
-            rng=rng,
-            between=lambda state, metric=metric: watcher.sampled(metric, state),  # type: ignore[misc]
+    def devices(self, order: Iterable[int], pass_index: int) -> list[str]:
+        """The devices that a pass needs."""
+        needed = (
+            device
+            for index in order
+            for device, tally in self._tallies[index].items()
+            if pass_index == 0 or tally.lacks(pass_index)
         )
-        for device, got in found.items():
-            tallies[device].sampled(metric, got)
-    for device, arm in opened.items():
-        if crew.worker(device).alive:
-            reply = arm.close()
-            tallies[device].closed(reply.peak_bytes if isinstance(reply, Closed) else None)
+        return list(dict.fromkeys(needed))
+
+    def lacking(self, order: Iterable[int], pass_index: int) -> list[int]:
+        """The groups that have an arm for which this pass is still to be made."""
+        return [i for i in order if any(tally.lacks(pass_index) for tally in self._tallies[i].values())]
+
+    def meet(self, crew: "_Crew") -> None:
+        """Tell each arm of the worker that has started for it."""
+        for arms in self._tallies:
+            for device, tally in arms.items():
+                if device in crew.devices:
+                    tally.met(crew.worker(device).ready())
+
+    def records(self, indices: Iterable[int]) -> Iterator[tuple[Place, Record]]:
+        """The records of some groups, as things stand."""
+        everyone = [tally for arms in self._tallies for tally in arms.values()]
+        overhead = _overhead_s(self._plan.command, everyone)
+        for index in indices:
+            for device, tally in self._tallies[index].items():
+                yield (index, device), tally.record(overhead)
+
+    def go_over(self, index: int, pass_index: int, crew: "_Crew", *, done: int, of: int) -> None:
+        """One pass over the arms of a case. They open one by one: a compilation beside another is slower."""
+        tallies = {d: tally for d, tally in self._tallies[index].items() if tally.lacks(pass_index)}
+        self._watcher.doing(str(next(iter(tallies.values())).arm.case), pass_index, done, of)
+        opened: dict[str, _OpenArm] = {}
+        for device, tally in tallies.items():
+            worker, start_s = crew.working(device)
+            key = f"{tally.arm.case.case_id}-{device}"
+            reply = worker.ask(Open(key=key, arm=tally.arm))
+            if isinstance(reply, Opened):
+                tally.opened(reply, start_s)
+                opened[device] = _OpenArm(worker, key)
+            else:
+                tally.ended(_failure(reply))
+        self._plan.meter.read()
+        for metric in Metric:
+            able = {device: arm for device, arm in opened.items() if not tallies[device].failed}
+            if not able:
+                break
+            found = sample(
+                able,
+                metric,
+                self._plan.groups[index].stop,
+                pass_index=pass_index,
+                rng=self._plan.rng,
+                between=lambda state, metric=metric: self._watcher.sampled(metric, state),  # type: ignore[misc]
+            )
+            for device, got in found.items():
+                tallies[device].sampled(metric, got, interleaved=len(able) > 1)
+        load = self._plan.meter.read()
+        for device, arm in opened.items():
+            if crew.worker(device).alive:
+                reply = arm.close()
+                tallies[device].closed(reply.peak_bytes if isinstance(reply, Closed) else None, load)
 
 
 class _OpenArm:
@@ -158,36 +220,37 @@ class _OpenArm:
 class _Crew:
     """The workers of one pass: at most one alive a device, a new one where one has died."""
 
-    def __init__(self, launch: Launch, devices: Iterable[str]) -> None:
+    def __init__(self, launch: Launch, devices: Sequence[str]) -> None:
+        self.devices = devices
         self._launch = launch
         self._stack = ExitStack()
+        self._untold = set(devices)
         # All at once: nothing is timed yet, and each takes seconds.
-        self._workers = {device: self._start(device) for device in dict.fromkeys(devices)}
-        self._reported: set[WorkerLike] = set()
+        self._workers = {device: self._start(device) for device in devices}
 
     def __enter__(self) -> "_Crew":
-        for (
-            worker
-        ) in self._workers.values():  # a process that is starting would disturb the other's compilation
+        for worker in self._workers.values():  # one that is starting would disturb the other's compilation
             worker.ready()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def worker(self, device: str, tally: Tally | None = None) -> WorkerLike:
+    def worker(self, device: str) -> WorkerLike:
+        """The device's worker, alive or not."""
+        return self._workers[device]
+
+    def working(self, device: str) -> tuple[WorkerLike, float]:
+        """The device's worker, a new one if it died; and the seconds of its start, told once."""
         worker = self._workers[device]
         # One that never started won't the next time; one that died of a case may serve the next case.
-        if tally and not worker.alive and isinstance(worker.ready(), Started):
+        if not worker.alive and isinstance(worker.ready(), Started):
             worker = self._workers[device] = self._start(device)
+            self._untold.add(device)
         started = worker.ready()
-        if tally:
-            fresh = worker not in self._reported
-            self._reported.add(worker)
-            tally.began(
-                started.environment, started.start_s if fresh and isinstance(started, Started) else 0.0
-            )
-        return worker
+        told = device in self._untold and isinstance(started, Started)
+        self._untold.discard(device)
+        return worker, started.start_s if told and isinstance(started, Started) else 0.0
 
     def _start(self, device: str) -> WorkerLike:
         worker = self._launch(device)
@@ -201,9 +264,8 @@ def _failure(reply: Message) -> Failure:
     raise TypeError(f"a worker answered with {type(reply).__name__}")
 
 
-def _overhead_s(command: Command, tallies: Iterable[Tally]) -> float:
+def _overhead_s(command: Command, tallies: Sequence[Tally]) -> float:
     """The share of each arm in what the command has spent on no arm in particular."""
-    everyone = list(tallies)
-    accounted = sum((tally.spent for tally in everyone), Spent()).accounted
-    busy = [tally for tally in everyone if tally.spent.accounted]
+    accounted = sum((tally.spent for tally in tallies), Spent()).accounted
+    busy = [tally for tally in tallies if tally.spent.accounted]
     return max(0.0, time.time() - command.started - accounted) / max(1, len(busy))

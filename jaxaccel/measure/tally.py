@@ -1,13 +1,16 @@
 """Gathers what one arm gives over the passes, and writes it as a Record at any time."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from jaxaccel import __version__
 from jaxaccel.analyze import stats
+from jaxaccel.config import BadInputError
 from jaxaccel.measure.sampling import Sampled, Stop
 from jaxaccel.records import (
     SCHEMA_VERSION,
@@ -15,6 +18,7 @@ from jaxaccel.records import (
     ArmFacts,
     Failure,
     Flag,
+    HostLoad,
     Memory,
     Metric,
     Opened,
@@ -22,6 +26,7 @@ from jaxaccel.records import (
     Rates,
     Record,
     Spent,
+    Started,
     Status,
     Timing,
     digest,
@@ -29,6 +34,14 @@ from jaxaccel.records import (
 
 # What of an environment must agree for two timings of an arm to be of the same thing.
 FINGERPRINT = ("host_id", "machine", "python", "packages", "cpu", "gpu")
+
+# A blocked call can't be shorter than a queued one; how much noise may make it seem so.
+LATENCY_MARGIN = 1.25
+LATENCY_FIRST = "latency at least throughput"
+NOT_YET = {
+    "throughput at least device time": "skipped: device time is not measured",
+    "rate within the ceiling": "skipped: no ceiling is measured",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +54,17 @@ class Command:
 
 
 class Tally:
-    """The growing measurement of one arm."""
+    """The growing measurement of one arm. `prior` is its record from an earlier command, to go on with."""
 
-    def __init__(self, arm: Arm, stop: Stop, command: Command, *, paired: bool) -> None:
-        self.arm, self.stop, self.paired = arm, stop, paired
+    def __init__(
+        self, arm: Arm, stop: Stop, command: Command, *, passes: int = 1, prior: Record | None = None
+    ) -> None:
+        self.arm, self.stop = arm, stop
         self.spent = Spent()
+        self._prior = prior if prior and prior.ok else None
+        self._unchanged = False  # since `prior` was made
+        self._interleaved = True
+        self._passes = passes
         self._command = command
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._opened: Opened | None = None
@@ -54,74 +73,96 @@ class Tally:
         self._bursts: dict[Metric, list[stats.Burst]] = {}
         self._converged: dict[Metric, bool] = {}
         self._environment: Mapping[str, Any] = {}
+        self._floors: list[Mapping[str, float]] = []
+        self._loads: list[HostLoad] = []
+        self._slowdowns: set[str] = set()
 
     @property
     def failed(self) -> bool:
         """Whether the arm ended without a measurement that can be gone on with."""
         return self._failure is not None
 
-    @property
-    def refused(self) -> bool:
-        """Whether the request was at fault."""
-        return self._failure is not None and self._failure.refused
+    def lacks(self, pass_index: int) -> bool:
+        """Whether this pass is still to be made."""
+        done = [{burst.pass_index for burst in self._bursts.get(metric, [])} for metric in Metric]
+        return (
+            pass_index < self._passes and not self.failed and not all(pass_index in passes for passes in done)
+        )
 
-    def began(self, environment: Mapping[str, Any], start_s: float) -> None:
-        """A worker has started for it."""
-        self._environment = environment
-        self.spent += Spent(worker=start_s)
+    def met(self, started: Started | Failure) -> None:
+        """A worker has started for it: its environment is known, and `prior` can be gone on with.
 
-    def opened(self, facts: Opened) -> None:
-        """It is ready in a pass; what was found out in the first one stays."""
+        **Raises** BadInputError where `prior` was measured in another environment or with another timing.
+        """
+        if not self._environment:
+            if self._prior and isinstance(started, Failure):
+                self._environment = self._prior.environment  # it can't go on, and what there is stays
+                self._adopt(self._prior)
+                self.ended(started)
+                return
+            self._environment = started.environment
+            if self._prior and self._prior.arm_id != self.arm_id:
+                raise BadInputError(self._difference(self._prior))
+            if self._prior:
+                self._adopt(self._prior)
+        if isinstance(started, Started):
+            self._floors.append(started.floor_s)
+
+    def opened(self, facts: Opened, start_s: float) -> None:
+        """It is ready in a pass; what was found out in the first one stays. `start_s` is its worker's start."""
         self._opened = self._opened or facts
-        self.spent += facts.spent_s
+        self.spent += facts.spent_s + Spent(worker=start_s)
 
-    def sampled(self, metric: Metric, got: Sampled) -> None:
-        """A pass gave it these rounds."""
+    def sampled(self, metric: Metric, got: Sampled, *, interleaved: bool) -> None:
+        """A pass gave it these rounds, in turn with those of the case's other arm if `interleaved`."""
+        self._unchanged = False
+        self._interleaved = self._interleaved and interleaved
         self._bursts.setdefault(metric, []).extend(got.bursts)
-        converged = got.width <= self.stop.relative_ci
-        self._converged[metric] = self._converged.get(metric, True) and converged
+        self._converged[metric] = self._converged.get(metric, True) and got.width <= self.stop.relative_ci
+        self._slowdowns |= got.slowdowns
         self.spent += Spent(sampling=got.sampling_s, warmup=got.warmup_s)
         if got.failure:
             self.ended(got.failure)
 
-    def closed(self, peak_bytes: int | None) -> None:
+    def closed(self, peak_bytes: int | None, load: HostLoad | None) -> None:
         """A pass is over for it."""
         self._peak_bytes = max(filter(None, (self._peak_bytes, peak_bytes)), default=None)
+        self._loads += [load] if load else []
 
     def ended(self, failure: Failure) -> None:
         """It can't be measured, or not any further."""
         self._failure = failure
-        self._environment = self._environment or failure.environment
+
+    @property
+    def arm_id(self) -> str:
+        """Identifies what is measured, where and how; known once a worker has told its environment."""
+        fingerprint = {key: self._environment.get(key) for key in FINGERPRINT}
+        timing = [self.stop.relative_ci, self.stop.limit_s]
+        return digest([self.arm.case.case_id, self.arm.device, fingerprint, timing])
 
     def record(self, overhead_s: float) -> Record:
         """The Record as things stand. `overhead_s` is its share of the time that belongs to no arm."""
-        case, opened = self.arm.case, self._opened
+        if self._prior and self._unchanged:
+            return self._prior
+        opened = self._opened
         timings = {
             metric: stats.summarize(bursts, converged=self._converged[metric])
             for metric, bursts in self._bursts.items()
             if bursts
         }
-        status, error = Status.ok, None
-        if self._failure:
-            status, error = (Status.refused if self.refused else Status.failed), self._failure.error
-        elif not timings:
-            status = Status.failed
-            error = Problem(type="Interrupted", message="it was interrupted before its first samples")
-        environment = dict(self._environment)
-        fingerprint = {key: environment.get(key) for key in FINGERPRINT}
+        invariants = self._invariants(timings)
+        status, error = self._ending(timings, invariants)
         return Record(
             schema_version=SCHEMA_VERSION,
             jaxaccel_version=__version__,
             started_at=self._started_at,
             command=self._command.line,
-            case=case,
-            case_id=case.case_id,
-            arm_id=digest(
-                [case.case_id, self.arm.device, fingerprint, [self.stop.relative_ci, self.stop.limit_s]]
-            ),
-            pair_id=digest([self._command.sweep_id, case.case_id]),
+            case=self.arm.case,
+            case_id=self.arm.case.case_id,
+            arm_id=self.arm_id,
+            pair_id=digest([self._command.sweep_id, self.arm.case.case_id]),
             sweep_id=self._command.sweep_id,
-            paired=self.paired,
+            paired=self._interleaved and bool(timings),
             arm=opened.arm if opened else ArmFacts(requested=self.arm.device),
             status=status,
             error=error,
@@ -131,20 +172,118 @@ class Tally:
             cost=opened.cost if opened else None,
             rates=_rates(opened, timings),
             accuracy=opened.accuracy if opened else None,
-            memory=_memory(opened, self._peak_bytes),
+            memory=self._memory(),
             series=opened.series if opened else {},
-            spent_s=_with_total(self.spent, overhead_s),
-            environment=environment,
-            warnings=tuple(self._flags(timings)),
+            dispatch_floor_s=self._floor_s(),
+            host_load=_mean_load(self._loads),
+            invariants=invariants,
+            spent_s=replace(self.spent, total=self.spent.accounted + overhead_s),
+            environment=dict(self._environment),
+            warnings=tuple(self._flags(timings, invariants)),
             absent=_absent(opened, timings, self._peak_bytes, status),
         )
 
-    def _flags(self, timings: Mapping[Metric, Timing]) -> list[Flag]:
-        return [
-            flag
-            for metric, timing in timings.items()
-            for flag in stats.flags(metric, timing, relative_ci=self.stop.relative_ci)
-        ]
+    def _adopt(self, prior: Record) -> None:
+        """Go on with an earlier record of this very arm, as if its passes had been made now."""
+        if not (prior.compile and prior.cost and prior.accuracy and prior.memory):
+            return  # no whole record: it is measured again
+        self._unchanged, self._interleaved = True, prior.paired
+        self._opened = Opened(
+            arm=prior.arm,
+            compile=prior.compile,
+            first_call_s=prior.first_call_s or 0.0,
+            cost=prior.cost,
+            accuracy=prior.accuracy,
+            memory=prior.memory,
+            spent_s=Spent(),
+            series=prior.series,
+            invariants={name: said for name, said in prior.invariants.items() if name not in NOT_YET},
+            absent={path: why for path, why in prior.absent.items() if not path.startswith("timings.")},
+        )
+        self._started_at, self.spent = prior.started_at, prior.spent_s
+        self._peak_bytes = prior.memory.peak_bytes
+        self._floors = [prior.dispatch_floor_s] if prior.dispatch_floor_s else []
+        self._loads = [prior.host_load] if prior.host_load else []
+        for name, timing in prior.timings.items():
+            self._bursts[Metric(name)] = stats.bursts_of(timing)
+            self._converged[Metric(name)] = timing.converged
+
+    def _difference(self, prior: Record) -> str:
+        differing = [k for k in FINGERPRINT if prior.environment.get(k) != self._environment.get(k)]
+        return (
+            f"`resume`: {self.arm.case} on the {self.arm.device} was measured there with "
+            + (f"another {', '.join(differing)}" if differing else "other timing settings")
+            + ": its record would be lost; measure into a new folder"
+        )
+
+    def _ending(
+        self, timings: Mapping[Metric, Timing], invariants: Mapping[str, str]
+    ) -> tuple[Status, Problem | None]:
+        if self._failure:
+            return (Status.refused if self._failure.refused else Status.failed), self._failure.error
+        if not timings:
+            return Status.failed, Problem(
+                type="Interrupted", message="it was interrupted before its first samples"
+            )
+        broken = next((said for said in invariants.values() if said.startswith("broken")), None)
+        if broken:
+            return Status.failed, Problem(type=LATENCY_FIRST, message=broken)
+        return Status.ok, None
+
+    def _invariants(self, timings: Mapping[Metric, Timing]) -> dict[str, str]:
+        if self._opened is None:
+            return {}
+        found = dict(self._opened.invariants)
+        latency, throughput = timings.get(Metric.latency), timings.get(Metric.throughput)
+        if latency and throughput:
+            fine = latency.median_s * LATENCY_MARGIN >= throughput.median_s
+            seems = f"a blocked call took {latency.median_s:.3g} s, a queued one {throughput.median_s:.3g} s"
+            # On a CPU, queued calls may overtake and hinder each other.
+            broken = "flagged" if self.arm.device == "cpu" else "broken"
+            found[LATENCY_FIRST] = "passed" if fine else f"{broken}: {seems}"
+        return found | NOT_YET
+
+    def _flags(self, timings: Mapping[Metric, Timing], invariants: Mapping[str, str]) -> Iterable[Flag]:
+        floor_s = self._floor_s()
+        for metric, timing in timings.items():
+            yield from stats.flags(metric, timing, relative_ci=self.stop.relative_ci)
+            if on_floor := stats.floor_flag(metric, timing, floor_s.get(metric.value)):
+                yield on_floor
+        if invariants.get(LATENCY_FIRST, "").startswith("flagged"):
+            yield Flag(
+                name="queueing hinders", metric=Metric.throughput.value, message=invariants[LATENCY_FIRST]
+            )
+        if self._slowdowns:
+            reasons = ", ".join(sorted(self._slowdowns))
+            yield Flag(name="clock throttled", metric=None, message=f"the driver says: {reasons}")
+        cores = self._environment.get("cpu", {}).get("cores", 1)
+        load = _mean_load(self._loads)
+        if load and (busy := stats.load_flag(load, cores)):
+            yield busy
+        if self._opened:
+            yield from self._opened.warnings
+
+    def _floor_s(self) -> dict[str, float]:
+        names = {name for floor in self._floors for name in floor}
+        return {
+            name: float(np.median([floor[name] for floor in self._floors if name in floor]))
+            for name in sorted(names)
+        }
+
+    def _memory(self) -> Memory | None:
+        return replace(self._opened.memory, peak_bytes=self._peak_bytes) if self._opened else None
+
+
+def _mean_load(loads: Sequence[HostLoad]) -> HostLoad | None:
+    if not loads:
+        return None
+    stolen = [load.stolen_cores for load in loads if load.stolen_cores is not None]
+    pressure = [load.pressure_percent for load in loads if load.pressure_percent is not None]
+    return HostLoad(
+        others_cores=float(np.mean([load.others_cores for load in loads])),
+        stolen_cores=float(np.mean(stolen)) if stolen else None,
+        pressure_percent=float(np.max(pressure)) if pressure else None,
+    )
 
 
 def _rates(opened: Opened | None, timings: Mapping[Metric, Timing]) -> Rates | None:
@@ -157,14 +296,6 @@ def _rates(opened: Opened | None, timings: Mapping[Metric, Timing]) -> Rates | N
         flops_per_s=opened.cost.flops / timing.median_s,
         bytes_per_s=opened.cost.bytes / timing.median_s,
     )
-
-
-def _memory(opened: Opened | None, peak_bytes: int | None) -> Memory | None:
-    return replace(opened.memory, peak_bytes=peak_bytes) if opened else None
-
-
-def _with_total(spent: Spent, overhead_s: float) -> Spent:
-    return replace(spent, total=spent.accounted + overhead_s)
 
 
 def _absent(

@@ -315,14 +315,22 @@ class ShowProgress:
         if self._live:
             self._bar.stop()
 
-    def doing(self, case: str, what: str, done: int, total: int) -> None:
+    def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
         """A case begins."""
-        self._case = case
+        self._case = f"pass {pass_index + 1}: {case}" if pass_index else case
         if self._live:
-            self._bar.update(self._task, completed=done, total=total, description=f"{case}: {what}")
+            self._bar.update(self._task, completed=done, total=total, description=f"{self._case}: opening")
             self._bar.refresh()
-        else:
+        elif pass_index == 0:
             print(f"[{done + 1}/{total}] {case}", file=sys.stderr, flush=True)
+
+    def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
+        """A pass is over: how narrow the intervals are by now."""
+        timings = [timing for record in records for timing in record.timings.values()]
+        widths = [(t.ci95_s[1] - t.ci95_s[0]) / 2 / t.median_s for t in timings if t.ci95_s]
+        if passes > 1 and widths:
+            line = f"pass {pass_index + 1} of {passes}: intervals of ±{min(widths):.1%} to ±{max(widths):.1%}"
+            self._console.print(line, markup=False)
 
     def sampled(self, metric: Metric, found: Mapping[str, Any]) -> None:
         """A round is over."""

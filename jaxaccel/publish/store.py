@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxaccel.config import BadInputError
 from jaxaccel.records import Comparison, Metric, Record, decode_record, encode_record
 
 RECORD = "record.json"
@@ -48,7 +49,7 @@ def load_records(places: Iterable[Path | str]) -> list[Record]:
 
     A record that a sweep wrote twice, alone and in records.jsonl, is there once.
 
-    **Raises** FileNotFoundError for a place that does not exist, ValueError for a file that holds no records.
+    **Raises** BadInputError for a place that does not exist, or a file that holds no records.
     """
     found: dict[tuple[str, str, str], Record] = {}
     for place in map(Path, places):
@@ -57,9 +58,18 @@ def load_records(places: Iterable[Path | str]) -> list[Record]:
                 try:
                     record = decode_record(line)
                 except Exception as error:
-                    raise ValueError(f"{path}, record {number}: {error}") from error
+                    raise BadInputError(f"{path}, record {number}: {error}") from error
                 found[record.arm_id, record.sweep_id, record.started_at] = record
     return list(found.values())
+
+
+def load_if_there(folder: Path) -> Record | None:
+    """The record of a folder, None where it has none.
+
+    **Raises** BadInputError where it has a file that holds no record.
+    """
+    path = folder / RECORD
+    return load_records([path])[0] if path.exists() else None
 
 
 def row(comparison: Comparison) -> dict[str, Any]:
@@ -137,7 +147,7 @@ def _files(place: Path) -> Sequence[Path]:
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise FileNotFoundError(f"no such file or folder: {place}")
+        raise BadInputError(f"no such file or folder: {place}")
     return sorted([*place.rglob(RECORDS), *place.rglob(RECORD)])
 
 

@@ -41,11 +41,12 @@ def main(device: str) -> int:
     except Exception as error:  # the worker's edge: whatever it is becomes an answer
         _send(replies, Failure(error=describe(error), environment=host))
         return 1
-    from jaxaccel.worker.arm import RefusedError  # noqa: F401  # its imports are part of the start
+    from jaxaccel.worker.arm import dispatch_floor_s
 
-    facts_of_all = host | device_environment(jax_device)
+    floor_s = dispatch_floor_s(jax_device)
+    known = host | device_environment(jax_device)
     start_s = time.time() - psutil.Process().create_time()
-    _send(replies, Started(arm=facts, start_s=start_s, environment=facts_of_all))
+    _send(replies, Started(arm=facts, start_s=start_s, floor_s=floor_s, environment=known))
     serve(replies, jax_device, facts)
     return 0
 

@@ -23,21 +23,22 @@ from jaxaccel.records import (
     Round,
     Spent,
 )
+from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
-from jaxaccel.worker.timing import Stopwatch
+from jaxaccel.worker.hlo import operations
+from jaxaccel.worker.timing import AWAITED, Block, Call, InvariantError, Stopwatch
 from jaxaccel.workloads.base import Workload
+
+# The invariants that a worker holds; one that is broken fails the arm.
+ARGUMENTS = "everything an argument"
+OPERATIONS = "operations there"
+PLACED = "on the device"
+ANSWER = "answer right"
+NO_TRANSFER = "no transfer timed"
 
 
 class RefusedError(ValueError):
     """The request can't be measured rightly: a wrong argument, or more memory than there is."""
-
-
-class InvariantError(RuntimeError):
-    """The measurement would not be of what it says. `name` is the invariant that was broken."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name
 
 
 class OpenArm:
@@ -82,13 +83,14 @@ class OpenArm:
             # A donated carry is reused; only what comes out beside it piles up.
             output_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(output)),
             chained=workload.carries,
+            ready=is_ready,
         )
         del result, output
         self._stopwatch.warm_up()
         gc.collect()
         gc.freeze()  # a later collection then looks only at what is new
         analysis = compiled.memory_analysis()
-        self._device = device
+        self._device, self._conditions = device, Conditions(device)
         self.facts = Opened(
             arm=replace(facts, variant=case.variant),
             compile=times,
@@ -106,13 +108,26 @@ class OpenArm:
             spent_s=Spent(
                 data=data_s, compile=compile_s, warmup=first_call_s + watch.lap(), reference=reference_s
             ),
+            invariants=dict.fromkeys((ARGUMENTS, OPERATIONS, PLACED, ANSWER, AWAITED, NO_TRANSFER), "passed"),
+            warnings=self._conditions.warnings(),
             absent={} if analysis else {"memory.arguments_bytes": "XLA gives no memory analysis here"},
         )
 
     def round(self, metric: Metric) -> Round:
-        """A short burst of samples. Anything that would move data to or from the device raises."""
-        with jax.transfer_guard("disallow"):
-            return self._stopwatch.round(metric)
+        """A short burst of samples.
+
+        **Raises** InvariantError for a transfer in a timed region, or a result that was not awaited.
+        """
+        try:
+            with jax.transfer_guard("disallow"):
+                samples = self._stopwatch.round(metric)
+        except jax.errors.JaxRuntimeError as error:
+            if "transfer" not in str(error):
+                raise
+            raise InvariantError(
+                NO_TRANSFER, f"a timed call moves data: {str(error).splitlines()[0]}"
+            ) from error
+        return replace(samples, slowdowns=self._conditions.slowdowns())
 
     def peak_bytes(self) -> int | None:
         """The most memory that the device's allocator had handed out; None where it does not count."""
@@ -186,7 +201,7 @@ def compile_function(
     constants = [np.shape(value) for value in traced.jaxpr.consts if np.size(value) > 1]
     if constants:
         raise InvariantError(
-            "captured constant",
+            ARGUMENTS,
             f"the timed function captured an array of shape {constants[0]} instead of taking it as an "
             "argument: XLA may compute with it once, at compile time",
         )
@@ -221,6 +236,25 @@ def wait(result: Any) -> Any:
     return result.block_until_ready() if isinstance(result, jax.Array) else jax.block_until_ready(result)
 
 
+def is_ready(result: Any) -> bool:
+    """Whether every array of a result is there, without waiting for it."""
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(result) if not leaf.is_deleted())
+
+
+def check_operations(workload: Workload, compiled: Any) -> None:
+    """The work is in the optimised program, and inside its loop where it is to be repeated.
+
+    **Raises** InvariantError where XLA found that it need not do it.
+    """
+    there = operations(compiled.as_text(), inside_loops=workload.loops)
+    if not there.intersection(workload.operations):
+        where = "its loop's body" if workload.loops else "the optimised program"
+        wanted = " or ".join(sorted(workload.operations))
+        raise InvariantError(
+            OPERATIONS, f"{where} has no {wanted}: XLA left the work out, or does it only once"
+        )
+
+
 def check_placed(result: Any, device: Any) -> None:
     """Every output is an array on the device that was asked for.
 
@@ -229,10 +263,10 @@ def check_placed(result: Any, device: Any) -> None:
     for leaf in jax.tree.leaves(result):
         if not isinstance(leaf, jax.Array):
             raise InvariantError(
-                "unawaited output", f"the timed function returned a {type(leaf).__name__}, not an array"
+                AWAITED, f"the timed function returned a {type(leaf).__name__}, not an array"
             )
         if leaf.devices() != {device}:
-            raise InvariantError("wrong device", f"the output is on {leaf.devices()}, not on {device}")
+            raise InvariantError(PLACED, f"the output is on {leaf.devices()}, not on {device}")
 
 
 def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, device: Any) -> Accuracy:
@@ -249,7 +283,7 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
     accuracy = workload.verify(inputs, jax.device_get(output), case.precision, run)
     if not accuracy.ok:
         raise InvariantError(
-            "wrong answer",
+            ANSWER,
             f"the output differs from {accuracy.reference} by {accuracy.relative_error:.1e}, "
             f"and {accuracy.tolerance:.1e} is tolerated",
         )
@@ -276,6 +310,20 @@ class cache_events:  # noqa: N801
     def _note(event: str, **_: object) -> None:
         if cache_events._listening is not None and "compilation_cache" in event:
             cache_events._listening.add(event.rsplit("/", 1)[-1])
+
+
+def dispatch_floor_s(device: Any) -> dict[str, float]:
+    """Median seconds of a call of a program that adds one to a number, by metric: what dispatch alone costs."""
+    number = jax.device_put(np.float32(0), device)
+    compiled = jax.jit(lambda x: x + np.float32(1)).lower(number).compile()
+    call, block = make_call(compiled, (number,), carries=False)
+    stopwatch = Stopwatch(call, block, chained=False, output_bytes=number.nbytes)
+    stopwatch.warm_up()
+    return {metric.value: float(np.median(stopwatch.round(metric).samples_s)) for metric in Metric}
+
+
+def _as_they_are(call: Call, block: Block, arguments: Any) -> tuple[Call, Block]:
+    return call, block
 
 
 class _Laps:

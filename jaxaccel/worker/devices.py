@@ -138,7 +138,7 @@ def nvml_facts(device: Any) -> dict[str, Any]:
     except pynvml.NVMLError as error:
         return {"nvml": f"absent: {error}"}
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(_nvml_index(device))
+        handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index(device))
         return {
             "name": pynvml.nvmlDeviceGetName(handle),
             "id": hashlib.sha256(str(pynvml.nvmlDeviceGetUUID(handle)).encode()).hexdigest()[:12],
@@ -204,7 +204,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _nvml_index(device: Any) -> int:
+def nvml_index(device: Any) -> int:
     """NVML counts all GPUs of the machine, JAX those that CUDA_VISIBLE_DEVICES leaves."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     listed = [entry.strip() for entry in visible.split(",") if entry.strip().isdigit()]

@@ -11,6 +11,8 @@ import numpy as np
 
 from jaxaccel.records import Metric, Round
 
+AWAITED = "output awaited"
+
 Call = Callable[[], Any]
 Block = Callable[[Any], Any]
 
@@ -26,11 +28,19 @@ BATCH_S, MAX_DEPTH, MIN_DEPTH = 0.005, 256, 2
 FLIGHT_BYTES = 256 << 20  # outputs of queued calls that may be alive at once
 
 
+class InvariantError(RuntimeError):
+    """The measurement would not be of what it says. `name` is the invariant that was broken."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class Stopwatch:
     """Runs one arm's calls and times them.
 
     `chained` calls each take up what the one before returned. `output_bytes` stay alive for each queued
-    call. `clock` gives seconds.
+    call. `ready` says of what `block` returned whether it is really there. `clock` gives seconds.
     """
 
     def __init__(
@@ -40,9 +50,11 @@ class Stopwatch:
         *,
         chained: bool,
         output_bytes: int,
+        ready: Callable[[Any], bool] = lambda _: True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._call, self._block, self._clock, self._chained = call, block, clock, chained
+        self._ready, self._last = ready, None
         self._max_depth = max(MIN_DEPTH, min(MAX_DEPTH, FLIGHT_BYTES // max(1, output_bytes)))
         self._typical_s = math.inf
 
@@ -66,7 +78,10 @@ class Stopwatch:
                 previous, window, window_start = median, [], now
 
     def round(self, metric: Metric) -> Round:
-        """One short burst of samples, after a few untimed calls: the arm may have been idle."""
+        """One short burst of samples, after a few untimed calls: the arm may have been idle.
+
+        **Raises** InvariantError where the last sample's result is not there after all.
+        """
         depth = 1 if metric is Metric.latency else self._depth()
         sample = self._timed if depth == 1 and metric is Metric.latency else lambda: self._batch(depth)
         begin = self._clock()
@@ -81,6 +96,9 @@ class Stopwatch:
             while not _over(len(samples), self._clock() - start):
                 samples.append(sample())
             end = self._clock()
+        if not self._ready(self._last):
+            raise InvariantError(AWAITED, "a timed call had not finished when its time was taken")
+        self._last = None
         return Round(
             samples_s=tuple(round(value, 12) for value in samples),  # picoseconds: more is noise and bulk
             depth=depth,
@@ -94,7 +112,7 @@ class Stopwatch:
 
     def _timed(self) -> float:
         start = self._clock()
-        self._block(self._call())
+        self._last = self._block(self._call())
         return self._clock() - start
 
     def _batch(self, depth: int) -> float:
@@ -102,9 +120,9 @@ class Stopwatch:
         if self._chained:  # the last result needs all before it, whose buffers it has taken over
             for _ in range(depth):
                 result = self._call()
-            self._block(result)
+            self._last = self._block(result)
         else:  # on a CPU, calls may overtake each other: each is awaited
-            self._block([self._call() for _ in range(depth)])
+            self._last = self._block([self._call() for _ in range(depth)])
         return (self._clock() - start) / depth
 
 

@@ -27,10 +27,18 @@ class Workload(Protocol):
     Its `__post_init__` refuses arguments that can't be right. `function` and its arguments are all that is
     timed. Where `carries` is true, the function returns (next first argument, output) and its first argument
     is donated, as in a training loop.
+
+    `operations` are names of HLO operations of which one at least must be in the optimised program, and in
+    the body of its loop if `loops`: else XLA has found a way around the work.
     """
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]]
     carries: ClassVar[bool]
+    loops: ClassVar[bool]
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """HLO operations that do the work, any of them."""
 
     @property
     def size(self) -> int:
@@ -76,6 +84,12 @@ def check_arguments(workload: Workload, **counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`workload.{name}` must be a positive whole number, got {value!r}")
+
+
+def product_operations(size: int) -> frozenset[str]:
+    """The HLO operations that a product of matrices or vectors of `size` may end up as."""
+    as_product = {"dot", "custom-call", "reduce", "reduce-window", "convolution"}
+    return frozenset(as_product if size > 1 else as_product | {"multiply"})
 
 
 def itemsize(dtype: str) -> int:

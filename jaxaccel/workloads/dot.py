@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaccel.records import Accuracy, Cost
-from jaxaccel.workloads.base import Array, check_arguments, itemsize, sum_tolerance, uniform
+from jaxaccel.workloads.base import (
+    Array,
+    check_arguments,
+    itemsize,
+    product_operations,
+    sum_tolerance,
+    uniform,
+)
 
 _BLOCK = 1 << 20
 
@@ -35,6 +42,7 @@ class Dot:
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
     carries: ClassVar[bool] = False
+    loops: ClassVar[bool] = False
 
     size: int
     dtype: str = "float32"
@@ -42,6 +50,11 @@ class Dot:
 
     def __post_init__(self) -> None:
         check_arguments(self)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """A product."""
+        return product_operations(self.size)
 
     @property
     def function(self) -> Callable[..., Any]:

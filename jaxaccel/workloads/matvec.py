@@ -13,6 +13,7 @@ from jaxaccel.workloads.base import (
     check_arguments,
     itemsize,
     norm_error,
+    product_operations,
     sum_tolerance,
     uniform,
 )
@@ -37,6 +38,7 @@ class Matvec:
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
     carries: ClassVar[bool] = False
+    loops: ClassVar[bool] = False
 
     size: int
     dtype: str = "float32"
@@ -44,6 +46,11 @@ class Matvec:
 
     def __post_init__(self) -> None:
         check_arguments(self)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """A product."""
+        return product_operations(self.size)
 
     @property
     def function(self) -> Callable[..., Any]:

@@ -23,6 +23,7 @@ from jaxaccel.workloads.base import (
     check_arguments,
     itemsize,
     norm_error,
+    product_operations,
     sum_tolerance,
     uniform,
 )
@@ -91,6 +92,7 @@ class Mlp:
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
     carries: ClassVar[bool] = True
+    loops: ClassVar[bool] = False
 
     size: int
     dtype: str = "float32"
@@ -107,6 +109,11 @@ class Mlp:
     def widths(self) -> tuple[int, ...]:
         """Units of each layer, from the features to the one logit."""
         return (self.features or self.size, *(self.size,) * self.depth, 1)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """A product."""
+        return product_operations(self.size)
 
     @property
     def function(self) -> Callable[..., Any]:
