@@ -104,6 +104,8 @@ def compose(arguments: Sequence[str], command_id: str) -> Composed:
     # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
     sys.argv = [sys.argv[0], *sorted(arguments, key=lambda argument: argument not in _MULTIRUN)]
     try:
+        if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
+            raise ValueError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
         for argument in arguments:
             if raw and argument.startswith(("+", "~")):

@@ -105,8 +105,6 @@ class RunConfig:
             raise ValueError(f"`size` must be a positive whole number, got {self.size}")
         if self.passes < 1:
             raise ValueError(f"`passes` must be a whole number of at least 1, got {self.passes}")
-        if self.resume and not self.resume.is_dir():
-            raise ValueError(f"`resume` must be the folder of an earlier run, got {self.resume}")
         require_positive("wait_s", self.wait_s)
         if self.seed < 0:
             raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed}")

@@ -108,6 +108,8 @@ def finish(
     for place, record in refused.items():
         keep(record, folders[place])
     if composed.sweep_folder:
+        if composed.jobs[0].config.resume:
+            records += store.others(composed.sweep_folder, records)
         comparisons = pair(records)
         store.save_all(records, composed.sweep_folder)
         store.save_comparisons(comparisons, composed.sweep_folder)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from jaxaccel.analyze.stats import Burst, bursts_of, pass_medians, t_half_width
+from jaxaccel.analyze.stats import EARLY_STOP, RERUN, Burst, bursts_of, pass_medians, t_half_width
 from jaxaccel.records import Comparison, Record, Speedup, Timing, Verdict
 
 EQUIVALENT = 1.02  # a ratio inside 1/1.02 .. 1.02 makes no difference to anybody
@@ -76,11 +76,16 @@ def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> S
 def log_half_width(
     first: Timing, second: Timing, over: str, *, interleaved: bool, confidence: float
 ) -> float:
-    """Half the interval of log(first / second), over `passes` or `rounds`; infinite where it is unknown."""
+    """Half the interval of log(first / second), over `passes` or `rounds`; infinite where it is unknown.
+
+    Over passes it says where a rerun would land, as a timing's does.
+    """
     sides = bursts_of(first), bursts_of(second)
     if interleaved:
-        return _paired_half_width(*sides, over, confidence)
-    return welch_half_width(_logs(sides[0], over), _logs(sides[1], over), confidence)
+        half = _paired_half_width(*sides, over, confidence)
+    else:
+        half = welch_half_width(_logs(sides[0], over), _logs(sides[1], over), confidence)
+    return half * (RERUN if over == "passes" else EARLY_STOP)
 
 
 def _interval(ratio: float, half: float) -> tuple[float, float] | None:

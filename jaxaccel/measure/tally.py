@@ -109,7 +109,7 @@ class Tally:
             self._floors.append(started.floor_s)
 
     def opened(self, facts: Opened, start_s: float) -> None:
-        """It is ready in a pass; what was found out in the first one stays. `start_s` is its worker's start."""
+        """It is ready in a pass, its worker having started in `start_s`; what the first found out stays."""
         self._opened = self._opened or facts
         self.spent += facts.spent_s + Spent(worker=start_s)
 
@@ -241,6 +241,8 @@ class Tally:
             # On a CPU, queued calls may overtake and hinder each other.
             broken = "flagged" if self.arm.device == "cpu" else "broken"
             found[LATENCY_FIRST] = "passed" if fine else f"{broken}: {seems}"
+        if self._failure and self._failure.error.type in found:
+            found[self._failure.error.type] = f"broken: {self._failure.error.message}"
         return found | NOT_YET
 
     def _flags(self, timings: Mapping[Metric, Timing], invariants: Mapping[str, str]) -> Iterable[Flag]:

@@ -72,6 +72,14 @@ def load_if_there(folder: Path) -> Record | None:
     return load_records([path])[0] if path.exists() else None
 
 
+def others(folder: Path, records: Iterable[Record]) -> list[Record]:
+    """What `folder`/records.jsonl has of other arms than those of `records`."""
+    path = folder / RECORDS
+    known = {(record.case_id, record.arm.requested) for record in records}
+    before = load_records([path]) if path.exists() else []
+    return [record for record in before if (record.case_id, record.arm.requested) not in known]
+
+
 def row(comparison: Comparison) -> dict[str, Any]:
     """A comparison as one flat row, SI units in the names."""
     case = comparison.case

@@ -65,8 +65,10 @@ class OpenArm:
             workload.function, arguments, case.precision, carries=workload.carries
         )
         compile_s = watch.lap()
+        check_operations(workload, compiled)
 
         call, block = make_call(compiled, arguments, carries=workload.carries)
+        call, block = getattr(workload, "tamper", _as_they_are)(call, block, arguments)
         del arguments
         result = jax.block_until_ready(call())
         first_call_s = watch.lap()
@@ -313,7 +315,7 @@ class cache_events:  # noqa: N801
 
 
 def dispatch_floor_s(device: Any) -> dict[str, float]:
-    """Median seconds of a call of a program that adds one to a number, by metric: what dispatch alone costs."""
+    """Median seconds of a call of a program that adds one to a number, by metric: the cost of dispatch."""
     number = jax.device_put(np.float32(0), device)
     compiled = jax.jit(lambda x: x + np.float32(1)).lower(number).compile()
     call, block = make_call(compiled, (number,), carries=False)

@@ -1,0 +1,1 @@
+"""Is this harness trustworthy on this machine?"""

@@ -1,0 +1,123 @@
+"""`python -m jaxaccel.selftest`: is this harness trustworthy on this machine?
+
+Simulations of the statistics, then the machine's own devices: equal arms, calls of known duration, mutants
+that must be caught, honest workloads that must not. Minutes; seconds with --quick. With --rerun, compares two
+runs of the same cases instead.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from jaxaccel.config import BadInputError
+from jaxaccel.records import DEVICES
+from jaxaccel.selftest.check import Check, Outcome
+
+QUICK_TRIALS, TRIALS = 100, 1000
+_STYLES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skipped": "dim"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the checks, show them, write them as JSON. Returns 1 if one failed, else 0."""
+    options = _parser().parse_args(argv)
+    from jaxaccel.measure.host import DeviceBusyError, hold_devices
+
+    try:
+        if options.rerun:
+            found = list(_rerun(*options.rerun))
+        else:
+            devices = dict.fromkeys(options.device or ["cpu"])
+            with hold_devices(devices, wait_s=600.0, waiting=lambda d: _tell(f"waiting for the {d}")):
+                found = list(_all(list(devices), quick=options.quick))
+    except (BadInputError, DeviceBusyError) as error:
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    _show(found)
+    if options.output:
+        _write(found, options.output)
+    return 1 if any(check.outcome is Outcome.failed for check in found) else 0
+
+
+def _all(devices: Sequence[str], *, quick: bool) -> Iterator[Check]:
+    from jaxaccel.selftest import hardware, simulated
+
+    trials = QUICK_TRIALS if quick else TRIALS
+    _tell(f"simulations, {trials} trials each")
+    yield from simulated.checks(trials)
+    for device in devices:
+        yield from hardware.checks(device, quick=quick, told=_tell)
+
+
+def _rerun(first: Path, second: Path) -> Iterable[Check]:
+    from jaxaccel.publish.store import load_records
+    from jaxaccel.selftest import rerun
+
+    return rerun.checks(load_records([first]), load_records([second]))
+
+
+def _tell(what: str) -> None:
+    print(f"{what} ...", file=sys.stderr, flush=True)
+
+
+def _show(found: Sequence[Check]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from jaxaccel.publish.console import make_console
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("check", "expected", "found", ""):
+        table.add_column(heading, overflow="fold")
+    for check in found:
+        style = _STYLES[check.outcome]
+        table.add_row(
+            escape(check.name), escape(check.expected), escape(check.found), f"[{style}]{check.outcome}[/]"
+        )
+    console = make_console()
+    console.print(table)
+    counts = {outcome: sum(check.outcome is outcome for check in found) for outcome in Outcome}
+    console.print(", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count))
+
+
+def _write(found: Sequence[Check], path: Path) -> None:
+    import msgspec
+
+    from jaxaccel.publish.store import write_whole
+
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    write_whole(
+        path, msgspec.json.format(msgspec.json.encode({"at": when, "checks": list(map(asdict, found))}))
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxaccel.selftest", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer trials: about a minute")
+    parser.add_argument(
+        "--device",
+        action="append",
+        choices=DEVICES,
+        help="a device to test; may be given twice (default: cpu)",
+    )
+    parser.add_argument(
+        "--rerun",
+        nargs=2,
+        type=Path,
+        metavar=("FIRST", "SECOND"),
+        help="instead: do the intervals of a first run hold what a second run of the same cases found?",
+    )
+    parser.add_argument("--output", type=Path, help="write the checks as JSON to this file, too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""The harness on the machine at hand: equal arms, calls of known duration, mutants, honest workloads."""
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from jaxaccel.analyze import compare, stats
+from jaxaccel.measure.client import Worker
+from jaxaccel.measure.sampling import Stop, sample
+from jaxaccel.records import (
+    Arm,
+    AskRound,
+    Case,
+    Close,
+    Failure,
+    Message,
+    Metric,
+    Open,
+    Opened,
+    Round,
+    Verdict,
+)
+from jaxaccel.selftest.check import Check, Outcome, holds, share
+
+EQUAL_ARMS_STOP = Stop(relative_ci=0.01, limit_s=0.15)
+SLEEP_S = 0.005  # of worker.mutants.Sleeper
+POWER = 1.43  # (1.96 + 0.84) / 1.96: a difference that 80% of runs find, in half widths of the interval
+
+# Each mutant, and the invariant that must catch it.
+MUTANTS = {
+    "NoBlock": "output awaited",
+    "CapturedConstant": "everything an argument",
+    "HoistedLoop": "operations there",
+    "DroppedOutput": "operations there",
+    "NumpyArgument": "no transfer timed",
+    "WrongDevice": "on the device",
+    "ReducedPrecision": "answer right",
+}
+NOT_YET = ("slope, profiler and CUPTI agree", "rates within the measured ceilings")
+
+HONEST = (
+    ("matvec", "jaxaccel.workloads.matvec:Matvec", (1, 7, 256, 1024, 2048)),
+    ("dot", "jaxaccel.workloads.dot:Dot", (1, 7, 1000, 65536, 1 << 20)),
+    ("mlp", "jaxaccel.workloads.mlp:Mlp", (1, 16, 64, 256, 512)),
+    ("mlp_article", "jaxaccel.workloads.mlp_article:MlpArticle", (50,)),
+)
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def checks(device: str, *, quick: bool, told: Callable[[str], None]) -> Iterator[Check]:
+    """All checks on a device; `told` hears what is being done."""
+    with Worker(device, variables=_second_device(device)) as worker:
+        started = worker.ready()
+        if isinstance(started, Failure):
+            yield Check(
+                name=f"{device}: worker",
+                expected="starts",
+                found=started.error.message,
+                outcome=Outcome.failed,
+            )
+            return
+        told(f"{device}: mutants")
+        for name, invariant in MUTANTS.items():
+            yield _mutant(worker, device, name, invariant)
+        told(f"{device}: a call of known duration")
+        yield _known_duration(worker, device)
+    runs = 20 if quick else 100
+    with Worker(device) as worker:
+        told(f"{device}: {runs} pairs of equal arms")
+        yield from _equal_arms(worker, device, runs)
+        count = 8 if quick else 50
+        told(f"{device}: {count} honest workloads")
+        yield _honest(worker, device, count)
+    for name in NOT_YET:
+        yield Check(name=f"{device}: {name}", expected="–", found="not measured yet", outcome=Outcome.skipped)
+
+
+def _second_device(device: str) -> Mapping[str, str]:
+    """What gives a worker another device beside its own, for a mutant to stray to."""
+    return {"JAX_NUM_CPU_DEVICES": "2"} if device == "cpu" else {"JAX_PLATFORMS": "cuda,cpu"}
+
+
+def _arm(device: str, target: str, *, size: int, dtype: str = "float32") -> Arm:
+    name = target.partition(":")[2].lower()
+    case = Case(workload=name, size=size, dtype=dtype, precision="highest", variant="direct")
+    return Arm(case=case, device=device, target=target)
+
+
+def _measure(worker: Worker, arm: Arm) -> tuple[Failure | None, dict[Metric, Round]]:
+    """Open an arm, take a round of each metric, close it: what failed, and the rounds."""
+    rounds: dict[Metric, Round] = {}
+    reply: Message = worker.ask(Open(key="arm", arm=arm))
+    if isinstance(reply, Failure):
+        return reply, rounds
+    try:
+        for metric in Metric:
+            reply = worker.ask(AskRound(key="arm", metric=metric))
+            if isinstance(reply, Failure):
+                return reply, rounds
+            if isinstance(reply, Round):
+                rounds[metric] = reply
+    finally:
+        worker.ask(Close(key="arm"))
+    return None, rounds
+
+
+def _mutant(worker: Worker, device: str, name: str, invariant: str) -> Check:
+    # Large enough that an unawaited call has not finished by chance.
+    failure, _ = _measure(worker, _arm(device, f"jaxaccel.worker.mutants:{name}", size=4096))
+    found = failure.error.type if failure else "nothing"
+    return holds(
+        f"{device}: mutant {name}",
+        found == invariant,
+        expected=f"caught by “{invariant}”",
+        found=f"caught by “{found}”" if failure else "not caught",
+    )
+
+
+def _known_duration(worker: Worker, device: str) -> Check:
+    name = f"{device}: a call that sleeps {1e3 * SLEEP_S:.0f} ms"
+    failure, rounds = _measure(worker, _arm(device, "jaxaccel.worker.mutants:Sleeper", size=8))
+    expected = f"never below {1e3 * SLEEP_S:.0f} ms"
+    if failure:
+        return Check(name=name, expected=expected, found=failure.error.message, outcome=Outcome.failed)
+    samples = rounds[Metric.latency].samples_s
+    found = f"{1e3 * min(samples):.2f} ms to {1e3 * max(samples):.2f} ms"
+    return holds(name, min(samples) >= SLEEP_S, expected=expected, found=found)
+
+
+class _Open:
+    def __init__(self, worker: Worker, key: str) -> None:
+        self._worker, self._key = worker, key
+
+    def round(self, metric: Metric) -> Round | Failure:
+        reply = self._worker.ask(AskRound(key=self._key, metric=metric))
+        assert isinstance(reply, Round | Failure)
+        return reply
+
+
+def _equal_arms(worker: Worker, device: str, runs: int) -> Iterator[Check]:
+    """One case, opened twice in one worker, so that nothing but chance sets the two apart."""
+    arm = _arm(device, "jaxaccel.workloads.matvec:Matvec", size=1024)
+    keys = ("cpu", "gpu")  # the names of a pair's sides; both are on `device`
+    for key in keys:
+        reply = worker.ask(Open(key=key, arm=arm))
+        if not isinstance(reply, Opened):
+            found = reply.error.message if isinstance(reply, Failure) else "no answer"
+            yield Check(name=f"{device}: equal arms", expected="open", found=found, outcome=Outcome.failed)
+            return
+    order = random.Random(0)
+    held, fine, widths = 0, 0, list[float]()
+    for run in range(runs):
+        got = sample(
+            {key: _Open(worker, key) for key in keys},
+            Metric.latency,
+            EQUAL_ARMS_STOP,
+            pass_index=run,
+            rng=order,
+        )
+        sides = [stats.summarize(got[key].bursts, converged=True) for key in keys]
+        speedup = compare.speedup(*sides, interleaved=True)
+        low, high = speedup.ci95 or (0.0, math.inf)
+        held += low <= 1 <= high
+        fine += speedup.verdict not in (Verdict.gpu, Verdict.cpu)
+        widths.append((high - low) / 2)
+    for key in keys:
+        worker.ask(Close(key=key))
+    yield share(f"{device}: equal arms, interval holds 1.00", held, runs, at_least=0.90)
+    yield share(f"{device}: equal arms, no false verdict", fine, runs, at_least=0.95)
+    smallest = POWER * float(np.median(widths))
+    yield Check(
+        name=f"{device}: smallest difference found",
+        expected="told",
+        found=f"{smallest:.1%} in 80% of runs of {EQUAL_ARMS_STOP.limit_s} s",
+        outcome=Outcome.passed,
+    )
+
+
+def _honest(worker: Worker, device: str, count: int) -> Check:
+    """Workloads as they are shipped, over sizes and types: none may be accused."""
+    arms = [
+        _arm(device, target, size=size, dtype=dtype)
+        for dtype in DTYPES
+        for _, target, sizes in HONEST
+        for size in sizes
+    ]
+    chosen: Sequence[Arm] = random.Random(0).sample(arms, min(count, len(arms)))
+    accused = []
+    for arm in chosen:
+        failure, _ = _measure(worker, arm)
+        if failure:
+            accused.append(f"{arm.case} ({failure.error.type})")
+    return holds(
+        f"{device}: honest workloads",
+        not accused,
+        expected=f"none of {len(chosen)} accused",
+        found="; ".join(accused) if accused else "none",
+    )
