@@ -12,7 +12,7 @@ from jaxaccel.records import Failure, Metric, Round
 
 # Of one metric in one pass. Short rounds follow each other so closely that more of them tell nothing new of a
 # process; and every sample is kept.
-MAX_ROUNDS = 50
+MAX_ROUNDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
