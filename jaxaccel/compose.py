@@ -105,22 +105,35 @@ def compose(arguments: Sequence[str], command_id: str) -> Composed:
     sys.argv = [sys.argv[0], *sorted(arguments, key=lambda argument: argument not in _MULTIRUN)]
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
-            raise ValueError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
+            raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
+        if any(argument.startswith("device=[") for argument in arguments):  # Hydra would take the last
+            raise BadInputError("`device` takes one value, got a list: device=both, or -m device=cpu,gpu")
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
         for argument in arguments:
             if raw and argument.startswith(("+", "~")):
-                raise ValueError(
+                raise BadInputError(
                     f"`{argument}` adds or removes a key, and nothing would read that: use key=value"
                 )
         if not raw and not _ASK_HYDRA.intersection(arguments):
-            raise ValueError("these arguments describe a sweep of 0 jobs")
-        jobs = [Job(config=parse(container), folder=folder) for container, folder in raw]
+            raise BadInputError("these arguments describe a sweep of 0 jobs")
+        jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         # A sweep of 0 jobs has a folder too, but never says where: the command's own id finds it.
         sweep_folders += [path.absolute() for path in Path().glob(f"multirun/*/*-{command_id}")]
         discard([folder for _, folder in raw], next(iter(sweep_folders), None))
         raise BadInputError(in_one_line(error, arguments)) from error
     return Composed(jobs=jobs, sweep_folder=next(iter(sweep_folders), None))
+
+
+def parse_job(container: Mapping[str, Any]) -> RunConfig:
+    """The RunConfig of one job.
+
+    **Raises** BadInputError, naming the argument, the value and what is allowed.
+    """
+    try:
+        return parse(container)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
 
 
 def config_folder() -> Path:
@@ -142,6 +155,8 @@ def discard(folders: Sequence[Path], sweep_folder: Path | None) -> None:
 
 def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     """What is wrong with the arguments, naming the argument, the value and the choices."""
+    if isinstance(error, BadInputError):
+        return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, value = error.missing_cfg_file.partition("/")
         return f"`{group}` must be one of {', '.join(error.options)}, got {value!r}"
@@ -154,7 +169,7 @@ def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     key = getattr(cause, "full_key", None)
     if "is not in struct" in first or "not in 'Schema'" in first:
         return f"unknown key `{key}`: see --help for the keys that there are"
-    if key:
-        return f"`{key}`: {first}"
+    if first.startswith("Ambiguous value"):
+        return f"{first}: a list of values is a sweep, which needs -m"
     # Hydra does not always say which argument it means.
-    return first if isinstance(error, ValueError) else f"{first} (among: {' '.join(arguments)})"
+    return f"`{key}`: {first}" if key else f"{first} (among: {' '.join(arguments)})"

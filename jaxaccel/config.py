@@ -53,8 +53,8 @@ class WorkloadConfig:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("name", "target", "variant"):
-            require_text(f"workload.{name}", getattr(self, name))
+        for name, key in (("name", "name"), ("target", "_target_"), ("variant", "variant")):
+            require_text(f"workload.{key}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             variant=workload.pop("variant"),
             params=workload,
         ),
-        devices=tuple(device.pop("arms")),
+        devices=_devices(device.pop("arms")),
         size=whole_number("size", raw.pop("size")),
         dtype=choice(Dtype, "dtype", raw.pop("dtype")),
         precision=choice(Precision, "precision", raw.pop("precision")),
@@ -165,6 +165,12 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     if unknown:
         raise ValueError(f"unknown key `{unknown[0]}`: nothing reads it")
     return config
+
+
+def _devices(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"`device.arms` must be a list of {' and '.join(DEVICES)}, got {value!r}")
+    return tuple(value)
 
 
 def only_known(kind: type[Any], group: str, values: Mapping[str, Any]) -> Any:
@@ -190,7 +196,7 @@ def whole_number(name: str, value: Any) -> int:
         return value
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         return int(value)
-    raise ValueError(f"`{name}` must be a whole number, got {value}")
+    raise ValueError(f"`{name}` must be a whole number, got {value!r}")
 
 
 def require_positive(name: str, value: Any) -> None:

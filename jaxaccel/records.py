@@ -46,6 +46,15 @@ class Verdict(StrEnum):
     undecided = "undecided"
 
 
+class Trend(StrEnum):
+    """What became of a time since the baseline; `undecided`: neither a change nor its absence is sure."""
+
+    better = "better"
+    worse = "worse"
+    same = "same"
+    undecided = "undecided"
+
+
 def digest(value: Any) -> str:
     """Twelve hexadecimal digits that identify a JSON-like value, whatever the order of its keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
@@ -316,13 +325,14 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Worker -> parent, first of all: the worker has its device. `start_s` is how long that took.
+    """Worker -> parent, first of all: the worker has its device.
 
-    `floor_s` is what a call of a program that does next to nothing takes, by metric.
+    `ready_at` is when, on the clock of time.time(), which both share. `floor_s` is what a call of a
+    program that does next to nothing takes, by metric.
     """
 
     arm: ArmFacts
-    start_s: float
+    ready_at: float
     floor_s: Mapping[str, float]
     environment: Mapping[str, Any]
 
@@ -404,6 +414,12 @@ _KINDS: dict[str, type[Any]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Envelope:
+    kind: str
+    body: dict[str, Any]
+
+
 def encode_message(message: Message) -> bytes:
     """One JSON line, for the pipe between parent and worker."""
     return msgspec.json.encode({"kind": type(message).__name__, "body": message}) + b"\n"
@@ -414,11 +430,14 @@ def decode_message(line: bytes) -> Message:
 
     **Raises** msgspec.DecodeError or msgspec.ValidationError where the line holds none.
     """
-    raw = msgspec.json.decode(line, type=dict[str, Any])
-    kind = _KINDS.get(raw.get("kind", ""))
+    try:
+        envelope = msgspec.json.decode(line, type=_Envelope)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"no UTF-8: {line[:200]!r}") from error
+    kind = _KINDS.get(envelope.kind)
     if kind is None:
         raise msgspec.ValidationError(f"no message of jaxaccel's: {line[:200]!r}")
-    message: Message = msgspec.convert(raw["body"], kind)
+    message: Message = msgspec.convert(envelope.body, kind)
     return message
 
 

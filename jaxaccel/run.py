@@ -4,9 +4,11 @@ Hydra composes the jobs; only then are all their cases measured, in one session,
 meet and take turns whether they were asked for by `device=both` or by `-m device=cpu,gpu`.
 """
 
+import os
 import shlex
 import sys
 import tempfile
+import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
@@ -42,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return OK
             line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
             return measure_jobs(composed, line, command_id, launcher)
+        except KeyboardInterrupt:
+            return INTERRUPTED
         except BadInputError as error:
-            if "debug=true" in arguments:
+            if any(argument.lower() == "debug=true" for argument in arguments):
                 traceback.print_exc()
             print(f"jaxaccel: {error}", file=sys.stderr)
             return BAD_INPUT
@@ -57,7 +61,8 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     from jaxaccel.measure.host import DeviceBusyError, hold_devices
     from jaxaccel.measure.session import Plan, measure
     from jaxaccel.measure.tally import Command
-    from jaxaccel.publish.console import ShowProgress, make_console
+    from jaxaccel.publish.console import make_console
+    from jaxaccel.publish.progress import ShowProgress
 
     def waiting(device: str) -> None:
         launcher.stop_early()  # idle workers would disturb the measurement that we wait for
@@ -65,7 +70,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
 
     groups, folders = group_arms(composed)
     devices = [device for group in groups for device in group.arms]
-    command = Command(line=line, sweep_id=sweep_id, started=psutil.Process().create_time())
+    command = Command(line=line, sweep_id=sweep_id, started=process_start())
     found: dict[Place, Record] = {}
     interrupted = False
     try:
@@ -107,18 +112,21 @@ def finish(
         return BAD_INPUT
     for place, record in refused.items():
         keep(record, folders[place])
-    if composed.sweep_folder:
+    if composed.sweep_folder and records:
         if composed.jobs[0].config.resume:
             records += store.others(composed.sweep_folder, records)
         comparisons = pair(records)
-        store.save_all(records, composed.sweep_folder)
-        store.save_comparisons(comparisons, composed.sweep_folder)
+        try:
+            store.save_all(records, composed.sweep_folder)
+            store.save_comparisons(comparisons, composed.sweep_folder)
+        except OSError as error:  # each record has been saved by itself
+            print(f"jaxaccel: can't write to {composed.sweep_folder}: {error.strerror}", file=sys.stderr)
         console.show_comparisons(screen, comparisons)
     elif records:
         console.show_records(screen, records)
     console.show_failures(screen, records)
     console.show_places(
-        screen, composed.folder, found=len(records), asked=len(folders), interrupted=interrupted
+        screen, composed.folder, found=len(found), asked=len(folders), interrupted=interrupted
     )
     new = [record for record in records if record.sweep_id == sweep_id]
     published = wandb_runs.log(new, composed.jobs[0].config.wandb, composed.folder)
@@ -126,7 +134,7 @@ def finish(
         screen.print(published.message, soft_wrap=True, markup=False)
     if interrupted:
         return INTERRUPTED
-    return OK if len(records) == len(folders) and all(record.ok for record in records) else INCOMPLETE
+    return OK if len(found) == len(folders) and all(record.ok for record in found.values()) else INCOMPLETE
 
 
 def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[Path]]]:
@@ -175,6 +183,15 @@ def keep(record: Record, folders: Sequence[Path]) -> None:
                 file=sys.stderr,
             )
             store.save(record, rescue)
+
+
+def process_start() -> float:
+    """When this process began, on the clock of time.time()."""
+    try:  # psutil's own figure can be a second off, for Linux tells when it booted in whole seconds
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, AttributeError):
+        return psutil.Process().create_time()
 
 
 def likely_devices(arguments: Sequence[str]) -> list[str]:

@@ -19,13 +19,23 @@ EQUIVALENT = 1.02  # a ratio inside 1/1.02 .. 1.02 makes no difference to anybod
 def pair(records: Iterable[Record]) -> list[Comparison]:
     """One Comparison a case, in order of appearance; of several records of an arm the last ok one counts."""
     cases: dict[str, dict[str, Record]] = defaultdict(dict)
-    for record in sorted(records, key=lambda record: record.started_at):
-        arms = cases[record.case_id]
-        known = arms.get(record.arm.requested)
-        if known is None or record.ok or not known.ok:
-            arms[record.arm.requested] = record
+    for (case_id, device), record in latest(records).items():
+        cases[case_id][device] = record
     among = sum(all(record.ok for record in arms.values()) and len(arms) == 2 for arms in cases.values())
     return [compare(arms.get("cpu"), arms.get("gpu"), among=max(1, among)) for arms in cases.values()]
+
+
+def latest(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
+    """The record that counts of each case_id and device: the latest ok one, or else the latest.
+
+    In order of appearance: an arm stands where its first record does.
+    """
+    arms: dict[tuple[str, str], Record] = {}
+    for record in sorted(records, key=lambda record: record.started_at):
+        known = arms.get((record.case_id, record.arm.requested))
+        if known is None or record.ok or not known.ok:
+            arms[record.case_id, record.arm.requested] = record
+    return arms
 
 
 def compare(cpu: Record | None, gpu: Record | None, *, among: int = 1) -> Comparison:
@@ -125,8 +135,13 @@ def _paired_half_width(cpu: Sequence[Burst], gpu: Sequence[Burst], over: str, co
     return t_half_width([float(np.log(medians[0][key] / medians[1][key])) for key in shared], confidence)
 
 
-def welch_half_width(first: Sequence[float], second: Sequence[float], confidence: float) -> float:
-    """Half the interval of the difference of two means, by Welch's t; infinite for fewer than two values."""
+def welch_half_width(
+    first: Sequence[float], second: Sequence[float], confidence: float, *, max_freedom: float = float("inf")
+) -> float:
+    """Half the interval of the difference of two means, by Welch's t; infinite for fewer than two values.
+
+    It takes at most `max_freedom` degrees of freedom, for those who know Welch's estimate to be too hopeful.
+    """
     if min(len(first), len(second)) < 2:
         return float("inf")
     errors = [float(np.var(side, ddof=1)) / len(side) for side in (first, second)]
@@ -134,4 +149,4 @@ def welch_half_width(first: Sequence[float], second: Sequence[float], confidence
     if total == 0:
         return 0.0
     freedom = total**2 / sum(e**2 / (len(s) - 1) for e, s in zip(errors, (first, second), strict=True))
-    return float(stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total))
+    return float(stdtrit(min(freedom, max_freedom), (1 + confidence) / 2) * np.sqrt(total))

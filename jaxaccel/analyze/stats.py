@@ -86,7 +86,8 @@ def summarize(bursts: Sequence[Burst], *, converged: bool) -> Timing:
         center, over = medians[0], "rounds"
         half = EARLY_STOP * t_half_width([float(np.median(burst.samples_s)) for burst in bursts])
         interval = (max(center - half, 0.0), center + half)
-    if samples.size < MIN_SAMPLES or not np.isfinite(interval).all():
+    # Of two passes, the interval would be a hundred times as wide as they differ: no information.
+    if samples.size < MIN_SAMPLES or not np.isfinite(interval).all() or len(medians) == 2:
         interval = None
     p5, q1, q3, p95, p99 = np.percentile(samples, [5, 25, 75, 95, 99])
     return Timing(
@@ -121,13 +122,18 @@ def bursts_of(timing: Timing) -> list[Burst]:
 
 
 def flags(metric: Metric, timing: Timing, *, relative_ci: float) -> list[Flag]:
-    """Reasons to look twice at a timing, in words. Nothing is dropped because of one."""
-    samples = np.asarray(timing.samples_s)
+    """Reasons to look twice at a timing, in words. Nothing is dropped because of one.
+
+    They tell of the noise within passes; how passes differ is what the interval tells.
+    """
+    bursts = bursts_of(timing)
+    samples = _leveled(bursts)
     found: list[tuple[str, str]] = []
     if not timing.converged:
         found.append(("not converged", f"the limit came before an interval of ±{relative_ci:.1%}"))
     if samples.size >= MIN_SAMPLES:
-        spread = timing.iqr_s / float(np.median(samples))
+        q1, q3 = np.percentile(samples, [25, 75])
+        spread = float(q3 - q1)  # of samples around 1
         if spread > 0.25:
             found.append(("very noisy", f"the middle half of the samples spans {spread:.0%} of the median"))
         elif spread > 0.10:
@@ -135,13 +141,12 @@ def flags(metric: Metric, timing: Timing, *, relative_ci: float) -> list[Flag]:
         outliers = outlier_share(samples)
         if outliers > 0.05:
             found.append(("outliers", f"{outliers:.0%} of the samples lie far above the rest"))
-    bursts = bursts_of(timing)
     correlation = lag1_autocorrelation(bursts)
     if correlation > 0.3:
         found.append(
             ("autocorrelated", f"a sample resembles the one before it (lag-1 r = {correlation:.2f})")
         )
-    change = drift(samples)
+    change = drift(bursts)
     if abs(change) > 0.02:
         found.append(("drifting", f"the last third of the samples differs from the first by {change:+.1%}"))
     if bimodal(samples):
@@ -175,23 +180,31 @@ def outlier_share(samples: Floats) -> float:
 
 
 def lag1_autocorrelation(bursts: Sequence[Burst]) -> float:
-    """Correlation of each sample with the one before it in its round; 0 where there are under 20 pairs."""
+    """Rank correlation of each sample with the one before it; 0 where chance could explain it."""
+    levels = dict(zip(_pass_indices(bursts), pass_medians(bursts), strict=True))
     pairs = [
-        np.stack([burst.samples_s[:-1], burst.samples_s[1:]]) for burst in bursts if len(burst.samples_s) > 1
+        np.stack([burst.samples_s[:-1], burst.samples_s[1:]]) / levels[burst.pass_index]
+        for burst in bursts
+        if len(burst.samples_s) > 1
     ]
     if not pairs or sum(pair.shape[1] for pair in pairs) < 20:
         return 0.0
     # Ranks, for one stray sample would otherwise decide the correlation.
-    before, after = np.concatenate(pairs, axis=1).argsort(axis=1).argsort(axis=1).astype(np.float64)
-    return float(np.corrcoef(before, after)[0, 1])
+    before, after = (_ranks(side) for side in np.concatenate(pairs, axis=1))
+    if before.std() == 0 or after.std() == 0:
+        return 0.0
+    found = float(np.corrcoef(before, after)[0, 1])
+    return found if abs(found) > 3 / np.sqrt(before.size) else 0.0
 
 
-def drift(samples: Floats) -> float:
-    """Relative change of the median from the first third to the last; 0 where noise could explain it."""
-    third = samples.size // 3
+def drift(bursts: Sequence[Burst]) -> float:
+    """Relative change from the first third of each pass to its last; 0 where noise could explain it."""
+    passes = [_leveled([b for b in bursts if b.pass_index == index]) for index in _pass_indices(bursts)]
+    first = np.concatenate([samples[: samples.size // 3] for samples in passes])
+    last = np.concatenate([samples[samples.size - samples.size // 3 :] for samples in passes])
+    third = first.size
     if third < 10:
         return 0.0
-    first, last = samples[:third], samples[-third:]
     change = float(np.median(last) - np.median(first))
     # The standard error of a median of normal samples is 1.25 sigma / sqrt(n), and sigma 1.48 MAD.
     error = 1.25 * 1.48 * np.hypot(_mad(first), _mad(last)) / np.sqrt(third)
@@ -205,7 +218,7 @@ def bimodal(samples: Floats) -> bool:
     """
     values = np.sort(samples)
     n = values.size
-    if n < 30:
+    if n < 60:  # fewer fall into two groups by chance
         return False
     values = values[: int(np.ceil(0.98 * n))]  # a few slow outliers are no group
     n = values.size
@@ -224,6 +237,24 @@ def bimodal(samples: Floats) -> bool:
         for center in (np.median(low), middle, np.median(high))
     ]
     return near[1] < 0.5 * min(near[0], near[2])
+
+
+def _leveled(bursts: Sequence[Burst]) -> Floats:
+    """All samples, in units of the median of their pass."""
+    levels = dict(zip(_pass_indices(bursts), pass_medians(bursts), strict=True))
+    return np.concatenate([np.asarray(burst.samples_s) / levels[burst.pass_index] for burst in bursts])
+
+
+def _pass_indices(bursts: Sequence[Burst]) -> list[int]:
+    return sorted({burst.pass_index for burst in bursts})
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 0; equal values share their mean rank."""
+    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    ranks: Floats = (ends - (counts + 1) / 2)[where]
+    return ranks
 
 
 def _mad(samples: Floats) -> float:

@@ -31,6 +31,7 @@ class Worker:
     def __init__(self, device: str, *, variables: Mapping[str, str] | None = None) -> None:
         """Launch at once, without waiting: `ready` waits."""
         self.device = device
+        self._launched_at = time.time()
         self._started: Started | Failure | None = None
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
@@ -66,6 +67,12 @@ class Worker:
             self._started = answer if isinstance(answer, Started | Failure) else _unexpected(answer)
         return self._started
 
+    @property
+    def start_s(self) -> float:
+        """Seconds from the launch until the worker had its device; 0 where it never had."""
+        started = self.ready()
+        return max(0.0, started.ready_at - self._launched_at) if isinstance(started, Started) else 0.0
+
     def ask(self, request: Message) -> Message:
         """The worker's answer; a Failure where it answers with one, dies, or says nothing for too long."""
         started = self.ready()
@@ -96,6 +103,7 @@ class Worker:
     def kill(self) -> None:
         """End the process now, whatever it is doing."""
         self._process.kill()
+        self._process.wait()
 
     def _receive(self, timeout_s: float) -> Message:
         deadline = time.monotonic() + timeout_s

@@ -36,6 +36,10 @@ class WorkerLike(Protocol):
     """What a session needs of a worker."""
 
     @property
+    def start_s(self) -> float:
+        """What its start took."""
+
+    @property
     def alive(self) -> bool:
         """Whether it can still be asked."""
 
@@ -225,12 +229,18 @@ class _Crew:
         self._launch = launch
         self._stack = ExitStack()
         self._untold = set(devices)
-        # All at once: nothing is timed yet, and each takes seconds.
-        self._workers = {device: self._start(device) for device in devices}
+        self._workers: dict[str, WorkerLike] = {}
 
     def __enter__(self) -> "_Crew":
-        for worker in self._workers.values():  # one that is starting would disturb the other's compilation
-            worker.ready()
+        with ExitStack() as undo:
+            undo.callback(self._stack.close)
+            # All at once: nothing is timed yet, and each takes seconds.
+            self._workers = {device: self._start(device) for device in self.devices}
+            for (
+                worker
+            ) in self._workers.values():  # one that is starting would disturb the other's compilation
+                worker.ready()
+            undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -247,10 +257,9 @@ class _Crew:
         if not worker.alive and isinstance(worker.ready(), Started):
             worker = self._workers[device] = self._start(device)
             self._untold.add(device)
-        started = worker.ready()
-        told = device in self._untold and isinstance(started, Started)
+        untold = device in self._untold
         self._untold.discard(device)
-        return worker, started.start_s if told and isinstance(started, Started) else 0.0
+        return worker, worker.start_s if untold else 0.0
 
     def _start(self, device: str) -> WorkerLike:
         worker = self._launch(device)

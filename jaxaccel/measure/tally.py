@@ -198,6 +198,7 @@ class Tally:
             spent_s=Spent(),
             series=prior.series,
             invariants={name: said for name, said in prior.invariants.items() if name not in NOT_YET},
+            warnings=tuple(flag for flag in prior.warnings if flag.name in ("gpu shared", "clock throttled")),
             absent={path: why for path, why in prior.absent.items() if not path.startswith("timings.")},
         )
         self._started_at, self.spent = prior.started_at, prior.spent_s
@@ -314,8 +315,9 @@ def _absent(
             absent[f"timings.{metric}"] = "the arm ended before it"
             continue
         if timing.ci95_s is None:
+            passes = len({pass_index for pass_index, _, _ in timing.rounds})
             absent[f"timings.{metric}.ci95_s"] = (
-                f"{timing.n} samples in {len(timing.rounds)} rounds are too few"
+                f"{timing.n} samples in {len(timing.rounds)} rounds of {passes} passes are too few"
             )
         if timing.p99_s is None:
             absent[f"timings.{metric}.p99_s"] = f"needs {stats.P99_SAMPLES} samples, has {timing.n}"

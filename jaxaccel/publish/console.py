@@ -1,6 +1,5 @@
 """Results in the terminal: tables that fit 100 columns, and progress drawn between rounds only."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,59 +7,42 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from jaxaccel.analyze.baseline import FALSE_ALARMS, BaselineComparison, Change
 from jaxaccel.analyze.stats import SEVERE_FLAGS
-from jaxaccel.records import DEVICES, Case, Comparison, Flag, Metric, Problem, Record, Speedup, Timing
+from jaxaccel.publish import baseline as words
+from jaxaccel.publish.numbers import interval, plain, rate, ratio, seconds
+from jaxaccel.records import (
+    DEVICES,
+    Case,
+    Comparison,
+    Flag,
+    Metric,
+    Problem,
+    Record,
+    Speedup,
+    Timing,
+    Trend,
+)
 
 WIDTH = 100
-_STYLES = {"gpu": "green", "cpu": "cyan", "equivalent": "white", "undecided": "yellow"}
+_STYLES = {"gpu": "green", "cpu": "cyan", "equivalent": "white", "undecided": "yellow"} | {
+    "better": "green",
+    "worse": "red",
+    "same": "white",
+}
+LOOK_TWICE = "! look twice: not converged, very noisy or bimodal (the record's `warnings`)"
 
 
 def make_console() -> Console:
     """Standard output, at most 100 columns wide where it is a terminal and exactly so where it is not."""
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     if not console.is_terminal or console.width > WIDTH:
-        console = Console(highlight=False, width=WIDTH)
+        console = Console(emoji=False, highlight=False, width=WIDTH)
     return console
-
-
-# --- numbers for people ----------------------------------------------------------------------------
-
-
-def seconds(value: float | None) -> str:
-    """Three digits and a unit: 18.1 µs."""
-    return "–" if value is None else _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")))
-
-
-def rate(value: float | None, unit: str) -> str:
-    """Three digits and a decimal prefix: 38.2 GFLOP/s."""
-    return (
-        "–" if value is None else _scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}")))
-    )
-
-
-def interval(timing: Timing | None) -> str:
-    """How far off the median may be, in percent; what little is known where there is no interval."""
-    if timing is None:
-        return ""
-    if timing.ci95_s is None:
-        return f"(n={timing.n})"
-    low, high = timing.ci95_s
-    return f"±{(high - low) / 2 / timing.median_s:.1%}"
-
-
-def ratio(value: float) -> str:
-    """A speedup: 0.031x, 1.27x, 59x."""
-    return f"{value:.3g}x" if value < 1000 else f"{value:.0f}x"
-
-
-def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
-    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
-    scaled = value / size
-    digits = 0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2
-    return f"{scaled:.{digits}f} {unit}"
 
 
 # --- tables ----------------------------------------------------------------------------------------
@@ -72,19 +54,20 @@ def show_records(console: Console, records: Sequence[Record]) -> None:
         return  # the list of failures says it all
     first = records[0]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(case_name(first.case), no_wrap=True)
+    table.add_column(escape(case_name(first.case)), overflow="fold")
     for record in records:
-        table.add_column(device_name(record), overflow="fold")
+        table.add_column(escape(device_name(record)), overflow="fold")
     for name, cells in _record_rows(records):
-        table.add_row(name, *cells)
+        table.add_row(name, *map(escape, cells))
     console.print()
     console.print(table)
     for record in records:
         for flag in record.warnings:
             mark = "!" if flag.name in SEVERE_FLAGS else " "
-            console.print(f"{mark} {record.arm.requested}, {_about(flag)}: {flag.message}", style="yellow")
+            line = f"{mark} {record.arm.requested}, {_about(flag)}: {flag.message}"
+            console.print(line, style="yellow", markup=False)
     for metric, speedup in _only_speedups(records).items():
-        console.print(f"  {metric}: {speedup_words(speedup)}", style=_STYLES[speedup.verdict])
+        console.print(f"  {metric}: {speedup_words(speedup)}", style=_STYLES[speedup.verdict], markup=False)
 
 
 def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
@@ -107,21 +90,23 @@ def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> Non
         table.add_column("faster", no_wrap=True)
     table.add_column("error", justify="right", no_wrap=True)
     before = None
-    workloads = list(dict.fromkeys(comparison.case.workload for comparison in comparisons))
+    cases = [comparison.case for comparison in comparisons]
+    workloads = list(dict.fromkeys(case.workload for case in cases))
     for comparison in sorted(comparisons, key=lambda comparison: workloads.index(comparison.case.workload)):
         if before and before.case.workload != comparison.case.workload:
             table.add_section()
         before = comparison
-        cells = [case_name(comparison.case), *(_arm_cell(getattr(comparison, device)) for device in devices)]
+        cells = [
+            escape(_told_apart(comparison.case, cases)),
+            *(_arm_cell(getattr(comparison, device)) for device in devices),
+        ]
         if both:
             speedup = comparison.speedups.get(Metric.latency)
             cells += [_speedup_cell(speedup), _verdict_cell(speedup)]
         table.add_row(*cells, _worse_error(comparison))
     console.print(table)
     if any(_marked(record) for comparison in comparisons for record in comparison.arms):
-        console.print(
-            "! look twice: not converged, very noisy or bimodal (the record's `warnings`)", style="yellow"
-        )
+        console.print(LOOK_TWICE, style="yellow")
 
 
 def show_failures(console: Console, records: Iterable[Record]) -> None:
@@ -144,6 +129,90 @@ def show_places(console: Console, folder: Path, *, found: int, asked: int, inter
     if interrupted:
         console.print(f"interrupted: {found} of {asked} results are there", style="yellow")
     console.print(f"Records: {folder}", soft_wrap=True, markup=False)
+
+
+def show_baseline(console: Console, comparison: BaselineComparison) -> None:
+    """How times changed since a baseline: a row a case, device and metric; then what was not compared.
+
+    The interval shown is that of its ratio alone; verdicts go by a wider one, for there are many.
+    """
+    console.print()
+    for label in words.labels(comparison.differences):
+        console.print(Text(f"! {label}", style="yellow"), soft_wrap=True)
+    if comparison.changes:
+        console.print(_baseline_table(comparison))
+        console.print(
+            f"ratio: new / base time; worse and better allow for {comparison.among} ratios: false in at most "
+            f"{words.percent(FALSE_ALARMS)} of tables"
+        )
+    if any(change.doubts for change in comparison.changes):
+        console.print(LOOK_TWICE, style="yellow")
+    for line in [*words.undecided_lines(comparison), *words.unmatched_lines(comparison.unmatched)]:
+        console.print(Text(line, style="yellow"), soft_wrap=True)
+    console.print(words.summary(comparison), style="red" if comparison.failed else "")
+
+
+def _baseline_table(comparison: BaselineComparison) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("case", overflow="fold")
+    for title in ("device", "metric"):
+        table.add_column(title, no_wrap=True)
+    for title in ("base", "new", "ratio \\[95%]"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    workloads = list(dict.fromkeys(change.case.workload for change in comparison.changes))
+    before = None
+    for change in sorted(comparison.changes, key=lambda change: workloads.index(change.case.workload)):
+        if before and before.case.workload != change.case.workload:
+            table.add_section()
+        before = change
+        table.add_row(
+            Text(_changed_name(change, comparison.changes)),
+            change.device,
+            change.metric,
+            seconds(change.base_s),
+            seconds(change.new_s),
+            _change_cell(change),
+            _trend_cell(change, comparison.fail_over),
+        )
+    return table
+
+
+def _changed_name(change: Change, changes: Sequence[Change]) -> str:
+    """The case's name, and the base's precision where it is another."""
+    name = _told_apart(change.case, [other.case for other in changes])
+    if change.base_case.precision != change.case.precision:
+        name += f" (base {change.base_case.precision})"
+    return name
+
+
+def _told_apart(case: Case, cases: Sequence[Case]) -> str:
+    """The case's name, with what else it takes to tell it from the others."""
+    name = case_name(case)
+    others = [other for other in cases if case_name(other) == name]
+    if any(other.params != case.params for other in others):
+        name += "".join(f" {key}={value}" for key, value in case.params.items())
+    if any(other.seed != case.seed for other in others):
+        name += f" seed={case.seed}"
+    return name
+
+
+def _change_cell(change: Change) -> str:
+    """The ratio with its interval, finer than a speedup's, for most are close to 1."""
+
+    def fine(value: float) -> str:
+        return f"{value:.3f}" if 0.01 <= value < 10 else f"{value:.3g}"
+
+    judged = change.judged
+    within = "" if judged.ci95 is None else f" \\[{fine(judged.ci95[0])}, {fine(judged.ci95[1])}]"
+    return f"{fine(judged.ratio)}x{within}"
+
+
+def _trend_cell(change: Change, fail_over: float) -> str:
+    judged, text = change.judged, str(change.judged.verdict)
+    if judged.verdict is Trend.worse:
+        text += f" {'>' if judged.beyond else '≤'}{words.percent(fail_over)}"
+    return f"[{_STYLES[judged.verdict]}]{text}[/]{' [yellow]![/yellow]' if change.doubts else ''}"
 
 
 def device_name(record: Record) -> str:
@@ -231,7 +300,7 @@ def _speedup_cell(speedup: Speedup | None) -> str:
         return "–"
     if speedup.ci95 is None:
         return ratio(speedup.ratio)
-    return f"{ratio(speedup.ratio)} \\[{speedup.ci95[0]:.3g}, {speedup.ci95[1]:.3g}]"
+    return f"{ratio(speedup.ratio)} \\[{plain(speedup.ci95[0])}, {plain(speedup.ci95[1])}]"
 
 
 def _verdict_cell(speedup: Speedup | None) -> str:
@@ -280,64 +349,3 @@ def _only_speedups(records: Sequence[Record]) -> Mapping[str, Speedup]:
     from jaxaccel.analyze.compare import pair
 
     return {} if len(records) < 2 else pair(records)[0].speedups
-
-
-# --- progress --------------------------------------------------------------------------------------
-
-
-class ShowProgress:
-    """Tells how far the session is: a bar in a terminal, a line a case elsewhere.
-
-    Rich's refresh thread stays off: drawing happens here, between rounds, when nothing is being timed.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._live = console.is_terminal
-        self._console = Console(stderr=True, highlight=False) if not self._live else console
-        self._bar = Progress(
-            SpinnerColumn(),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-        )
-        self._task = self._bar.add_task("starting", total=None)
-        self._case = ""
-
-    def __enter__(self) -> "ShowProgress":
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._bar.stop()
-
-    def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
-        """A case begins."""
-        self._case = f"pass {pass_index + 1}: {case}" if pass_index else case
-        if self._live:
-            self._bar.update(self._task, completed=done, total=total, description=f"{self._case}: opening")
-            self._bar.refresh()
-        elif pass_index == 0:
-            print(f"[{done + 1}/{total}] {case}", file=sys.stderr, flush=True)
-
-    def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
-        """A pass is over: how narrow the intervals are by now."""
-        timings = [timing for record in records for timing in record.timings.values()]
-        widths = [(t.ci95_s[1] - t.ci95_s[0]) / 2 / t.median_s for t in timings if t.ci95_s]
-        if passes > 1 and widths:
-            line = f"pass {pass_index + 1} of {passes}: intervals of ±{min(widths):.1%} to ±{max(widths):.1%}"
-            self._console.print(line, markup=False)
-
-    def sampled(self, metric: Metric, found: Mapping[str, Any]) -> None:
-        """A round is over."""
-        if self._live:
-            widths = "  ".join(
-                f"{device} ±{got.width:.1%}" if got.width < 10 else f"{device} …"
-                for device, got in found.items()
-            )
-            self._bar.update(self._task, description=f"{self._case}: {metric}  {widths}")
-            self._bar.refresh()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from jaxaccel.config import BadInputError
 from jaxaccel.records import Comparison, Metric, Record, decode_record, encode_record
 
@@ -54,10 +56,10 @@ def load_records(places: Iterable[Path | str]) -> list[Record]:
     found: dict[tuple[str, str, str], Record] = {}
     for place in map(Path, places):
         for path in _files(place):
-            for number, line in enumerate(_documents(path), start=1):
+            for number, document in enumerate(_documents(path), start=1):
                 try:
-                    record = decode_record(line)
-                except Exception as error:
+                    record = decode_record(document)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     raise BadInputError(f"{path}, record {number}: {error}") from error
                 found[record.arm_id, record.sweep_id, record.started_at] = record
     return list(found.values())
@@ -159,8 +161,8 @@ def _files(place: Path) -> Sequence[Path]:
     return sorted([*place.rglob(RECORDS), *place.rglob(RECORD)])
 
 
-def _documents(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8")
+def _documents(path: Path) -> list[bytes]:
+    content = path.read_bytes()
     if path.suffix == ".jsonl":
-        return [line for line in text.splitlines() if line.strip()]
-    return [text]
+        return [line for line in content.split(b"\n") if line.strip()]
+    return [content]

@@ -38,6 +38,8 @@ MUTANTS = {
     "WrongDevice": "on the device",
     "ReducedPrecision": "answer right",
 }
+# Large enough that a call takes longer than its dispatch: an unawaited one has not finished by chance.
+MUTANT_SIZE = {"cpu": 4096, "gpu": 16384}
 NOT_YET = ("slope, profiler and CUPTI agree", "rates within the measured ceilings")
 
 HONEST = (
@@ -107,8 +109,7 @@ def _measure(worker: Worker, arm: Arm) -> tuple[Failure | None, dict[Metric, Rou
 
 
 def _mutant(worker: Worker, device: str, name: str, invariant: str) -> Check:
-    # Large enough that an unawaited call has not finished by chance.
-    failure, _ = _measure(worker, _arm(device, f"jaxaccel.worker.mutants:{name}", size=4096))
+    failure, _ = _measure(worker, _arm(device, f"jaxaccel.worker.mutants:{name}", size=MUTANT_SIZE[device]))
     found = failure.error.type if failure else "nothing"
     return holds(
         f"{device}: mutant {name}",
@@ -140,8 +141,11 @@ class _Open:
 
 
 def _equal_arms(worker: Worker, device: str, runs: int) -> Iterator[Check]:
-    """One case, opened twice in one worker, so that nothing but chance sets the two apart."""
-    arm = _arm(device, "jaxaccel.workloads.matvec:Matvec", size=1024)
+    """One case, opened twice in one worker, so that nothing but chance sets the two apart.
+
+    A small one: two large matrices lie differently in memory and in the caches, which is a real difference.
+    """
+    arm = _arm(device, "jaxaccel.workloads.matvec:Matvec", size=256)
     keys = ("cpu", "gpu")  # the names of a pair's sides; both are on `device`
     for key in keys:
         reply = worker.ask(Open(key=key, arm=arm))

@@ -9,8 +9,6 @@ import time
 import traceback
 from typing import Any, BinaryIO
 
-import psutil
-
 from jaxaccel.records import (
     ArmFacts,
     AskRound,
@@ -45,8 +43,7 @@ def main(device: str) -> int:
 
     floor_s = dispatch_floor_s(jax_device)
     known = host | device_environment(jax_device)
-    start_s = time.time() - psutil.Process().create_time()
-    _send(replies, Started(arm=facts, start_s=start_s, floor_s=floor_s, environment=known))
+    _send(replies, Started(arm=facts, ready_at=time.time(), floor_s=floor_s, environment=known))
     serve(replies, jax_device, facts)
     return 0
 

@@ -1,7 +1,9 @@
 """One workload on one device: opened, checked, timed in rounds, closed."""
 
+import dataclasses
 import functools
 import gc
+import math
 import pkgutil
 import time
 from collections.abc import Callable
@@ -143,12 +145,17 @@ def make_workload(target: str, case: Case) -> Workload:
     **Raises** RefusedError where `target` names nothing, or it does not take the case's parameters.
     """
     try:
-        kind = pkgutil.resolve_name(target)
+        kind: Any = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise RefusedError(
             f"`workload._target_` must be package.module:Class, got {target!r} ({error})"
         ) from error
-    known = [name for name in kind.__dataclass_fields__ if name not in ("size", "dtype", "variant")]
+    parameters = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else None
+    if parameters is None:
+        raise RefusedError(f"`workload._target_` must be a workload's class, got {target!r}, which is none")
+    known = [
+        entry.name for entry in dataclasses.fields(kind) if entry.name not in ("size", "dtype", "variant")
+    ]
     for name in case.params:
         if name not in known:
             raise RefusedError(
@@ -200,7 +207,7 @@ def compile_function(
         lower_s = watch.lap()
         compiled = lowered.compile()
         compile_s = watch.lap()
-    constants = [np.shape(value) for value in traced.jaxpr.consts if np.size(value) > 1]
+    constants = [shape for shape in captured_shapes(traced.jaxpr) if math.prod(shape) > 1]
     if constants:
         raise InvariantError(
             ARGUMENTS,
@@ -209,6 +216,18 @@ def compile_function(
         )
     cache = "hit" if "cache_hits" in events else "miss" if "cache_misses" in events else "off"
     return compiled, Compile(trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache)
+
+
+def captured_shapes(closed: Any) -> list[tuple[int, ...]]:
+    """Shapes of the arrays that a jaxpr, or one that it calls, holds as constants."""
+    found = [np.shape(value) for value in closed.consts]
+    for equation in closed.jaxpr.eqns:
+        for parameter in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "consts")
+        ):
+            if hasattr(parameter, "consts"):
+                found += captured_shapes(parameter)
+    return found
 
 
 def make_call(

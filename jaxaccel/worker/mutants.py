@@ -45,14 +45,19 @@ class CapturedConstant(Matvec):
 
 @dataclass(frozen=True, kw_only=True)
 class HoistedLoop(Matvec):
-    """Says that it repeats a product that does not change from one time to the next: XLA does it once."""
+    """Says that it repeats a product, but that stands outside the loop, where XLA may move it itself."""
 
     loops: ClassVar[bool] = True
 
     @property
     def function(self) -> Callable[..., Any]:
         """(n, n), (n,) -> (n,)."""
-        return lambda a, x: jax.lax.fori_loop(0, LOOPS, lambda _, y: y + a @ x, jnp.zeros_like(x))
+
+        def once(a: jax.Array, x: jax.Array) -> jax.Array:
+            product = a @ x
+            return jax.lax.fori_loop(0, LOOPS, lambda _, y: y + product, jnp.zeros_like(x))
+
+        return once
 
 
 @dataclass(frozen=True, kw_only=True)

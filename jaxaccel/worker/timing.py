@@ -62,20 +62,17 @@ class Stopwatch:
         """Call until the time of a call has settled: at least 5 calls and 0.2 s, or one call of over 1 s."""
         start = self._clock()
         previous, window, window_start = math.inf, list[float](), start
-        calls = 0
         while True:
             took = self._timed()
-            calls += 1
             window.append(took)
-            self._typical_s = float(np.median(window))
             now = self._clock()
-            if took > 1.0 or now - start > WARMUP_LIMIT_S:
-                return
-            if now - window_start >= WINDOW_S and len(window) >= WARMUP_CALLS:
-                median = float(np.median(window))
-                if now - start >= WARMUP_S and abs(median - previous) <= AGREE * median:
+            late = took > 1.0 or now - start > WARMUP_LIMIT_S
+            if late or (now - window_start >= WINDOW_S and len(window) >= WARMUP_CALLS):
+                self._typical_s = float(np.median(window))
+                settled = abs(self._typical_s - previous) <= AGREE * self._typical_s
+                if late or (now - start >= WARMUP_S and settled):
                     return
-                previous, window, window_start = median, [], now
+                previous, window, window_start = self._typical_s, [], now
 
     def round(self, metric: Metric) -> Round:
         """One short burst of samples, after a few untimed calls: the arm may have been idle.
@@ -137,8 +134,10 @@ def _over(count: int, elapsed_s: float) -> bool:
 @contextmanager
 def quiet() -> Iterator[None]:
     """No garbage collection inside: it would land in whichever sample it interrupts."""
+    collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if collecting:
+            gc.enable()

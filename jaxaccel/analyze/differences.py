@@ -1,0 +1,92 @@
+"""In what two records of an arm differ besides their times: what must agree for a ratio to mean anything."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from jaxaccel.records import Record
+
+UNKNOWN, UNSET = "unknown", "not set"
+
+# What of an environment's `gpu` says with what software it was driven; the rest is the machine.
+GPU_VERSIONS = ("driver", "runtime")
+# Neither: how much memory was free for JAX, and why there is no more to tell.
+GPU_PASSING = ("jax_memory_limit_bytes", "nvml")
+# Quantities that a driver rounds as it likes: 699.98 W one day, 700 W another.
+ROUNDED = ("_bytes", "_hz", "_w")
+ROUNDING = 0.01
+
+
+class Aspect(StrEnum):
+    """In what the two sides of a comparison may differ, besides their times.
+
+    machine: host, CPU, GPU. versions: Python, packages, driver. precision: of matrix products. flags:
+    settings of JAX and XLA; people compare these on purpose.
+    """
+
+    machine = "machine"
+    versions = "versions"
+    precision = "precision"
+    flags = "flags"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Something that is not the same on both sides, as text; `unknown` where one does not tell."""
+
+    aspect: Aspect
+    name: str
+    base: str
+    new: str
+
+
+def differences(new: Record, base: Record) -> list[Difference]:
+    """In what two records of an arm differ, besides their times: machine, versions, precision and flags."""
+    here, there = _facts(new), _facts(base)
+    return [
+        Difference(
+            aspect=aspect,
+            name=name,
+            base=_told(there.get((aspect, name)), aspect),
+            new=_told(here.get((aspect, name)), aspect),
+        )
+        for aspect, name in dict.fromkeys([*there, *here])
+        if not _agree(name, here.get((aspect, name)), there.get((aspect, name)))
+    ]
+
+
+def _facts(record: Record) -> dict[tuple[Aspect, str], Any]:
+    """All that must be the same on both sides, or be told to differ."""
+    known = record.environment
+    gpu = {name: value for name, value in _group(known, "gpu").items() if name not in GPU_PASSING}
+    machine = {name: known.get(name) for name in ("host_id", "machine")}
+    machine |= {f"cpu.{name}": value for name, value in _group(known, "cpu").items()}
+    machine |= {f"gpu.{name}": value for name, value in gpu.items() if name not in GPU_VERSIONS}
+    versions = {"python": known.get("python"), **_group(known, "packages")}
+    versions |= {f"gpu.{name}": value for name, value in gpu.items() if name in GPU_VERSIONS}
+    groups = {
+        Aspect.machine: machine,
+        Aspect.versions: versions,
+        Aspect.precision: {"precision": record.case.precision},
+        Aspect.flags: dict(record.arm.flags),
+    }
+    return {(aspect, name): value for aspect, group in groups.items() for name, value in group.items()}
+
+
+def _group(environment: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = environment.get(name)
+    return found if isinstance(found, Mapping) else {} if found is None else {name: found}
+
+
+def _agree(name: str, here: Any, there: Any) -> bool:
+    if isinstance(here, int | float) and isinstance(there, int | float):
+        return math.isclose(here, there, rel_tol=ROUNDING if name.endswith(ROUNDED) else 1e-9)
+    return bool(here == there)
+
+
+def _told(value: Any, aspect: Aspect) -> str:
+    if value is None:
+        return UNSET if aspect is Aspect.flags else UNKNOWN
+    return str(value)

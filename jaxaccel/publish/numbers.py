@@ -1,0 +1,44 @@
+"""Numbers for people: three digits and a unit that fits. Everywhere else, SI units."""
+
+from collections.abc import Sequence
+
+from jaxaccel.records import Timing
+
+
+def seconds(value: float | None) -> str:
+    """Three digits and a unit: 18.1 µs."""
+    return "–" if value is None else _scaled(value, ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")))
+
+
+def rate(value: float | None, unit: str) -> str:
+    """Three digits and a decimal prefix: 38.2 GFLOP/s."""
+    return (
+        "–" if value is None else _scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}")))
+    )
+
+
+def interval(timing: Timing | None) -> str:
+    """How far off the median may be, in percent; what little is known where there is no interval."""
+    if timing is None:
+        return ""
+    if timing.ci95_s is None:
+        return f"(n={timing.n})"
+    low, high = timing.ci95_s
+    return f"±{(high - low) / 2 / timing.median_s:.1%}"
+
+
+def ratio(value: float) -> str:
+    """A speedup: 0.031x, 1.27x, 59x."""
+    return f"{plain(value)}x"
+
+
+def plain(value: float) -> str:
+    """Three digits, and never an exponent where it is large: 0.031, 1.27, 1200."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
+def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
+    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
+    scaled = value / size
+    digits = 0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2
+    return f"{scaled:.{digits}f} {unit}"

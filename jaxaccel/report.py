@@ -1,0 +1,240 @@
+"""`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NoReturn
+
+from jaxaccel.config import BadInputError, choice
+
+if TYPE_CHECKING:
+    from jaxaccel.analyze.baseline import BaselineComparison
+    from jaxaccel.records import Record
+
+OK, WORSE, BAD_INPUT = 0, 1, 2
+FAIL_OVER = 0.05
+
+EXAMPLES = """\
+examples:
+  python -m jaxaccel.report multirun/2026-01-02/03-04-05
+  python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
+  python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
+
+exit code: 0 nothing is worse beyond the limit, 1 something surely is, 2 bad input or sides that
+can't be compared
+"""
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+class Allowed(StrEnum):
+    """What may differ between the two sides, where the command says so."""
+
+    machine = "machine"
+    versions = "versions"
+    precision = "precision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The command, read and checked. `fail_over` is a share: 0.05 is 5%."""
+
+    new: tuple[str, ...]
+    baseline: tuple[str, ...]
+    fail_over: float
+    allow: tuple[Allowed, ...]
+    format: Format
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load, compare and show. Returns the exit code."""
+    try:
+        arguments = read(sys.argv[1:] if argv is None else argv)
+        new = load("NEW", arguments.new)
+        if not arguments.baseline:
+            show(new, arguments.format)
+            return OK
+        return beside_baseline(new, load("--baseline", arguments.baseline), arguments)
+    except BadInputError as error:
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def beside_baseline(new: "Sequence[Record]", base: "Sequence[Record]", arguments: Arguments) -> int:
+    """Show how times changed since `base`. Returns the exit code.
+
+    **Raises** BadInputError where the sides differ in what is not allowed to, or have nothing in common.
+    """
+    from jaxaccel.analyze.baseline import compare_with_baseline
+
+    comparison = compare_with_baseline(new, base, fail_over=arguments.fail_over)
+    refuse_what_differs(comparison, arguments.allow)
+    show_baseline(comparison, arguments.format)
+    if not comparison.changes:
+        raise BadInputError(
+            "`--baseline` must have a measured case and device in common with NEW: there is none to compare"
+        )
+    return WORSE if comparison.failed else OK
+
+
+def refuse_what_differs(comparison: "BaselineComparison", allow: Sequence[Allowed]) -> None:
+    """Stop where what differs between the sides could explain a change, and nobody said that it may.
+
+    **Raises** BadInputError, with what differs and which value of --allow permits it.
+    """
+    from jaxaccel.publish.baseline import labels
+
+    forbidden = {str(aspect) for aspect in Allowed if aspect not in allow}
+    refused = [found for found in comparison.differences if str(found.aspect) in forbidden]
+    if refused:
+        needed = dict.fromkeys(map(str, [*allow, *(found.aspect for found in refused)]))
+        raise BadInputError(
+            f"NEW and `--baseline` can't be compared as they are: {'; '.join(labels(refused))} "
+            f"(to compare them all the same: --allow {','.join(needed)})"
+        )
+
+
+def show_baseline(comparison: "BaselineComparison", how: Format) -> None:
+    """The comparison on standard output."""
+    from jaxaccel.publish import baseline, console
+
+    match how:
+        case Format.table:
+            console.show_baseline(console.make_console(), comparison)
+        case Format.csv:
+            print(baseline.as_csv(comparison), end="")
+        case Format.json:
+            print(baseline.as_json(comparison), end="")
+
+
+def show(records: "Sequence[Record]", how: Format) -> None:
+    """The records by themselves, CPU beside GPU, on standard output."""
+    from jaxaccel.analyze.compare import pair
+    from jaxaccel.publish import baseline, console, store
+
+    comparisons = pair(records)
+    rows = [store.row(comparison) for comparison in comparisons]
+    match how:
+        case Format.table:
+            screen = console.make_console()
+            console.show_comparisons(screen, comparisons)
+            console.show_failures(screen, [record for found in comparisons for record in found.arms])
+        case Format.csv:
+            print(baseline.csv_text(rows), end="")
+        case Format.json:
+            print(baseline.json_text(rows), end="")
+
+
+def load(argument: str, places: Sequence[str]) -> "list[Record]":
+    """The records of files and folders.
+
+    **Raises** BadInputError, naming the argument, for a place without records, or with files that hold none.
+    """
+    from jaxaccel.publish.store import load_records
+
+    found: list[Record] = []
+    for place in places:
+        try:
+            records = load_records([place])
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"`{argument}`: {str(error).splitlines()[0]}") from error
+        if not records:
+            raise BadInputError(f"`{argument}` must hold record.json or records.jsonl, got {place!r}")
+        found += records
+    return found
+
+
+# --- arguments -------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every command here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Stop.
+
+        **Raises** BadInputError.
+        """
+        raise BadInputError(f"{message} (see --help)")
+
+
+def make_parser() -> Parser:
+    """The command line, without what `read` checks by itself."""
+    parser = Parser(
+        prog="python -m jaxaccel.report",
+        description="What records say: a table of cases, or with --baseline how their times changed.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("new", metavar="NEW", nargs="+", help="files of records, or folders that have some")
+    parser.add_argument(
+        "--baseline", metavar="BASE", nargs="+", default=[], help="the records to compare with"
+    )
+    parser.add_argument(
+        "--fail-over", metavar="SHARE", help="slower by more than this, surely, is a failure: 5%% or 0.05"
+    )
+    parser.add_argument(
+        "--allow", metavar="WHAT", help=f"what may differ, of {','.join(Allowed)}; it is told in the output"
+    )
+    parser.add_argument("--format", metavar="FORMAT", default="table", help=f"one of {', '.join(Format)}")
+    return parser
+
+
+def read(argv: Sequence[str]) -> Arguments:
+    """The command that `argv` describes.
+
+    **Raises** BadInputError, naming the argument, the value and what is allowed.
+    """
+    raw = make_parser().parse_args(argv)
+    for name, value in (("--fail-over", raw.fail_over), ("--allow", raw.allow)):
+        if value is not None and not raw.baseline:
+            raise BadInputError(f"`{name}` is for comparing with a `--baseline`, and there is none")
+    try:
+        return Arguments(
+            new=tuple(raw.new),
+            baseline=tuple(raw.baseline),
+            fail_over=FAIL_OVER if raw.fail_over is None else share("--fail-over", raw.fail_over),
+            allow=() if raw.allow is None else allowed("--allow", raw.allow),
+            format=choice(Format, "--format", raw.format),
+        )
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+
+
+def allowed(name: str, text: str) -> tuple[Allowed, ...]:
+    """What may differ, from names with commas between them.
+
+    **Raises** ValueError for another name, or none.
+    """
+    return tuple(choice(Allowed, name, word.strip()) for word in text.split(","))
+
+
+def share(name: str, text: str) -> float:
+    """A share that is written as 5% or as 0.05.
+
+    **Raises** ValueError for anything else, and for a number of 1 or more without %, which may mean either.
+    """
+    number, sign, rest = text.strip().partition("%")
+    try:
+        value = float(number) / (100 if sign else 1)
+    except ValueError:
+        value = math.nan
+    if rest or not 0 <= value < (math.inf if sign else 1):
+        raise ValueError(
+            f"`{name}` must be a percentage such as 5%, or a share from 0 to below 1, got {text!r}"
+        )
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

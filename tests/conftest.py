@@ -1,0 +1,134 @@
+"""Shared by the tests: the command line in a process of its own, without a GPU and without W&B's account."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+from filelock import FileLock
+
+from jaxaccel.measure.client import worker_variables
+
+# Tests that compute in this process do so as a worker on the CPU does, on a machine with a GPU too.
+os.environ |= {name: value for name, value in worker_variables("cpu").items() if name.startswith("JAX_")}
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ("timing=quick", "timing.limit_s=0.1", "wandb=disabled")
+TIMEOUT_S = 180
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """What a command gave. `cwd` is where it ran, `wall_s` how long."""
+
+    code: int
+    out: str
+    err: str
+    cwd: Path
+    wall_s: float
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+    @property
+    def folder(self) -> Path:
+        """The one folder of results that the command left."""
+        (folder,) = [*self.cwd.glob("outputs/*/*"), *self.cwd.glob("multirun/*/*")]
+        return folder
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """All record.json, by the name of their folder."""
+        return {
+            path.parent.name: json.loads(path.read_text()) for path in sorted(self.cwd.rglob("record.json"))
+        }
+
+
+RunCli = Callable[..., Ran]
+
+
+def clean_environment(nowhere: Path) -> dict[str, str]:
+    """This process's environment, without anybody's W&B account, and with the GPUs out of sight.
+
+    `nowhere` becomes its folder for temporary files: there the locks are that keep two commands from
+    measuring at once, and these tests do not time anything.
+    """
+    nowhere.mkdir(parents=True, exist_ok=True)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("WANDB_", "HYDRA_", "JAX_", "PYTEST_"))
+    }
+    return environment | {
+        "TMPDIR": str(nowhere),
+        "NETRC": str(nowhere / "netrc"),
+        "WANDB_CONFIG_DIR": str(nowhere / "wandb"),
+        # Where the compile cache is: the tests share the user's, which is warm.
+        "XDG_CACHE_HOME": platformdirs.user_cache_dir(),
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "HIP_VISIBLE_DEVICES": "-1",
+        "ROCR_VISIBLE_DEVICES": "-1",
+    }
+
+
+def run_in(cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> Ran:
+    """`python -m jaxaccel.run` with the arguments, in a folder, to its end."""
+    cwd.mkdir(parents=True, exist_ok=True)
+    start_s = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxaccel.run", *arguments],
+        cwd=cwd,
+        env={**clean_environment(cwd.with_name(f"{cwd.name}-tmp")), **env},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    wall_s = time.monotonic() - start_s
+    return Ran(code=done.returncode, out=done.stdout, err=done.stderr, cwd=cwd, wall_s=wall_s)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """For processes that a test starts by itself."""
+    return clean_environment(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> RunCli:
+    """run_cli(*arguments, cwd=tmp_path / "here", env={}) runs the command line."""
+
+    def run(*arguments: str, cwd: Path = tmp_path / "here", env: Mapping[str, str] | None = None) -> Ran:
+        return run_in(cwd, arguments, env or {})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_once(tmp_path_factory: pytest.TempPathFactory) -> RunCli:
+    """run_once(*arguments) runs a command once for all tests that only look at what it gave.
+
+    Once for all processes of pytest-xdist too: a lock and a file carry the result from one to the other.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def run(*arguments: str, env: Mapping[str, str] | None = None) -> Ran:
+        key = sha256(json.dumps([arguments, dict(env or {})]).encode()).hexdigest()[:12]
+        saved = base / f"once-{key}.json"
+        with FileLock(f"{saved}.lock"):
+            if not saved.exists():
+                ran = run_in(base / f"once-{key}", arguments, env or {})
+                saved.write_text(json.dumps(asdict(ran), default=str))
+        fields = json.loads(saved.read_text())
+        return Ran(**fields | {"cwd": Path(fields["cwd"])})
+
+    return run

@@ -1,0 +1,403 @@
+"""Stand-ins for clocks, workers and devices, and a builder of valid records: known numbers, seeded."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from jaxaccel import __version__
+from jaxaccel.analyze.stats import Burst, summarize
+from jaxaccel.measure.sampling import Sampled, Stop
+from jaxaccel.measure.session import Group
+from jaxaccel.records import (
+    SCHEMA_VERSION,
+    Accuracy,
+    Arm,
+    ArmFacts,
+    AskRound,
+    Case,
+    Close,
+    Closed,
+    Compile,
+    Cost,
+    Failure,
+    Flag,
+    HostLoad,
+    Memory,
+    Message,
+    Metric,
+    Open,
+    Opened,
+    Problem,
+    Rates,
+    Record,
+    Round,
+    Spent,
+    Started,
+    Status,
+    Timing,
+)
+
+# --- a clock ---------------------------------------------------------------------------------------
+
+
+class FakeClock:
+    """Seconds that pass only when someone says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, by_s: float) -> None:
+        self.now_s += by_s
+
+
+class FakeProgram:
+    """A compiled program: `call` queues and takes no time, `block` waits for all that is queued.
+
+    `times_s` gives the duration of each call, and its last one of all calls after it. `blocking_s` is what
+    one wait costs on top.
+    """
+
+    def __init__(self, clock: FakeClock, *times_s: float, blocking_s: float = 0.0) -> None:
+        self._clock, self._times_s, self._blocking_s = clock, times_s, blocking_s
+        self._queued_s = 0.0
+        self.calls = 0
+        self.blocked: list[Any] = []
+
+    def call(self) -> int:
+        """The number of this call, from 1."""
+        self._queued_s += self._times_s[min(self.calls, len(self._times_s) - 1)]
+        self.calls += 1
+        return self.calls
+
+    def block(self, result: Any) -> Any:
+        self.blocked.append(result)
+        self._clock.advance(self._queued_s + self._blocking_s)
+        self._queued_s = 0.0
+        return result
+
+
+# --- arms and workers ------------------------------------------------------------------------------
+
+Draw = Callable[[np.random.Generator], Sequence[float]]
+
+
+def steady(time_s: float, n: int = 15) -> Draw:
+    """Rounds of `n` samples that all take `time_s`."""
+    return lambda _: [time_s] * n
+
+
+def noisy(time_s: float, spread: float, n: int = 15) -> Draw:
+    """Rounds of `n` independent normal samples around `time_s`."""
+    return lambda rng: list(time_s * (1 + spread * rng.standard_normal(n)))
+
+
+def shaken(time_s: float, spread: float, n: int = 15) -> Draw:
+    """Rounds of `n` samples that agree within a round, and differ between rounds by `spread`."""
+    return lambda rng: [time_s * float(np.exp(spread * rng.standard_normal()))] * n
+
+
+@dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """How an arm acts in a worker. Rounds are counted from its opening, over all metrics."""
+
+    draw: Draw = field(default_factory=lambda: noisy(1e-4, 0.005))
+    queued: Draw | None = None  # for throughput, where it differs
+    round_s: float | None = None  # what a round takes; the sum of its samples where none is given
+    warmup_s: float = 0.0
+    on_open: Failure | None = None
+    fails_in_round: int | None = None
+    dies_in_round: int | None = None  # -1: it dies of opening
+    peak_bytes: int | None = 1000
+    cache: str = "miss"
+    slowdowns: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+class FakeArm:
+    """An open arm that answers from a distribution. `log` gets its name at each round."""
+
+    def __init__(
+        self, behaviour: Behaviour, *, seed: int = 0, name: str = "", log: list[str] | None = None
+    ) -> None:
+        self._behaviour, self._name = behaviour, name
+        self._rng = np.random.default_rng(seed)
+        self._log = [] if log is None else log
+        self.rounds = 0
+
+    def round(self, metric: Metric) -> Round | Failure:
+        """A round, or the failure that was arranged for it."""
+        self._log.append(self._name)
+        number, self.rounds = self.rounds, self.rounds + 1
+        if number == self._behaviour.fails_in_round:
+            return failure("Runtime", "it broke in a round")
+        queued = self._behaviour.queued if metric is Metric.throughput else None
+        samples = tuple(float(value) for value in (queued or self._behaviour.draw)(self._rng))
+        return Round(
+            samples_s=samples,
+            depth=1 if metric is Metric.latency else 8,
+            spent_s=sum(samples) if self._behaviour.round_s is None else self._behaviour.round_s,
+            warmup_s=self._behaviour.warmup_s,
+            slowdowns=self._behaviour.slowdowns,
+        )
+
+
+class FakeWorker:
+    """A worker that answers Open, AskRound and Close in this process, and may die of them."""
+
+    def __init__(self, lab: "FakeLab", device: str, start: Started | Failure) -> None:
+        self._lab, self._start = lab, start
+        self.device = device
+        self.dead = isinstance(start, Failure)
+        self.stopped = False
+        self._arms: dict[str, tuple[FakeArm, Behaviour]] = {}
+
+    @property
+    def alive(self) -> bool:
+        return not self.dead and not self.stopped
+
+    def ready(self) -> Started | Failure:
+        return self._start
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def ask(self, request: Message) -> Message:
+        assert not self.stopped, "a stopped worker was asked"
+        self._lab.requests.append((self.device, request))
+        if isinstance(self._start, Failure):
+            return self._start
+        return self._died() if self.dead else self._answer(request)
+
+    def _answer(self, request: Message) -> Message:
+        match request:
+            case Open():
+                behaviour = self._lab.behave(request.arm)
+                if behaviour.dies_in_round == -1:
+                    return self._died()
+                if behaviour.on_open:
+                    return behaviour.on_open
+                seed = self._lab.next_seed()
+                self._arms[request.key] = FakeArm(behaviour, seed=seed), behaviour
+                return opened(self.device, cache=behaviour.cache, absent=behaviour.absent)
+            case AskRound():
+                arm, behaviour = self._arms[request.key]
+                return self._died() if arm.rounds == behaviour.dies_in_round else arm.round(request.metric)
+            case Close():
+                return Closed(peak_bytes=self._arms.pop(request.key)[1].peak_bytes)
+        raise AssertionError(f"a worker is never asked {request}")
+
+    def _died(self) -> Failure:
+        self.dead = True
+        return failure("WorkerDied", f"the {self.device} worker was ended by signal 9", hint="a smaller size")
+
+
+class FakeLab:
+    """Launches fake workers, remembers them and all requests, and allows one alive a device.
+
+    `behave` says how an arm acts. A device in `broken` never starts. Everything is drawn from `seed`.
+    """
+
+    def __init__(
+        self,
+        behave: Callable[[Arm], Behaviour] | None = None,
+        *,
+        broken: Mapping[str, Failure] | None = None,
+        start_s: float = 2.0,
+        seed: int = 0,
+    ) -> None:
+        self.behave = behave or (lambda _: Behaviour())
+        self._broken, self._start_s, self._seed = broken or {}, start_s, seed
+        self.workers: list[FakeWorker] = []
+        self.requests: list[tuple[str, Message]] = []
+
+    def launch(self, device: str) -> FakeWorker:
+        assert not any(w.alive for w in self.of(device)), f"a {device} worker is alive already"
+        start = self._broken.get(device) or started(device, start_s=self._start_s)
+        worker = FakeWorker(self, device, start)
+        self.workers.append(worker)
+        return worker
+
+    def of(self, device: str) -> list[FakeWorker]:
+        """All workers that this device ever had."""
+        return [worker for worker in self.workers if worker.device == device]
+
+    def opened(self, device: str) -> list[Case]:
+        """The cases that workers of this device were asked to open, in order."""
+        return [r.arm.case for asked, r in self.requests if asked == device and isinstance(r, Open)]
+
+    def next_seed(self) -> int:
+        self._seed += 1
+        return self._seed
+
+
+class FakeWatcher:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int, int, int]] = []
+        self.rounds = 0
+        self.passes: list[tuple[int, int, int]] = []
+
+    def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
+        self.steps.append((case, pass_index, done, total))
+
+    def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
+        self.rounds += 1
+
+    def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
+        self.passes.append((pass_index, passes, len(records)))
+
+
+class FakeMeter:
+    """Always reads the same load."""
+
+    def __init__(self, others_cores: float = 0.0, stolen_cores: float | None = None) -> None:
+        self.load = HostLoad(others_cores=others_cores, stolen_cores=stolen_cores)
+
+    def read(self) -> HostLoad:
+        return self.load
+
+
+# --- valid data ------------------------------------------------------------------------------------
+
+CPU_ENVIRONMENT = {"host_id": "abc", "python": "3.12.4", "cpu": {"model": "EPYC", "cores": 8}}
+FLOOR_S = {"latency": 1e-5, "throughput": 5e-6}
+GPU_ENVIRONMENT = CPU_ENVIRONMENT | {"gpu": {"name": "H200", "driver": "580.1"}}
+
+
+def failure(kind: str, message: str, *, hint: str | None = None, refused: bool = False) -> Failure:
+    return Failure(error=Problem(type=kind, message=message, hint=hint), refused=refused)
+
+
+def started(device: str, *, start_s: float = 2.0) -> Started:
+    environment = CPU_ENVIRONMENT if device == "cpu" else GPU_ENVIRONMENT
+    return Started(arm=facts_of(device), start_s=start_s, floor_s=FLOOR_S, environment=environment)
+
+
+def facts_of(device: str) -> ArmFacts:
+    kind = "AMD EPYC" if device == "cpu" else "NVIDIA H200"
+    flags = {"jax_enable_x64": "False"}
+    platform = "cpu" if device == "cpu" else "cuda"
+    return ArmFacts(requested=device, platform=platform, kind=kind, count=1, variant="direct", flags=flags)
+
+
+def opened(device: str, *, cache: str = "miss", absent: Mapping[str, str] | None = None) -> Opened:
+    return Opened(
+        arm=facts_of(device),
+        compile=Compile(trace_s=0.25, lower_s=0.125, compile_s=0.5, cache=cache),
+        first_call_s=0.01,
+        cost=Cost(flops=2e6, bytes=4e6),
+        accuracy=Accuracy(relative_error=1e-7, tolerance=1e-5, ok=True, reference="float64"),
+        memory=Memory(predicted_bytes=4_000_000, capacity_bytes=16 << 30),
+        spent_s=Spent(data=0.5, compile=1.0, warmup=0.25, reference=0.125),
+        invariants={"answer": "passed"},
+        absent=absent or {},
+    )
+
+
+def make_case(size: int = 1024, **changes: Any) -> Case:
+    fields = {"workload": "matvec", "dtype": "float32", "precision": "highest", "variant": "direct"}
+    return Case(**(fields | {"size": size} | changes))
+
+
+def make_group(
+    case: Case, *devices: str, passes: int = 1, relative_ci: float = 0.01, limit_s: float = 1000.0
+) -> Group:
+    arms = {device: Arm(case=case, device=device, target="fakes:None") for device in devices}
+    return Group(stop=Stop(relative_ci=relative_ci, limit_s=limit_s), passes=passes, arms=arms)
+
+
+def bursts(rounds: Sequence[Sequence[float]], *, pass_index: int = 0, depth: int = 1) -> list[Burst]:
+    """One pass of rounds."""
+    return [Burst(pass_index, order, tuple(samples), depth) for order, samples in enumerate(rounds)]
+
+
+def make_timing(*passes: Sequence[Sequence[float]], converged: bool = True, depth: int = 1) -> Timing:
+    """The Timing of passes, each a sequence of rounds, each a sequence of samples."""
+    everything = [b for i, rounds in enumerate(passes) for b in bursts(rounds, pass_index=i, depth=depth)]
+    return summarize(everything, converged=converged)
+
+
+def noisy_timing(
+    median_s: float, *, spread: float = 0.01, passes: int = 1, rounds: int = 8, n: int = 15, seed: int = 0
+) -> Timing:
+    """A Timing of independent normal noise."""
+    shape = (passes, rounds, n)
+    samples = median_s * (1 + spread * np.random.default_rng(seed).standard_normal(shape))
+    return make_timing(*samples.tolist())
+
+
+def make_record(device: str = "cpu", **changes: Any) -> Record:
+    """A record with every block filled in; `changes` are fields of Record."""
+    case = changes.pop("case", None) or make_case()
+    timings = changes.pop("timings", None) or {
+        "latency": noisy_timing(1e-4, seed=1),
+        "throughput": make_timing([[8e-5] * 15] * 6, depth=8),
+    }
+    record = Record(
+        schema_version=SCHEMA_VERSION,
+        jaxaccel_version=__version__,
+        started_at="2026-01-02T03:04:05+00:00",
+        command="python -m jaxaccel.run device=both",
+        case=case,
+        case_id=case.case_id,
+        arm_id=f"{case.case_id[:8]}-{device}",
+        pair_id=f"pair-{case.case_id[:8]}",
+        sweep_id="5eed",
+        paired=True,
+        arm=facts_of(device),
+        status=Status.ok,
+        timings=timings,
+        compile=Compile(trace_s=0.25, lower_s=0.125, compile_s=0.5, cache="miss"),
+        first_call_s=0.01,
+        cost=Cost(flops=2e6, bytes=4e6),
+        rates=Rates(metric="throughput", flops_per_s=2.5e10, bytes_per_s=5e10),
+        accuracy=Accuracy(relative_error=1e-7, tolerance=1e-5, ok=True, reference="float64"),
+        memory=Memory(
+            predicted_bytes=4_000_000,
+            capacity_bytes=16 << 30,
+            arguments_bytes=4_000_000,
+            outputs_bytes=4_096,
+            temporaries_bytes=0,
+            peak_bytes=5_000_000,
+        ),
+        series={"loss": (2.5, 1.25, 0.625)},
+        dispatch_floor_s=FLOOR_S,
+        host_load=HostLoad(others_cores=0.25, stolen_cores=0.0, pressure_percent=None),
+        invariants={"answer": "passed", "rate": "skipped: no ceiling was measured"},
+        spent_s=Spent(worker=2.0, data=0.5, compile=1.0, warmup=0.25, sampling=0.5, total=5.0),
+        environment=CPU_ENVIRONMENT if device == "cpu" else GPU_ENVIRONMENT,
+        warnings=(Flag(name="noisy", metric="latency", message="the middle half spans 12% of the median"),),
+        absent={"energy": "no meter here"},
+    )
+    return replace(record, **changes)
+
+
+def make_failed(device: str = "gpu", *, message: str = "no GPU that JAX supports", **changes: Any) -> Record:
+    """A record that has nothing but the reason why."""
+    bare = {
+        "timings": {},
+        "compile": None,
+        "first_call_s": None,
+        "cost": None,
+        "rates": None,
+        "accuracy": None,
+        "memory": None,
+        "series": {},
+        "dispatch_floor_s": {},
+        "host_load": None,
+        "invariants": {},
+        "spent_s": Spent(),
+        "environment": {},
+        "warnings": (),
+        "absent": {"timings": "failed: see error"},
+        "arm": ArmFacts(requested=device),
+        "status": Status.failed,
+        "error": Problem(type="NoDevice", message=message, hint='pip install "jaxaccel[cuda]"'),
+    }
+    return replace(make_record(device, case=changes.pop("case", None)), **(bare | changes))

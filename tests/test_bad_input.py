@@ -1,0 +1,214 @@
+"""What can't be is refused in words: the argument, the value, the choices. Nothing is left behind."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import QUICK, RunCli
+
+from jaxaccel import run
+
+WORKLOADS = ["dot", "matvec", "mlp", "mlp_article"]
+DTYPES = ["float32", "bfloat16", "float16", "float64"]
+
+# Arguments, and what the message must name.
+TABLE: list[tuple[list[str], list[str]]] = [
+    (["size=0"], ["`size`", "positive whole number", "0"]),
+    (["size=-1"], ["`size`", "positive whole number", "-1"]),
+    (["size=abc"], ["`size`", "whole number", "abc"]),
+    (["size=1.5"], ["`size`", "whole number", "1.5"]),
+    (["size=nan"], ["`size`", "whole number", "nan"]),
+    (["size=inf"], ["`size`", "whole number", "inf"]),
+    (["size=true"], ["`size`", "whole number", "True"]),
+    (["size="], ["`size`", "whole number"]),
+    (["size=null"], ["`size`", "whole number", "None"]),
+    (["size=[1,2]"], ["`size`", "whole number", "[1, 2]"]),
+    (["seed=-1"], ["`seed`", "at least 0", "-1"]),
+    (["seed=1.5"], ["`seed`", "whole number", "1.5"]),
+    (["passes=0"], ["`passes`", "at least 1", "0"]),
+    (["passes=x"], ["`passes`", "whole number", "x"]),
+    (["wait_s=0"], ["`wait_s`", "above 0", "0"]),
+    (["workload=bogus"], ["`workload`", "'bogus'", *WORKLOADS]),
+    (["workload="], ["`workload`", "''", *WORKLOADS]),
+    (["device=bogus"], ["`device`", "'bogus'", "both", "cpu", "gpu"]),
+    (["device=CPU"], ["`device`", "'CPU'", "both", "cpu", "gpu"]),
+    (["device=cpu,gpu"], ["device=cpu,gpu"]),
+    (["device.arms=[cpu,tpu]"], ["`device.arms`", "cpu or gpu", "tpu"]),
+    (["device.arms=[]"], ["`device.arms`", "cpu or gpu", "[]"]),
+    (["dtype=bogus"], ["`dtype`", "'bogus'", *DTYPES]),
+    (["precision=bogus"], ["`precision`", "'bogus'", "highest", "high", "default"]),
+    (["timing=bogus"], ["`timing`", "'bogus'", "quick", "default", "thorough"]),
+    (["timing.limit_s=0"], ["`timing.limit_s`", "above 0", "0"]),
+    (["timing.limit_s=inf"], ["`timing.limit_s`", "above 0", "inf"]),
+    (["timing.limit_s=abc"], ["`timing.limit_s`", "above 0", "'abc'"]),
+    (["timing.relative_ci=-0.01"], ["`timing.relative_ci`", "above 0", "-0.01"]),
+    (["wandb=bogus"], ["`wandb`", "'bogus'", "auto", "online", "offline", "disabled"]),
+    (["wandb.mode=bogus"], ["`wandb.mode`", "'bogus'", "auto", "online", "offline", "disabled"]),
+    (["wandb.project="], ["`wandb.project`", "''"]),
+    (["experiment=bogus"], ["`experiment`", "'bogus'", "first_look_matvec"]),
+    (["bogus=2"], ["`bogus`", "--help"]),
+    (["+bogus=2"], ["`+bogus=2`", "key=value"]),
+    (["++bogus=2"], ["`++bogus=2`", "key=value"]),
+    (["workload.bogus=1"], ["`workload.bogus`", "--help"]),
+    (["+workload.bogus=1"], ["`+workload.bogus=1`", "key=value"]),
+    (["timing.bogus=1"], ["`timing.bogus`"]),
+    (["device.bogus=1"], ["`device.bogus`"]),
+    (["~seed"], ["`~seed`", "key=value"]),
+    (["resume=nowhere"], ["`resume`", "folder of an earlier run", "nowhere"]),
+    (["bogus"], ["`bogus`"]),
+    (["-m", "size=glob(*)"], ["0 jobs"]),
+    (["-m", "size=16,abc"], ["`size`", "whole number", "abc"]),
+    (["-m", "size=16,0"], ["`size`", "positive whole number", "0"]),
+    (["-m", "workload=dot,bogus"], ["`workload`", "'bogus'", *WORKLOADS]),
+]
+UNFINISHED = {
+    "=3": "Hydra does not say which argument it means",
+    "device=[cpu,gpu]": "Hydra takes the last of the list in silence",
+}
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """run_here(*arguments): exit code and words of a `main` in this process, which starts no workers."""
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "Launcher", lambda *_: None)
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: pytest.fail("this was to be refused"))
+
+    def call(*arguments: str) -> tuple[int, str]:
+        code = run.main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+def check(code: int, said: str, names: list[str], cwd: Path) -> None:
+    assert code == 2, said
+    for name in names:
+        assert name in said
+    assert said.count("\n") <= 3, said
+    assert "Traceback" not in said
+    nothing_is_left(cwd)
+
+
+def nothing_is_left(cwd: Path) -> None:
+    """Nothing but the folders of days, which other runs share."""
+    left = {path.relative_to(cwd).parts for path in cwd.rglob("*")}
+    assert all(parts[0] in ("outputs", "multirun") and len(parts) <= 2 for parts in left), left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        *TABLE,
+        *(
+            pytest.param([argument], [argument], marks=pytest.mark.xfail(strict=True, reason=reason))
+            for argument, reason in UNFINISHED.items()
+        ),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_arguments_are_refused_in_words(
+    arguments: list[str], names: list[str], run_here: Any, tmp_path: Path
+) -> None:
+    code, said = run_here(*arguments)
+    check(code, said, names, tmp_path)
+    assert said.startswith("jaxaccel: ")
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_a_folder_that_can_not_be_made_is_refused(key: str, run_here: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    more = ["-m"] if "sweep" in key else []
+    code, said = run_here("size=16", f"{key}=file/below", *more)
+    assert code == 2
+    assert said.startswith("jaxaccel: can't write to ")
+    assert "file" in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["size=1e12"], ["`size`=1000000000000 does not fit", "YiB", "free"]),
+        (["workload=mlp", "workload.batch=0"], ["`workload.batch`", "positive whole number", "0"]),
+        (["workload._target_=bogus"], ["`workload._target_`", "package.module:Class", "'bogus'"]),
+        (["-m", "size=1e12,1e13"], ["`size`=1000000000000 does not fit", "`size`=10000000000000 does not"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_only_a_worker_can_know_is_refused_as_well(
+    arguments: list[str], names: list[str], run_cli: RunCli
+) -> None:
+    ran = run_cli(*arguments, *QUICK)
+    assert ran.code == 2
+    said = "".join(line for line in ran.said.splitlines(keepends=True) if line.strip() and line[0] != "[")
+    for name in names:
+        assert name in said
+    assert said.count("\n") <= 2 * len(names)
+    assert "Traceback" not in said
+    nothing_is_left(ran.cwd)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["size=0"], ["`size`", "positive whole number", "0"]),
+        (["-m", "size=glob(*)"], ["0 jobs"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_the_command_line_refuses_as_main_does(
+    arguments: list[str], names: list[str], run_cli: RunCli
+) -> None:
+    ran = run_cli(*arguments)
+    check(ran.code, ran.said, names, ran.cwd)
+    assert ran.out == ""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "debug=true",
+        pytest.param(
+            "debug=True", marks=pytest.mark.xfail(strict=True, reason="only one spelling is looked for")
+        ),
+    ],
+)
+def test_debug_shows_where_it_went_wrong(asked: str, run_here: Any) -> None:
+    code, said = run_here("size=0", asked)
+    assert code == 2
+    assert "Traceback" in said
+    assert "`size` must be" in said.splitlines()[-1]
+
+
+def test_debug_of_a_good_command_changes_nothing(run_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
+    assert run_here("size=16", "debug=true") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("argument", "size"), [("size=1e6", 10**6), ("size=16.0", 16), ("size=0x10", None), ("size=1_000", 1000)]
+)
+def test_whole_numbers_may_be_written_as_floats(
+    argument: str, size: int | None, run_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        run, "measure_jobs", lambda composed, *_: sizes.extend(job.config.size for job in composed.jobs) or 0
+    )
+    assert run_here(argument)[0] == (2 if size is None else 0)
+    assert sizes == ([] if size is None else [size])
+
+
+def test_help_names_all_that_can_be_asked_for_and_starts_nothing(run_cli: RunCli) -> None:
+    ran = run_cli("--help")
+    assert ran.code == 0
+    for word in (*WORKLOADS, *DTYPES, "cpu|gpu|both", "quick|default|thorough", "highest|high|default"):
+        assert word in ran.out
+    assert ran.err == ""
+    assert list(ran.cwd.iterdir()) == []

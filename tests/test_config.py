@@ -1,0 +1,213 @@
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jaxaccel.config import Dtype, Precision, RunConfig, TimingConfig, WandbMode, WorkloadConfig, parse
+
+
+def raw(**changes: Any) -> dict[str, Any]:
+    """What Hydra composes. A change `group__key=value` goes into a group."""
+    composed: dict[str, Any] = {
+        "workload": {
+            "name": "mlp",
+            "_target_": "jaxaccel.workloads.mlp:Mlp",
+            "default_size": 1024,
+            "variant": "direct",
+        },
+        "device": {"name": "both", "arms": ["cpu", "gpu"]},
+        "timing": {"relative_ci": 0.01, "limit_s": 1, "passes": 5},
+        "wandb": {"mode": "auto", "project": "jaxaccel", "entity": None},
+        "size": 4096,
+        "dtype": "float32",
+        "precision": "highest",
+        "seed": 0,
+        "passes": 5,
+        "resume": None,
+        "wait_s": 600,
+        "debug": False,
+    }
+    for name, value in changes.items():
+        group, _, key = name.partition("__")
+        if key:
+            composed[group][key] = value
+        else:
+            composed[name] = value
+    return composed
+
+
+# --- what is accepted ------------------------------------------------------------------------------
+
+
+def test_a_composed_config_becomes_a_case_and_its_arms() -> None:
+    config = parse(raw(workload__batch=512, dtype="bfloat16", precision="high", seed=7))
+    assert config.case.workload == "mlp"
+    assert config.case.size == 4096
+    assert config.case.dtype == "bfloat16"
+    assert config.case.precision == "high"
+    assert config.case.variant == "direct"
+    assert config.case.seed == 7
+    assert [arm.device for arm in config.arms] == ["cpu", "gpu"]
+    assert {arm.case.case_id for arm in config.arms} == {config.case.case_id}
+    assert {arm.target for arm in config.arms} == {"jaxaccel.workloads.mlp:Mlp"}
+
+
+def test_other_keys_of_a_workload_are_its_parameters() -> None:
+    assert parse(raw(workload__batch=512, workload__depth=3)).case.params == {"batch": 512, "depth": 3}
+
+
+def test_the_default_size_is_no_parameter() -> None:
+    assert parse(raw()).case.params == {}
+
+
+def test_parsing_leaves_what_it_was_given_as_it_was() -> None:
+    given = raw(workload__batch=512)
+    parse(given)
+    assert given == raw(workload__batch=512)
+
+
+@pytest.mark.parametrize(("value", "size"), [(1, 1), (4096, 4096), (1e6, 1_000_000), (256.0, 256)])
+def test_a_whole_number_is_a_size_however_it_is_written(value: float, size: int) -> None:
+    found = parse(raw(size=value)).size
+    assert found == size
+    assert type(found) is int  # its digits are part of the case's id
+    assert parse(raw(size=value)).case.case_id == parse(raw(size=size)).case.case_id
+
+
+@pytest.mark.parametrize("dtype", Dtype)
+@pytest.mark.parametrize("precision", Precision)
+def test_every_choice_that_is_offered_is_taken(dtype: Dtype, precision: Precision) -> None:
+    config = parse(raw(dtype=str(dtype), precision=str(precision)))
+    assert (config.dtype, config.precision) == (dtype, precision)
+
+
+@pytest.mark.parametrize("mode", WandbMode)
+def test_every_mode_of_wandb_is_taken(mode: WandbMode) -> None:
+    assert parse(raw(wandb__mode=str(mode), wandb__entity="team")).wandb.mode is mode
+
+
+def test_a_folder_to_resume_is_a_path_or_nothing(tmp_path: Path) -> None:
+    assert parse(raw(resume=str(tmp_path))).resume == tmp_path
+    assert parse(raw()).resume is None
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        parse(raw()).size = 1  # type: ignore[misc]
+
+
+# --- what is refused -------------------------------------------------------------------------------
+
+
+def assert_refused(changes: Mapping[str, Any], *words: str) -> None:
+    """In one line that has all `words`: the argument in backticks, the value, what is allowed."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the words below say more than one pattern
+        parse(raw(**changes))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), True, "4096", "large", None, [1]])
+@pytest.mark.parametrize("name", ["size", "seed", "passes"])
+def test_a_number_that_is_not_whole_is_refused(name: str, value: Any) -> None:
+    assert_refused({name: value}, f"`{name}`", "whole number", f"got {value}")
+
+
+@pytest.mark.parametrize("value", [0, -1, -4096.0])
+def test_a_size_below_one_is_refused(value: float) -> None:
+    assert_refused({"size": value}, "`size`", "positive", f"got {int(value)}")
+
+
+@pytest.mark.parametrize("value", [0, -5])
+def test_less_than_one_pass_is_refused(value: int) -> None:
+    assert_refused({"passes": value}, "`passes`", "at least 1", f"got {value}")
+
+
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "1", None, True])
+def test_a_wait_that_is_no_positive_number_is_refused(value: Any) -> None:
+    assert_refused({"wait_s": value}, "`wait_s`", "above 0", f"got {value!r}")
+
+
+def test_a_negative_seed_is_refused() -> None:
+    assert_refused({"seed": -1}, "`seed`", "at least 0", "got -1")
+
+
+@pytest.mark.parametrize("value", ["float31", "", None, 32])
+def test_an_unknown_dtype_is_refused_with_the_choices(value: Any) -> None:
+    assert_refused({"dtype": value}, "`dtype`", "float32, bfloat16, float16, float64", f"got {value!r}")
+
+
+@pytest.mark.parametrize("value", ["lowest", "HIGHEST", None])
+def test_an_unknown_precision_is_refused_with_the_choices(value: Any) -> None:
+    assert_refused({"precision": value}, "`precision`", "highest, high, default", f"got {value!r}")
+
+
+@pytest.mark.parametrize("value", ["cloud", None, True])
+def test_an_unknown_wandb_mode_is_refused_with_the_choices(value: Any) -> None:
+    words = ("`wandb.mode`", "auto, online, offline, disabled", f"got {value!r}")
+    assert_refused({"wandb__mode": value}, *words)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "1", None, True])
+@pytest.mark.parametrize("name", ["relative_ci", "limit_s"])
+def test_a_timing_that_is_no_positive_number_is_refused(name: str, value: Any) -> None:
+    assert_refused({f"timing__{name}": value}, f"`timing.{name}`", "above 0", f"got {value!r}")
+
+
+@pytest.mark.parametrize("value", ["", None, 3])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("workload__name", "workload.name"),
+        ("workload___target_", "workload._target_"),
+        ("workload__variant", "workload.variant"),
+        ("wandb__project", "wandb.project"),
+    ],
+)
+def test_a_name_that_is_no_text_is_refused(change: str, name: str, value: Any) -> None:
+    assert_refused({change: value}, f"`{name}`", "text", f"got {value!r}")
+
+
+@pytest.mark.parametrize("value", [[], ["tpu"], ["cpu", "gpu", "tpu"], "cpu", None, 3, [["cpu"]]])
+def test_devices_that_are_none_are_refused_with_the_choices(value: Any) -> None:
+    assert_refused({"device__arms": value}, "`device.arms`", "cpu or gpu", f"got {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ("sise", "sise"),
+        ("device__cores", "device.cores"),
+        ("timing__limit", "timing.limit"),
+        ("wandb__team", "wandb.team"),
+    ],
+)
+def test_an_unknown_key_is_refused_in_every_group(change: str, name: str) -> None:
+    assert_refused({change: 1}, f"unknown key `{name}`")
+
+
+def test_an_unknown_key_is_refused_with_those_that_there_are() -> None:
+    assert_refused({"timing__limit": 1}, "relative_ci, limit_s, passes")
+    assert_refused({"wandb__team": 1}, "mode, project, entity")
+
+
+def test_the_classes_refuse_by_themselves_too() -> None:
+    with pytest.raises(ValueError, match=r"`timing\.limit_s`"):
+        TimingConfig(relative_ci=0.01, limit_s=0, passes=1)
+    config = parse(raw())
+    with pytest.raises(ValueError, match=r"`device\.arms`"):
+        RunConfig(
+            workload=WorkloadConfig(name="a", target="b:C"),
+            devices=("tpu",),
+            size=1,
+            dtype=Dtype.float32,
+            precision=Precision.highest,
+            seed=0,
+            timing=config.timing,
+            passes=1,
+            wandb=config.wandb,
+        )

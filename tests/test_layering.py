@@ -1,0 +1,167 @@
+"""The house's floors: what may import what, and that importing has no effect."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import jaxaccel
+
+PACKAGE = ROOT / "jaxaccel"
+FLOORS = {
+    "records": 1,
+    "config": 2,
+    "analyze": 2,
+    "workloads": 2,
+    "measure": 3,
+    "publish": 3,
+    "worker": 3,
+    "run": 4,
+    "compose": 4,
+    "crossover": 4,
+    "advise": 4,
+    "report": 4,
+    "selftest": 4,
+}
+# Heavy or effectful packages, and the only rooms or modules whose text may name them.
+NAMED_BY = {
+    "jax": ("worker", "workloads"),
+    "jaxlib": ("worker", "workloads"),
+    "flax": ("worker", "workloads"),
+    "optax": ("worker", "workloads"),
+    "hydra": ("compose",),
+    "omegaconf": ("compose",),
+    "rich": ("publish.console", "selftest"),
+    "wandb": ("publish",),
+    "plotly": ("publish",),
+    "pynvml": ("worker",),
+    "sklearn": ("workloads",),
+}
+# Those that may be loaded once a module is imported; the others wait until they are needed.
+LOADED_BY = NAMED_BY | {
+    "rich": ("publish.console", "worker", "workloads"),  # by Flax
+    "wandb": (),
+    "plotly": (),
+    "pynvml": (),
+    "sklearn": (),
+}
+
+LOOK = """
+import json, os, sys
+for library in sys.argv[2:]:
+    __import__(library)
+before = dict(os.environ), list(sys.argv), os.getcwd()
+__import__(sys.argv[1])
+backends = getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {})
+import logging
+print(json.dumps({
+    "modules": sorted(sys.modules),
+    "unchanged": before == (dict(os.environ), sys.argv, os.getcwd()),
+    "backends": list(backends),
+    "handlers": len(logging.root.handlers),
+}))
+"""
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = sorted(SOURCES)
+
+
+def within(module: str, homes: tuple[str, ...]) -> bool:
+    return any(module == home or module.startswith(f"{home}.") for home in homes)
+
+
+def imports(module: str) -> list[str]:
+    """Full names of what a module's text imports, inside functions too."""
+    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree(module))), (
+        "imports are absolute here"
+    )
+    found = []
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module])
+def test_a_module_imports_only_from_lower_floors_or_its_own_room(module: str) -> None:
+    room = module.partition(".")[0]
+    assert room in FLOORS, f"{room} has no floor: see CONTRIBUTING's layout"
+    for name in imports(module):
+        if not name.startswith("jaxaccel."):
+            continue
+        other = name.split(".")[1]
+        if other == "__version__" or other == room:
+            continue
+        top = FLOORS[room] == FLOORS[other] == 4 and other == "compose"
+        assert FLOORS[other] < FLOORS[room] or top, f"{module} imports {name}, which is not below it"
+
+
+def test_the_parent_and_its_workers_share_nothing_but_words() -> None:
+    for module in MODULES:
+        if within(module, ("measure",)):
+            assert not [name for name in imports(module) if name.startswith("jaxaccel.worker")]
+        if within(module, ("worker",)):
+            assert not [name for name in imports(module) if name.startswith("jaxaccel.measure")]
+
+
+@pytest.mark.parametrize("package", sorted(NAMED_BY))
+def test_a_package_is_named_only_where_it_is_at_home(package: str) -> None:
+    users = {
+        module
+        for module in MODULES
+        if any(name == package or name.startswith(f"{package}.") for name in imports(module))
+    }
+    assert [module for module in users if not within(module, NAMED_BY[package])] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_has_no_effect_and_loads_nothing_that_is_not_needed(
+    module: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    # JAX itself writes to the environment as it is imported: that is not ours to judge.
+    here = tmp_path / "here"
+    here.mkdir()
+    first = ["jax"] if within(module, NAMED_BY["jax"]) else []
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LOOK, f"jaxaccel.{module}".rstrip("."), *first],
+        env=environment,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    saw = json.loads(done.stdout)
+    assert saw["unchanged"], "an import changed the environment"
+    assert saw["backends"] == [], "an import asked JAX for devices"
+    assert saw["handlers"] == 0, "an import set up logging"
+    loaded = set(saw["modules"])
+    for package, homes in LOADED_BY.items():
+        if not within(module, homes):
+            assert package not in loaded, f"importing {module} loads {package}"
+    if not within(module, ("worker", "workloads")):
+        assert "scipy.stats" not in loaded, "scipy.stats takes over a second"
+    assert list(here.iterdir()) == [], "an import wrote a file"
+
+
+def test_the_package_offers_its_public_names_lazily() -> None:
+    assert {name for name in jaxaccel.__all__ if not hasattr(jaxaccel, name)} == set()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = jaxaccel.nothing

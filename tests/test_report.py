@@ -1,0 +1,414 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import CPU_ENVIRONMENT, make_case, make_failed, make_record, make_timing
+
+from jaxaccel.analyze.baseline import ONE_PASS
+from jaxaccel.publish import store
+from jaxaccel.records import Flag, Record, Timing
+from jaxaccel.report import main, read
+
+# --- builders --------------------------------------------------------------------------------------
+
+
+def spread(center_s: float, passes: int = 5, by: float = 0.005) -> Timing:
+    return make_timing(*[[[center_s * np.exp(step)] * 6] for step in np.linspace(-by, by, passes)])
+
+
+def arm(
+    device: str = "cpu", factor: float = 1.0, *, passes: int = 5, by: float = 0.005, **changes: Any
+) -> Record:
+    timings = {
+        "latency": spread(1e-4 * factor, passes, by),
+        "throughput": spread(8e-5 * factor, passes, by),
+    }
+    return make_record(device, **({"timings": timings, "warnings": ()} | changes))
+
+
+Said = Any
+
+
+@pytest.fixture
+def report(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """report(new, base, *options): the exit code, standard output and standard error."""
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.chdir(tmp_path)
+
+    def run(new: Sequence[Record], base: Sequence[Record] | None, *options: str) -> tuple[int, str, str]:
+        store.save_all(new, tmp_path / "new")
+        arguments = [str(tmp_path / "new")]
+        if base is not None:
+            store.save_all(base, tmp_path / "base")
+            arguments += ["--baseline", str(tmp_path / "base")]
+        code = main([*arguments, *options])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def refused(said: tuple[int, str, str]) -> str:
+    """The one line of a refusal."""
+    code, out, err = said
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1, err
+    return err
+
+
+# --- verdicts and exit codes -----------------------------------------------------------------------
+
+
+def test_the_same_records_are_the_same(report: Said) -> None:
+    code, out, err = report([arm("cpu"), arm("gpu")], [arm("cpu"), arm("gpu")])
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "0 worse beyond 5%, 0 better, 4 same, 0 undecided"
+
+
+def test_what_became_surely_slower_fails(report: Said) -> None:
+    code, out, _ = report([arm("cpu", 1.1), arm("gpu", 0.9)], [arm("cpu"), arm("gpu")])
+    assert code == 1
+    assert out.splitlines()[-1] == "2 worse beyond 5%, 2 better, 0 same, 0 undecided"
+    (row,) = [line for line in out.splitlines() if "cpu" in line and "latency" in line]
+    assert row.split() == ["matvec", "1024", "cpu", "latency", "100", "µs", "110", "µs", *row.split()[8:]]
+    assert "1.100x [1.094, 1.106]" in row
+    assert row.rstrip().endswith("worse >5%")
+
+
+@pytest.mark.parametrize("limit", ["10%", "0.1", " 10 %", "10.0%", "1e-1"])
+def test_the_limit_is_a_percentage_or_a_share(report: Said, limit: str) -> None:
+    code, out, _ = report([arm("cpu", 1.08)], [arm("cpu")], "--fail-over", limit)
+    assert code == 0
+    assert out.splitlines()[-1] == "0 worse beyond 10%, 2 worse within 10%, 0 better, 0 same, 0 undecided"
+    assert "worse ≤10%" in out
+    assert report([arm("cpu", 1.12)], [arm("cpu")], "--fail-over", limit)[0] == 1
+
+
+def test_what_is_not_sure_does_not_fail(report: Said) -> None:
+    code, out, _ = report([arm("cpu", 1.3, by=0.3)], [arm("cpu", by=0.3)])
+    assert code == 0
+    assert "2 undecided: neither a change nor its absence is sure" in out
+
+
+def test_one_pass_decides_nothing_and_says_why(report: Said) -> None:
+    code, out, _ = report([arm("cpu", 2.0, passes=1)], [arm("cpu")])
+    assert code == 0
+    assert f"2 undecided: {ONE_PASS}" in out
+    assert out.splitlines()[-1] == "0 worse beyond 5%, 0 better, 0 same, 2 undecided"
+
+
+def test_of_several_records_of_an_arm_the_latest_ok_one_counts(report: Said) -> None:
+    old = arm("cpu", 3.0, started_at="2026-01-01T00:00:00+00:00", sweep_id="old")
+    new = arm("cpu", 1.0, started_at="2026-01-02T00:00:00+00:00", sweep_id="new")
+    broken = make_failed("cpu", started_at="2026-01-03T00:00:00+00:00", sweep_id="broken")
+    assert report([new, broken, old], [new])[0] == 0
+    assert report([new], [broken, old, new])[0] == 0
+    assert report([broken, old], [new])[0] == 1
+
+
+# --- what is not compared --------------------------------------------------------------------------
+
+
+def test_what_has_no_counterpart_is_listed(report: Said) -> None:
+    new = [arm("cpu"), arm("gpu"), arm("cpu", case=make_case(7))]
+    base = [arm("cpu"), make_failed("gpu", message="no such [thing]"), arm("cpu", case=make_case(8))]
+    code, out, _ = report(new, base)
+    assert code == 0
+    lines = out.splitlines()
+    assert "not compared, only in NEW: matvec 7 float32 highest on the cpu" in lines
+    assert "not compared, only in BASE: matvec 8 float32 highest on the cpu" in lines
+    assert "not compared, failed in BASE: no such [thing]: matvec 1024 float32 highest on the gpu" in lines
+    assert lines[-1] == "0 worse beyond 5%, 0 better, 2 same, 0 undecided"
+
+
+def test_nothing_in_common_is_bad_input_and_still_listed(report: Said) -> None:
+    code, out, err = report([arm("cpu")], [arm("gpu")])
+    assert code == 2
+    assert "only in NEW" in out
+    assert "only in BASE" in out
+    assert err.startswith("jaxaccel: `--baseline` must have")
+    assert err.count("\n") == 1
+
+
+# --- refusals --------------------------------------------------------------------------------------
+
+ELSEWHERE = {**CPU_ENVIRONMENT, "host_id": "def", "cpu": {"model": "EPYC", "cores": 16}}
+UPDATED = {**CPU_ENVIRONMENT, "python": "3.13.0", "packages": {"jax": "0.12.0"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed", "told"),
+    [
+        ({"environment": ELSEWHERE}, "machine", "other machine: host_id abc → def, cpu.cores 8 → 16"),
+        (
+            {"environment": UPDATED},
+            "versions",
+            "other versions: python 3.12.4 → 3.13.0, jax unknown → 0.12.0",
+        ),
+        ({"case": make_case(precision="default")}, "precision", "precision highest → default"),
+    ],
+)
+def test_what_could_explain_a_change_is_refused_unless_it_is_allowed(
+    report: Said, changes: Any, needed: str, told: str
+) -> None:
+    new, base = [arm("cpu", 1.1, **changes)], [arm("cpu")]
+    others = ",".join(sorted({"machine", "versions", "precision"} - {needed}))
+    assert f"--allow {needed})" in refused(report(new, base))
+    line = refused(report(new, base, "--allow", others))
+    assert told in line
+    assert f"--allow {others},{needed})" in line
+    code, out, err = report(new, base, "--allow", needed)
+    assert (code, err) == (1, "")
+    assert told in out
+    assert "2 worse beyond 5%" in out
+
+
+def test_all_that_differs_is_refused_in_one_line(report: Said) -> None:
+    new = [arm("cpu", environment={**ELSEWHERE, "python": "3.13.0"})]
+    line = refused(report(new, [arm("cpu")]))
+    assert "machine" in line
+    assert "python 3.12.4 → 3.13.0" in line
+    assert "--allow machine,versions)" in line
+    assert report(new, [arm("cpu")], "--allow", "machine, versions")[0] == 0
+
+
+def test_only_what_is_compared_can_be_refused(report: Said) -> None:
+    elsewhere = arm("cpu", case=make_case(7), environment=ELSEWHERE)
+    assert report([arm("cpu")], [arm("cpu"), elsewhere])[0] == 0
+
+
+def test_allowed_precisions_are_shown_at_each_case(report: Said) -> None:
+    new = [arm("cpu", case=make_case(precision="default")), arm("gpu")]
+    base = [arm("cpu"), arm("gpu")]
+    code, out, _ = report(new, base, "--allow", "precision")
+    assert code == 0
+    assert "! other precision: precision highest → default" in out
+    assert out.count("(base") == 2
+    rows = list(csv.DictReader(io.StringIO(report(new, base, "--allow", "precision", "--format", "csv")[1])))
+    found = [(row["device"], row["precision"], row["base_precision"]) for row in rows[::2]]
+    assert found == [("cpu", "default", "highest"), ("gpu", "highest", "highest")]
+
+
+def test_other_flags_are_told_and_not_refused(report: Said) -> None:
+    base = arm("cpu")
+    new = replace(base, arm=replace(base.arm, flags={**base.arm.flags, "XLA_FLAGS": "--fast"}))
+    code, out, _ = report([new], [base])
+    assert code == 0
+    assert "! other flags: XLA_FLAGS not set → --fast" in out
+
+
+# --- arguments -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "limit", ["", "x", "%", "5%%", "5% ish", "nan", "inf", "nan%", "inf%", "5", "1", "-0.1"]
+)
+def test_a_wrong_limit_is_refused(report: Said, limit: str) -> None:
+    line = refused(report([arm()], [arm()], f"--fail-over={limit}"))
+    assert (
+        f"`--fail-over` must be a percentage such as 5%, or a share from 0 to below 1, got {limit!r}" in line
+    )
+
+
+def test_a_limit_of_zero_and_of_a_multiple_are_allowed() -> None:
+    assert read(["new", "--baseline", "base", "--fail-over", "0"]).fail_over == 0
+    assert read(["new", "--baseline", "base", "--fail-over", "150%"]).fail_over == 1.5
+    assert read(["new", "--baseline", "base"]).fail_over == 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--allow", "weather"), "`--allow` must be one of machine, versions, precision, got 'weather'"),
+        (("--allow", "machine,"), "`--allow` must be one of machine, versions, precision, got ''"),
+        (("--allow="), "`--allow` must be one of machine, versions, precision, got ''"),
+        (("--format", "pdf"), "`--format` must be one of table, csv, json, got 'pdf'"),
+        (("--fail-over",), "--fail-over: expected one argument"),
+        (("--nonsense",), "--nonsense"),
+    ],
+)
+def test_other_wrong_options_are_refused(report: Said, options: Any, told: str) -> None:
+    options = (options,) if isinstance(options, str) else options
+    assert told in refused(report([arm()], [arm()], *options))
+
+
+@pytest.mark.parametrize("options", [("--fail-over", "5%"), ("--allow", "machine")])
+def test_options_of_a_baseline_need_one(report: Said, options: tuple[str, ...]) -> None:
+    assert f"`{options[0]}` is for comparing with a `--baseline`" in refused(report([arm()], None, *options))
+
+
+def test_places_that_hold_no_records_are_refused(report: Said, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "record.json").write_text("{}")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
+    for place in ("gone", "empty", "record.json", "bytes.json"):
+        line = refused(report([arm()], None, "--baseline", place))
+        assert "`--baseline`" in line
+        assert place in line or place == "bytes.json"
+
+
+def test_nothing_at_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "NEW" in capsys.readouterr().err
+
+
+def test_help_is_quick_to_import_and_needs_no_numbers(environment: dict[str, str]) -> None:
+    look = "import sys, jaxaccel.report as r; r.make_parser(); print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert not loaded & {"numpy", "scipy", "rich", "jax", "hydra"}
+
+
+def test_help_names_all_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    for word in ("--baseline", "--fail-over", "5%", "machine,versions,precision", "table, csv, json"):
+        assert word in said
+
+
+# --- the table -------------------------------------------------------------------------------------
+
+
+def test_the_table_fits_and_is_grouped_by_workload(report: Said) -> None:
+    long = {"variant": "a_rather_long_variant", "dtype": "bfloat16", "precision": "default"}
+    cases = [make_case(2**20, workload=name, **long) for name in ("matvec", "mlp", "matvec")]
+    cases[2] = replace(cases[2], size=1)
+    records = [arm(device, case=case) for case in cases for device in ("cpu", "gpu")]
+    code, out, _ = report(records, records)
+    assert code == 0
+    table = out.splitlines()
+    assert max(map(len, table)) <= 100
+    order = [line.split()[0] for line in table if "latency" in line]
+    assert order == ["matvec"] * 4 + ["mlp"] * 2
+
+
+def test_nothing_in_a_row_is_cut_off(report: Said) -> None:
+    timings = {"latency": spread(1.0, 5, 1.0), "throughput": spread(1.0, 5, 1.0)}
+    slow = {"latency": spread(123.4, 5, 1.0), "throughput": spread(123.4, 5, 1.0)}
+    _, out, _ = report([arm(timings=slow)], [arm(timings=timings)])
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_cases_that_only_differ_in_parameters_or_seed_can_be_told_apart(report: Said) -> None:
+    cases = [
+        make_case(params={"batch": 8}),
+        make_case(params={"batch": 16}),
+        make_case(9),
+        make_case(9, seed=1),
+    ]
+    records = [arm(case=case) for case in cases]
+    _, out, _ = report(records, records)
+    for words in ("batch=8", "batch=16", "seed=0", "seed=1"):
+        assert out.count(words) == 2, words
+
+
+def test_names_with_brackets_and_colons_are_shown_as_they_are(report: Said) -> None:
+    records = [arm(case=make_case(workload="[red]:net:")), arm(case=make_case(workload="[/b]"))]
+    code, out, _ = report(records, [*records, arm("gpu", case=make_case(workload="[x] :cat:"))])
+    assert code == 0
+    for name in ("[red]:net: 1024", "[/b] 1024", "[x] :cat: 1024"):
+        assert name in out
+
+
+def test_severe_flags_are_marked(report: Said) -> None:
+    new = arm(warnings=(Flag(name="bimodal", metric="latency", message=""),))
+    _, out, _ = report([new], [arm()])
+    assert [
+        line.rstrip().endswith("!") for line in out.splitlines() if "100 µs" in line or "80.0 µs" in line
+    ] == [
+        True,
+        False,
+    ]
+    assert "! look twice" in out
+
+
+# --- other formats ---------------------------------------------------------------------------------
+
+
+def test_csv_has_a_row_a_ratio_and_one_for_each_that_is_missing(report: Said) -> None:
+    new = [arm("cpu", 1.1, environment=ELSEWHERE), arm("cpu", case=make_case(7), passes=1)]
+    base = [arm("cpu"), arm("cpu", case=make_case(7)), arm("gpu")]
+    code, out, err = report(new, base, "--allow", "machine", "--format", "csv")
+    assert (code, err) == (1, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["verdict"] for row in rows] == ["worse", "worse", "undecided", "undecided", ""]
+    first, single, missing = rows[0], rows[2], rows[4]
+    assert (first["case_id"], first["device"], first["metric"]) == (new[0].case_id, "cpu", "latency")
+    assert float(first["ratio"]) == pytest.approx(1.1)
+    assert float(first["new_s"]) == pytest.approx(1.1e-4)
+    assert float(first["ratio_ci_family_low"]) < float(first["ratio_ci95_low"]) < 1.1
+    assert (first["beyond_limit"], first["differs"]) == ("True", "machine")
+    assert (single["reason"], single["ratio_ci95_low"], single["new_passes"]) == (ONE_PASS, "", "1")
+    assert (missing["device"], missing["reason"], missing["ratio"]) == ("gpu", "only in BASE", "")
+
+
+def test_json_is_the_whole_comparison(report: Said) -> None:
+    new = [arm("cpu", 1.1, environment=ELSEWHERE), arm("gpu")]
+    code, out, err = report(new, [arm("cpu")], "--allow", "machine", "--format", "json")
+    assert (code, err) == (1, "")
+    found = json.loads(out)
+    assert found["failed"] is True
+    assert found["summary"] == "2 worse beyond 5%, 0 better, 0 same, 0 undecided"
+    assert (found["fail_over"], found["among"]) == (0.05, 2)
+    assert {entry["name"] for entry in found["differences"]} == {"host_id", "cpu.cores"}
+    assert [entry["reason"] for entry in found["unmatched"]] == ["only in NEW"]
+    change = found["changes"][0]
+    assert (change["case"]["size"], change["device"], change["metric"]) == (1024, "cpu", "latency")
+    assert change["judged"]["verdict"] == "worse"
+    assert change["judged"]["ratio"] == pytest.approx(1.1)
+    assert len(change["judged"]["ci95"]) == 2
+
+
+# --- without a baseline ----------------------------------------------------------------------------
+
+
+def test_records_by_themselves_are_the_sweeps_table_and_its_failures(report: Said) -> None:
+    records = [
+        arm("cpu"),
+        arm("gpu", 0.5),
+        arm("cpu", case=make_case(7)),
+        make_failed("gpu", case=make_case(7)),
+    ]
+    code, out, err = report(records, None)
+    assert (code, err) == (0, "")
+    assert "speedup" in out
+    assert "2x" in out
+    assert "failed on the gpu: matvec 7" in out
+    assert "no GPU that JAX supports" in out
+
+
+def test_records_by_themselves_have_the_other_formats_too(report: Said) -> None:
+    records = [arm("cpu"), arm("gpu")]
+    (row,) = csv.DictReader(io.StringIO(report(records, None, "--format", "csv")[1]))
+    (entry,) = json.loads(report(records, None, "--format", "json")[1])
+    assert float(row["latency_speedup"]) == entry["latency_speedup"]
+    assert row["workload"] == entry["workload"] == "matvec"
+
+
+def test_it_runs_as_a_module(tmp_path: Path, environment: dict[str, str]) -> None:
+    for name, factor in (("new", 1.1), ("base", 1.0)):
+        store.save_all([arm("cpu", factor)], tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxaccel.report", "new", "--baseline", "base"],
+        cwd=tmp_path,
+        env={**environment, "COLUMNS": "60", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", "utf-8")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "2 worse beyond 5%" in done.stdout

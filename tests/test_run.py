@@ -1,0 +1,487 @@
+"""`python -m jaxaccel.run` from end to end, on a machine whose GPUs are out of sight."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import QUICK, Ran, RunCli
+from filelock import FileLock
+
+from jaxaccel import run
+from jaxaccel.compose import Composed, compose
+from jaxaccel.config import BadInputError
+from jaxaccel.publish import store
+from jaxaccel.records import SCHEMA_VERSION, Record
+from jaxaccel.workloads.matvec import Matvec
+
+BOTH = ("device=both", "size=16", *QUICK)
+SINGLE = ("size=16", *QUICK)
+SWEEP = ("-m", "device=cpu,gpu", "size=16,32", *QUICK)
+CPU_SWEEP = ("size=16,17", *QUICK, "-m")
+
+# For workers to find the workloads of this file.
+HERE = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brittle(Matvec):
+    """Takes its worker with it at size 17."""
+
+    def inputs(self, seed: int) -> Any:
+        if self.size == 17:
+            os.abort()
+        return super().inputs(seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saboteur(Matvec):
+    """Puts a file where the results should go, as a disk that is unmounted might."""
+
+    def inputs(self, seed: int) -> Any:
+        for folder in [*Path().glob("outputs/*/*"), *Path().glob("multirun/*/*")]:
+            shutil.rmtree(folder)
+            folder.write_text("in the way")
+        return super().inputs(seed)
+
+
+@pytest.fixture
+def single(run_once: RunCli) -> Ran:
+    return run_once(*SINGLE)
+
+
+@pytest.fixture
+def both(run_once: RunCli) -> Ran:
+    return run_once(*BOTH)
+
+
+@pytest.fixture
+def sweep(run_once: RunCli) -> Ran:
+    return run_once(*SWEEP)
+
+
+@pytest.fixture
+def cpu_sweep(run_once: RunCli) -> Ran:
+    return run_once(*CPU_SWEEP)
+
+
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """composed(*arguments) is what Hydra makes of them, in this process."""
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: compose(arguments, "0123abcd")
+
+
+def only(ran: Ran) -> dict[str, Any]:
+    (record,) = ran.records().values()
+    return record
+
+
+# --- one job ---------------------------------------------------------------------------------------
+
+
+def test_a_single_job_measures_and_exits_with_0(single: Ran) -> None:
+    assert single.code == 0, single.said
+    assert [path.name for path in single.folder.iterdir() if path.name[0] != "."] == ["record.json"]
+    assert single.folder.parent.parent == single.cwd / "outputs"
+    assert str(single.folder) in single.out
+    assert "matvec 16" in single.out
+    assert "Traceback" not in single.said
+
+
+def test_its_record_says_what_was_asked_for(single: Ran) -> None:
+    record = only(single)
+    assert record["schema_version"] == SCHEMA_VERSION
+    assert record["status"] == "ok"
+    assert record["error"] is None
+    assert record["case"] == {
+        "workload": "matvec",
+        "size": 16,
+        "dtype": "float32",
+        "precision": "highest",
+        "variant": "direct",
+        "params": {},
+        "seed": 0,
+    }
+    assert record["arm"]["requested"] == record["arm"]["platform"] == "cpu"
+    assert record["arm"]["flags"]["JAX_PLATFORMS"] == "cpu"
+    assert record["command"] == f"python -m jaxaccel.run {' '.join(SINGLE)}"
+    assert record["paired"] is False
+    assert single.folder.name.endswith(record["sweep_id"])
+
+
+def test_its_record_holds_all_samples_and_what_follows_from_them(single: Ran) -> None:
+    record = only(single)
+    assert set(record["timings"]) == {"latency", "throughput"}
+    for timing in record["timings"].values():
+        assert timing["n"] == len(timing["samples_s"]) == sum(n for _, _, n in timing["rounds"]) > 0
+        assert timing["min_s"] == min(timing["samples_s"])
+        assert timing["min_s"] <= timing["p5_s"] <= timing["median_s"] <= timing["p95_s"]
+        assert timing["ci_over"] == "rounds"
+    assert record["timings"]["latency"]["depth"] == 1
+    assert record["timings"]["throughput"]["depth"] > 1
+    assert record["cost"] == {"flops": 512, "bytes": 1152}
+    throughput_s = record["timings"]["throughput"]["median_s"]
+    assert record["rates"]["flops_per_s"] == pytest.approx(512 / throughput_s)
+    assert record["rates"]["bytes_per_s"] == pytest.approx(1152 / throughput_s)
+    assert record["accuracy"]["relative_error"] <= record["accuracy"]["tolerance"]
+    assert record["accuracy"]["ok"] is True
+    assert record["compile"]["cache"] in ("hit", "miss")
+    assert set(record["invariants"].values()) & {"passed"}
+
+
+def test_what_a_record_does_not_know_is_null_and_has_a_reason(single: Ran) -> None:
+    record = only(single)
+    assert record["memory"]["peak_bytes"] is None
+    assert record["absent"]["memory.peak_bytes"]
+    for path, reason in record["absent"].items():
+        value: Any = record
+        for key in path.split("."):
+            value = value.get(key) if value else None
+        assert value is None, path
+        assert reason
+
+
+def test_the_time_that_was_spent_adds_up(single: Ran) -> None:
+    spent = only(single)["spent_s"]
+    total_s = spent.pop("total")
+    assert all(part_s > 0 for part_s in spent.values())
+    assert sum(spent.values()) <= total_s
+    assert total_s > single.wall_s / 4  # nothing long is left out
+
+
+def test_a_record_can_be_read_back(single: Ran) -> None:
+    (record,) = store.load_records([single.folder])
+    assert isinstance(record, Record)
+    assert record.case_id == record.case.case_id
+    assert json.loads(store.encode_record(record)) == only(single)
+
+
+# --- a pair, on a machine without a GPU ------------------------------------------------------------
+
+
+def test_a_pair_keeps_the_half_that_can_be_measured_and_exits_with_1(both: Ran) -> None:
+    assert both.code == 1
+    records = both.records()
+    assert {name: record["status"] for name, record in records.items()} == {"cpu": "ok", "gpu": "failed"}
+    assert records["gpu"]["error"]["type"] == "NoDevice"
+    assert "found no GPU" in records["gpu"]["error"]["message"]
+    assert records["gpu"]["error"]["hint"]
+    assert records["gpu"]["timings"] == {}
+    assert records["gpu"]["absent"]["timings"]
+    assert "Traceback" not in both.said
+
+
+def test_why_a_device_has_no_result_is_told_once_with_a_hint(both: Ran) -> None:
+    error = both.records()["gpu"]["error"]
+    (told,) = [line for line in both.out.splitlines() if line.startswith("failed on the gpu")]
+    assert "matvec 16" in told
+    assert f"  {error['message']}\n  {error['hint']}\n" in both.out
+
+
+def test_both_halves_are_of_one_case_and_one_pair(both: Ran) -> None:
+    cpu, gpu = both.records()["cpu"], both.records()["gpu"]
+    for key in ("case", "case_id", "pair_id", "sweep_id", "command"):
+        assert cpu[key] == gpu[key], key
+    assert cpu["arm_id"] != gpu["arm_id"]
+
+
+# --- sweeps ----------------------------------------------------------------------------------------
+
+
+def test_a_sweep_over_devices_keeps_the_cpu_s_results_and_exits_with_1(sweep: Ran) -> None:
+    assert sweep.code == 1
+    assert {name.partition("-")[2]: record["status"] for name, record in sweep.records().items()} == {
+        "matvec-16-cpu": "ok",
+        "matvec-16-gpu": "failed",
+        "matvec-32-cpu": "ok",
+        "matvec-32-gpu": "failed",
+    }
+
+
+def test_the_arms_of_a_case_pair_across_the_jobs_of_a_sweep(sweep: Ran, both: Ran) -> None:
+    by_size: dict[int, list[dict[str, Any]]] = {16: [], 32: []}
+    for record in sweep.records().values():
+        by_size[record["case"]["size"]].append(record)
+    for cpu, gpu in by_size.values():
+        assert cpu["case_id"] == gpu["case_id"]
+        assert cpu["pair_id"] == gpu["pair_id"]
+    assert by_size[16][0]["pair_id"] != by_size[32][0]["pair_id"]
+    # What is measured has one name in all commands; who was measured with whom is told by the command.
+    cpu = both.records()["cpu"]
+    assert by_size[16][0]["case_id"] == cpu["case_id"]
+    assert by_size[16][0]["arm_id"] == cpu["arm_id"]
+    assert by_size[16][0]["pair_id"] != cpu["pair_id"]
+
+
+def test_a_sweep_writes_one_row_a_case(sweep: Ran) -> None:
+    with (sweep.folder / "comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["size"] for row in rows] == ["16", "32"]
+    for row in rows:
+        assert (row["cpu_status"], row["gpu_status"]) == ("ok", "failed")
+        assert float(row["cpu_latency_median_s"]) > 0
+        assert row["gpu_latency_median_s"] == row["latency_speedup"] == ""
+        assert "found no GPU" in row["gpu_error"]
+
+
+def test_a_sweep_gathers_its_records_in_one_file(sweep: Ran) -> None:
+    lines = (sweep.folder / "records.jsonl").read_text().splitlines()
+    gathered = [json.loads(line) for line in lines]
+    assert len(gathered) == 4
+    assert sorted(gathered, key=str) == sorted(sweep.records().values(), key=str)
+
+
+def test_a_sweep_shows_a_table_of_all_cases_and_each_reason_once(sweep: Ran) -> None:
+    assert "matvec 16" in sweep.out
+    assert "matvec 32" in sweep.out
+    (told,) = [line for line in sweep.out.splitlines() if line.startswith("failed on the gpu")]
+    assert "matvec 16" in told
+    assert "matvec 32" in told
+    assert max(len(line) for line in sweep.out.splitlines() if "│" in line or "─" in line) <= 100
+
+
+def test_options_may_come_after_the_arguments_and_a_sweep_that_is_whole_exits_with_0(cpu_sweep: Ran) -> None:
+    assert cpu_sweep.code == 0, cpu_sweep.said
+    records = cpu_sweep.records().values()
+    assert [record["case"]["size"] for record in records] == [16, 17]
+    assert {record["status"] for record in records} == {"ok"}
+    with (cpu_sweep.folder / "comparison.csv").open(newline="") as file:
+        assert [row["gpu_status"] for row in csv.DictReader(file)] == ["", ""]
+
+
+def test_progress_goes_to_standard_error_and_results_to_standard_output(cpu_sweep: Ran) -> None:
+    assert "matvec 16" in cpu_sweep.err
+    assert str(cpu_sweep.folder) in cpu_sweep.out
+    assert str(cpu_sweep.folder) not in cpu_sweep.err
+
+
+def test_a_worker_that_dies_costs_its_case_and_no_other(run_cli: RunCli) -> None:
+    ran = run_cli(
+        "-m", "size=17,18", f"workload._target_={__name__}:Brittle", *QUICK, env={"PYTHONPATH": HERE}
+    )
+    assert ran.code == 1
+    statuses = {record["case"]["size"]: record["status"] for record in ran.records().values()}
+    assert statuses == {17: "failed", 18: "ok"}
+    (failed,) = [record for record in ran.records().values() if record["status"] == "failed"]
+    assert failed["error"]["type"] == "WorkerDied"
+    assert f"signal {int(signal.SIGABRT)}" in failed["error"]["message"]
+    assert failed["error"]["message"] in ran.out
+
+
+def test_a_refused_case_among_others_becomes_a_record(run_cli: RunCli) -> None:
+    ran = run_cli("-m", "size=16,1000000000000", *QUICK)
+    assert ran.code == 1
+    statuses = {record["case"]["size"]: record["status"] for record in ran.records().values()}
+    assert statuses == {16: "ok", 10**12: "refused"}
+    assert "does not fit" in ran.out
+
+
+# --- how jobs become arms --------------------------------------------------------------------------
+
+
+def test_a_pair_is_one_group_whether_asked_for_as_both_or_as_two(composed: Any) -> None:
+    for arguments in (["device=both"], ["-m", "device=cpu,gpu"]):
+        groups, folders = run.group_arms(composed("size=16", *arguments))
+        assert [list(group.arms) for group in groups] == [["cpu", "gpu"]]
+        assert set(folders) == {(0, "cpu"), (0, "gpu")}
+        assert len({folder for places in folders.values() for folder in places}) == 2
+
+
+def test_what_several_jobs_ask_for_is_measured_once_and_written_for_each(composed: Any) -> None:
+    whole: Composed = composed("-m", "size=16", "device=cpu,both")
+    groups, folders = run.group_arms(whole)
+    assert len(groups) == 1
+    assert len(folders[0, "cpu"]) == 2
+    assert len(folders[0, "gpu"]) == 1
+
+
+def test_other_cases_and_other_timings_are_groups_of_their_own(composed: Any) -> None:
+    groups, _ = run.group_arms(composed("-m", "size=16,32", "timing=quick,thorough"))
+    assert len(groups) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "devices"),
+    [
+        ([], ["cpu"]),
+        (["size=4"], ["cpu"]),
+        (["device=gpu"], ["gpu"]),
+        (["device=both"], ["cpu", "gpu"]),
+        (["-m", "device=gpu,cpu"], ["cpu", "gpu"]),
+        (["device=cpu", "device=gpu"], ["gpu"]),
+        (["--help"], []),
+        (["--cfg", "job"], []),
+        (["device=nonsense"], []),
+    ],
+)
+def test_workers_start_early_for_the_devices_that_the_arguments_name(
+    arguments: list[str], devices: list[str]
+) -> None:
+    assert run.likely_devices(arguments) == devices
+
+
+def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+
+    class Noted:
+        def __init__(self, device: str) -> None:
+            self.device = device
+            events.append(f"start {device}")
+
+        def __enter__(self) -> "Noted":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            events.append(f"end {self.device}")
+
+    monkeypatch.setattr(run, "Worker", Noted)
+    with ExitStack() as workers:
+        launch = run.Launcher(["cpu"], workers)
+        assert events == ["start cpu"]
+        first = launch("cpu")
+        assert events == ["start cpu"]
+        assert launch("cpu") is not first
+    assert events == ["start cpu", "start cpu", "end cpu", "end cpu"]
+
+
+# --- going on --------------------------------------------------------------------------------------
+
+
+def test_a_run_can_be_resumed_with_more_passes(run_cli: RunCli, single: Ran, tmp_path: Path) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(single.folder, folder)
+    ran = run_cli(*SINGLE, "passes=2", f"resume={folder}")
+    assert ran.code == 0, ran.said
+    before, after = only(single), json.loads((folder / "record.json").read_text())
+    assert after["arm_id"] == before["arm_id"]
+    for metric in ("latency", "throughput"):
+        old, new = before["timings"][metric]["samples_s"], after["timings"][metric]["samples_s"]
+        assert new[: len(old)] == old
+        assert len(new) > len(old)
+        assert {entry[0] for entry in after["timings"][metric]["rounds"]} == {0, 1}
+    assert not (ran.cwd / "outputs").exists()
+
+
+def test_a_folder_of_another_case_is_not_resumed(composed: Any, single: Ran, tmp_path: Path) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(single.folder, folder)
+    with pytest.raises(BadInputError, match=r"`resume`: .* holds matvec 16 .*, not matvec 32"):
+        run.group_arms(composed("size=32", *QUICK, f"resume={folder}"))
+
+
+def test_a_device_that_another_command_measures_on_is_waited_for(run_cli: RunCli, tmp_path: Path) -> None:
+    (tmp_path / "here-tmp").mkdir()
+    with FileLock(tmp_path / "here-tmp/jaxaccel-cpu.lock"):
+        ran = run_cli(*SINGLE, "wait_s=0.5")
+    assert ran.code == 1
+    assert "waiting for the cpu" in ran.err
+    assert "another jaxaccel" in ran.err
+    assert "Traceback" not in ran.said
+    assert [path for path in ran.cwd.rglob("*") if path.is_file()] == []
+
+
+# --- being interrupted, and a disk that fails ------------------------------------------------------
+
+
+@pytest.fixture
+def long_sweep(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    arguments = ["-m", f"size={','.join(map(str, range(16, 24)))}", *QUICK, "timing.limit_s=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxaccel.run", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_ctrl_c_ends_a_sweep_in_order(long_sweep: subprocess.Popen[str], tmp_path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("record.json")):
+        assert time.monotonic() < deadline
+        assert long_sweep.poll() is None
+        time.sleep(0.05)
+    workers = psutil.Process(long_sweep.pid).children(recursive=True)
+    assert workers
+    long_sweep.send_signal(signal.SIGINT)
+    said, _ = long_sweep.communicate(timeout=60)
+    assert long_sweep.returncode == 130, said
+    assert "Traceback" not in said
+    records = list(tmp_path.rglob("record.json"))
+    assert 1 <= len(records) < 8
+    assert f"interrupted: {len(records)} of 8 results are there" in said
+    (gathered,) = tmp_path.rglob("records.jsonl")
+    assert len(gathered.read_text().splitlines()) == len(records)
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive, "workers were left behind"
+    assert gone
+
+
+@pytest.mark.xfail(strict=True, reason="only measuring is guarded")
+def test_ctrl_c_while_arguments_are_read_ends_in_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "Launcher", lambda *_: None)
+    monkeypatch.setattr("jaxaccel.compose.compose", interrupted)
+    try:
+        code = run.main(["size=16"])
+    except KeyboardInterrupt:
+        pytest.fail("it came out of main")
+    assert code == 130
+
+
+def test_a_record_that_can_not_be_written_is_rescued(
+    single: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = store.load_records([single.folder])
+    blocked, good = tmp_path / "blocked", tmp_path / "good"
+    blocked.write_text("a file where a folder should be")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    run.keep(record, [blocked, good])
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"can't write to {blocked}" in told
+    rescued = Path(told.rpartition("the record is in ")[2].strip())
+    assert store.load_records([rescued]) == store.load_records([good]) == [record]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["size=16"],
+        pytest.param(
+            ["-m", "size=16"],
+            marks=pytest.mark.xfail(strict=True, reason="what a sweep adds is not rescued"),
+        ),
+    ],
+)
+def test_a_folder_that_goes_away_costs_no_measurement(arguments: list[str], run_cli: RunCli) -> None:
+    ran = run_cli(*arguments, f"workload._target_={__name__}:Saboteur", *QUICK, env={"PYTHONPATH": HERE})
+    assert "can't write to" in ran.err
+    assert "the record is in " in ran.err
+    assert "Traceback" not in ran.said
+    assert "latency" in ran.out
+    rescued = Path(ran.err.rpartition("the record is in ")[2].splitlines()[0])
+    assert store.load_records([rescued])[0].case.size == 16

@@ -1,0 +1,661 @@
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from fakes import (
+    FLOOR_S,
+    Behaviour,
+    FakeLab,
+    FakeMeter,
+    FakeWatcher,
+    FakeWorker,
+    failure,
+    make_case,
+    make_failed,
+    make_group,
+    noisy,
+    opened,
+    shaken,
+    steady,
+)
+
+from jaxaccel.analyze.compare import pair
+from jaxaccel.config import BadInputError
+from jaxaccel.measure.sampling import MAX_ROUNDS
+from jaxaccel.measure.session import Group, Place, Plan, measure
+from jaxaccel.measure.tally import Command
+from jaxaccel.records import (
+    SCHEMA_VERSION,
+    Arm,
+    AskRound,
+    Close,
+    Flag,
+    Message,
+    Metric,
+    Open,
+    Record,
+    Started,
+    Status,
+)
+
+SMALL, MIDDLE, LARGE = make_case(256), make_case(1024), make_case(4096)
+
+
+def make_plan(*groups: Group, seed: int = 0, others_cores: float = 0.0, ago_s: float = 0.0) -> Plan:
+    command = Command(line="python -m jaxaccel.run -m", sweep_id="5eed", started=time.time() - ago_s)
+    return Plan(groups=groups, command=command, rng=random.Random(seed), meter=FakeMeter(others_cores))
+
+
+def run(
+    lab: FakeLab,
+    *groups: Group,
+    seed: int = 0,
+    others_cores: float = 0.0,
+    ago_s: float = 0.0,
+    watcher: FakeWatcher | None = None,
+) -> list[tuple[Place, Record]]:
+    """All records that a session yields, with their places."""
+    plan = make_plan(*groups, seed=seed, others_cores=others_cores, ago_s=ago_s)
+    return list(measure(plan, lab.launch, watcher or FakeWatcher()))
+
+
+def of_device(**behaviours: Behaviour) -> Callable[[Arm], Behaviour]:
+    return lambda arm: behaviours.get(arm.device, Behaviour())
+
+
+def of_size(**behaviours: Behaviour) -> Callable[[Arm], Behaviour]:
+    """By size, as `s256`, on the GPU; all is well on the CPU."""
+    return lambda arm: (
+        behaviours.get(f"s{arm.case.size}", Behaviour()) if arm.device == "gpu" else Behaviour()
+    )
+
+
+def assert_all_stopped(lab: FakeLab) -> None:
+    assert lab.workers
+    assert all(worker.stopped for worker in lab.workers)
+
+
+def numbers(record: Record) -> set[int]:
+    """The passes that gave a record its samples."""
+    return {pass_index for timing in record.timings.values() for pass_index, _, _ in timing.rounds}
+
+
+# --- pairs -----------------------------------------------------------------------------------------
+
+
+def test_the_arms_of_a_case_are_a_pair() -> None:
+    found = dict(run(FakeLab(), make_group(SMALL, "cpu", "gpu")))
+    cpu, gpu = found[0, "cpu"], found[0, "gpu"]
+    assert cpu.ok
+    assert gpu.ok
+    assert cpu.paired
+    assert gpu.paired
+    assert cpu.case_id == gpu.case_id == SMALL.case_id
+    assert cpu.pair_id == gpu.pair_id
+    assert cpu.arm_id != gpu.arm_id
+    assert cpu.sweep_id == gpu.sweep_id == "5eed"
+    assert (cpu.arm.kind, gpu.arm.kind) == ("AMD EPYC", "NVIDIA H200")
+    assert pair([cpu, gpu])[0].speedups.keys() == {"latency", "throughput"}
+
+
+def test_pairs_of_different_cases_have_different_ids() -> None:
+    found = dict(run(FakeLab(), make_group(SMALL, "cpu", "gpu"), make_group(LARGE, "cpu", "gpu")))
+    assert found[0, "cpu"].pair_id != found[1, "cpu"].pair_id
+
+
+def test_one_device_alone_is_no_pair() -> None:
+    ((place, record),) = run(FakeLab(), make_group(SMALL, "cpu"))
+    assert place == (0, "cpu")
+    assert record.ok
+    assert not record.paired
+
+
+def test_the_arms_of_a_pair_take_turns_round_by_round() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=shaken(1e-4, 0.02)), gpu=Behaviour(draw=shaken(1e-5, 0.02))))
+    run(lab, make_group(SMALL, "cpu", "gpu"))
+    for metric in Metric:
+        turns = [d for d, r in lab.requests if isinstance(r, AskRound) and r.metric is metric]
+        assert len(turns) >= 10
+        assert all({one, other} == {"cpu", "gpu"} for one, other in zip(turns[::2], turns[1::2], strict=True))
+
+
+def test_both_arms_are_open_before_the_first_round_and_closed_after_the_last() -> None:
+    lab = FakeLab()
+    run(lab, make_group(SMALL, "cpu", "gpu"))
+    kinds = [type(request) for _, request in lab.requests]
+    assert kinds[:2] == [Open, Open]
+    assert kinds[-2:] == [Close, Close]
+    assert set(kinds[2:-2]) == {AskRound}
+
+
+def test_an_arm_whose_other_failed_to_open_was_not_interleaved() -> None:
+    lab = FakeLab(of_device(gpu=Behaviour(on_open=failure("Runtime", "out of memory"))))
+    found = dict(run(lab, make_group(SMALL, "cpu", "gpu")))
+    assert found[0, "cpu"].ok
+    assert not found[0, "cpu"].paired
+    assert not found[0, "gpu"].paired
+
+
+def test_arms_are_closed_before_the_next_case_opens() -> None:
+    lab = FakeLab()
+    run(lab, make_group(SMALL, "cpu", "gpu"), make_group(LARGE, "cpu", "gpu"))
+    kinds = [type(request) for _, request in lab.requests if not isinstance(request, AskRound)]
+    assert kinds == [Open, Open, Close, Close] * 2
+
+
+# --- what a record holds ---------------------------------------------------------------------------
+
+
+def test_a_record_holds_what_the_worker_said() -> None:
+    ((_, record),) = run(FakeLab(), make_group(SMALL, "cpu"))
+    facts = opened("cpu")
+    assert record.schema_version == SCHEMA_VERSION
+    assert record.command == "python -m jaxaccel.run -m"
+    assert record.arm == facts.arm
+    assert record.compile == facts.compile
+    assert record.cost == facts.cost
+    assert record.accuracy == facts.accuracy
+    assert record.first_call_s == facts.first_call_s
+    assert record.dispatch_floor_s == FLOOR_S
+    assert record.environment["cpu"]["cores"] == 8
+    assert record.memory is not None
+    assert record.memory.peak_bytes == 1000
+    assert record.memory.predicted_bytes == facts.memory.predicted_bytes
+    assert record.invariants["answer"] == "passed"
+
+
+def test_rates_are_declared_work_over_the_time_of_a_queued_call() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=steady(2e-4), queued=steady(1e-4))))
+    ((_, record),) = run(lab, make_group(SMALL, "cpu"))
+    assert record.rates is not None
+    assert record.rates.metric == "throughput"
+    assert record.rates.flops_per_s == pytest.approx(2e6 / 1e-4)
+    assert record.rates.bytes_per_s == pytest.approx(4e6 / 1e-4)
+
+
+def test_what_is_not_known_has_a_reason() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=steady(1.0, n=1), round_s=1e9, peak_bytes=None)))
+    ((_, record),) = run(lab, make_group(SMALL, "cpu"))
+    assert record.timings["latency"].ci95_s is None
+    assert "1 samples in 1 rounds" in record.absent["timings.latency.ci95_s"]
+    assert "500 samples" in record.absent["timings.latency.p99_s"]
+    assert "does not count" in record.absent["memory.peak_bytes"]
+
+
+def test_a_worker_s_own_reasons_are_kept() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(absent={"memory.arguments_bytes": "no analysis"})))
+    ((_, record),) = run(lab, make_group(SMALL, "cpu"))
+    assert record.absent["memory.arguments_bytes"] == "no analysis"
+
+
+def test_an_arm_that_did_not_converge_in_time_says_so() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=shaken(1e-4, 0.1), round_s=0.25)))
+    ((_, record),) = run(lab, make_group(SMALL, "cpu", limit_s=1.0, relative_ci=1e-3))
+    assert record.ok
+    assert not record.timings["latency"].converged
+    assert len(record.timings["latency"].rounds) == 4
+    assert "not converged" in {flag.name for flag in record.warnings}
+
+
+def test_a_slowed_clock_is_flagged_with_its_reasons() -> None:
+    lab = FakeLab(of_device(gpu=Behaviour(slowdowns=("sw_thermal",))))
+    ((_, record),) = run(lab, make_group(SMALL, "gpu"))
+    (flag,) = [flag for flag in record.warnings if flag.name == "clock throttled"]
+    assert "sw_thermal" in flag.message
+
+
+@pytest.mark.parametrize(("others_cores", "flagged"), [(0.0, False), (0.5, False), (4.0, True)])
+def test_load_by_others_is_kept_and_flagged(others_cores: float, flagged: bool) -> None:
+    ((_, record),) = run(FakeLab(), make_group(SMALL, "cpu"), others_cores=others_cores)
+    assert record.host_load is not None
+    assert record.host_load.others_cores == others_cores
+    assert ("host busy" in {flag.name for flag in record.warnings}) is flagged
+
+
+def test_a_timing_on_the_dispatch_floor_is_flagged() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=steady(FLOOR_S["latency"] * 1.2))))
+    ((_, record),) = run(lab, make_group(SMALL, "cpu"))
+    assert ("on the dispatch floor", "latency") in {(flag.name, flag.metric) for flag in record.warnings}
+
+
+@pytest.mark.parametrize(("device", "status"), [("cpu", Status.ok), ("gpu", Status.failed)])
+def test_a_blocked_call_that_is_faster_than_a_queued_one_fails_a_gpu_and_flags_a_cpu(
+    device: str, status: Status
+) -> None:
+    lab = FakeLab(lambda _: Behaviour(draw=steady(1e-4), queued=steady(2e-4)))
+    ((_, record),) = run(lab, make_group(SMALL, device))
+    assert record.status is status
+    assert record.invariants["latency at least throughput"] != "passed"
+    assert ("queueing hinders" in {flag.name for flag in record.warnings}) is (device == "cpu")
+
+
+# --- failing ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_dies_fails_its_case_only_and_a_new_one_takes_the_next() -> None:
+    lab = FakeLab(of_size(s1024=Behaviour(dies_in_round=2)))
+    groups = [make_group(case, "cpu", "gpu") for case in (SMALL, MIDDLE, LARGE)]
+    found = dict(run(lab, *groups))
+    assert [found[k, "gpu"].status for k in range(3)] == [Status.ok, Status.failed, Status.ok]
+    assert all(found[k, "cpu"].ok for k in range(3))
+    broken = found[1, "gpu"]
+    assert broken.error is not None
+    assert (broken.error.type, broken.error.hint) == ("WorkerDied", "a smaller size")
+    assert len(lab.of("gpu")) == 2
+    assert len(lab.of("cpu")) == 1
+    assert_all_stopped(lab)
+
+
+def test_what_an_arm_gave_before_its_worker_died_stays() -> None:
+    lab = FakeLab(of_device(gpu=Behaviour(draw=noisy(1e-4, 0.05, n=15), dies_in_round=4)))
+    record = dict(run(lab, make_group(SMALL, "cpu", "gpu", relative_ci=1e-6)))[0, "gpu"]
+    assert record.status is Status.failed
+    assert record.timings["latency"].n == 60
+    assert "throughput" not in record.timings
+    assert record.absent["timings.throughput"] == "the arm ended before it"
+
+
+def test_a_worker_that_dies_of_opening_fails_its_case_only() -> None:
+    lab = FakeLab(of_size(s256=Behaviour(dies_in_round=-1)))
+    found = dict(run(lab, make_group(SMALL, "cpu", "gpu"), make_group(LARGE, "cpu", "gpu")))
+    assert not found[0, "gpu"].ok
+    assert found[0, "gpu"].timings == {}
+    assert "see error" in found[0, "gpu"].absent["timings"]
+    assert found[1, "gpu"].ok
+
+
+def test_a_dead_worker_is_asked_nothing_more() -> None:
+    lab = FakeLab(of_device(gpu=Behaviour(dies_in_round=2)))
+    run(lab, make_group(SMALL, "cpu", "gpu"))
+    asked = [request for device, request in lab.requests if device == "gpu"]
+    assert isinstance(asked[-1], AskRound)
+    assert len(asked) == 4  # one to open, three rounds
+
+
+def test_a_round_that_fails_fails_its_arm_and_the_worker_goes_on() -> None:
+    lab = FakeLab(of_size(s256=Behaviour(fails_in_round=2)))
+    found = dict(run(lab, make_group(SMALL, "cpu", "gpu"), make_group(LARGE, "cpu", "gpu")))
+    assert found[0, "gpu"].status is Status.failed
+    assert found[1, "gpu"].ok
+    assert len(lab.of("gpu")) == 1
+    closed = [request for device, request in lab.requests if device == "gpu" and isinstance(request, Close)]
+    assert len(closed) == 2
+
+
+NO_GPU = failure("NoDevice", "JAX finds no GPU here", hint="pip install")
+
+
+def test_a_device_that_never_starts_fails_all_its_arms_and_the_other_s_stand() -> None:
+    lab = FakeLab(broken={"gpu": replace(NO_GPU, environment={"host_id": "abc"})})
+    groups = [make_group(case, "cpu", "gpu") for case in (SMALL, MIDDLE, LARGE)]
+    found = dict(run(lab, *groups))
+    for index in range(3):
+        assert found[index, "cpu"].ok
+        assert found[index, "gpu"].status is Status.failed
+        assert found[index, "gpu"].error == NO_GPU.error
+        assert found[index, "gpu"].environment == {"host_id": "abc"}
+        assert found[index, "gpu"].arm.kind is None
+    assert len(lab.of("gpu")) == 1  # it would not start the next time either
+    assert_all_stopped(lab)
+
+
+def test_a_device_that_never_starts_is_not_tried_again_in_the_next_pass() -> None:
+    lab = FakeLab(broken={"gpu": NO_GPU})
+    found = dict(run(lab, make_group(SMALL, "cpu", "gpu", passes=3)))
+    assert numbers(found[0, "cpu"]) == {0, 1, 2}
+    assert not found[0, "gpu"].ok
+    assert len(lab.of("gpu")) == 1
+
+
+def test_what_was_refused_is_refused_and_not_asked_again() -> None:
+    lab = FakeLab(of_size(s256=Behaviour(on_open=failure("Refused", "does not fit", refused=True))))
+    found = dict(run(lab, make_group(SMALL, "gpu", passes=3), make_group(LARGE, "gpu", passes=3)))
+    assert found[0, "gpu"].status is Status.refused
+    assert found[0, "gpu"].error is not None
+    assert found[0, "gpu"].error.message == "does not fit"
+    assert found[1, "gpu"].ok
+    assert lab.opened("gpu").count(SMALL) == 1
+    assert lab.opened("gpu").count(LARGE) == 3
+
+
+# --- passes ----------------------------------------------------------------------------------------
+
+
+def test_each_pass_has_fresh_workers_and_gives_a_fuller_record() -> None:
+    lab = FakeLab()
+    found = run(lab, make_group(SMALL, "cpu", "gpu", passes=3))
+    assert len(lab.of("cpu")) == len(lab.of("gpu")) == 3
+    assert [place for place, _ in found] == [(0, "cpu"), (0, "gpu")] * 3
+    for device in ("cpu", "gpu"):
+        records = [record for (_, d), record in found if d == device]
+        assert [numbers(record) for record in records] == [{0}, {0, 1}, {0, 1, 2}]
+        overs = [{timing.ci_over for timing in record.timings.values()} for record in records]
+        assert overs == [{"rounds"}, {"passes"}, {"passes"}]
+        assert all(record.ok for record in records)
+        counts = [record.timings["latency"].n for record in records]
+        assert all(one < next_one for one, next_one in pairwise(counts))
+    assert_all_stopped(lab)
+
+
+def test_the_medians_of_a_record_are_over_its_passes() -> None:
+    levels = iter([1.0, 2.0, 4.0])  # a process is as fast as it is
+
+    def behave(_: Arm) -> Behaviour:
+        return Behaviour(draw=steady(next(levels)))
+
+    record = run(FakeLab(behave), make_group(SMALL, "cpu", passes=3))[-1][1]
+    assert record.timings["latency"].median_s == pytest.approx(2.0)
+    assert record.timings["latency"].min_s == 1.0
+
+
+def test_the_time_limit_is_one_of_each_pass() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=noisy(1e-4, 0.05), round_s=0.25)))
+    record = run(lab, make_group(SMALL, "cpu", passes=3, limit_s=1.0, relative_ci=1e-6))[-1][1]
+    assert [order for _, order, _ in record.timings["latency"].rounds] == [0, 1, 2, 3] * 3
+
+
+def test_every_case_has_its_record_after_the_first_pass() -> None:
+    groups = [make_group(case, "cpu", passes=2) for case in (SMALL, MIDDLE, LARGE)]
+    places = [place for place, _ in run(FakeLab(), *groups)]
+    assert places[:3] == [(0, "cpu"), (1, "cpu"), (2, "cpu")]
+    assert sorted(places[3:]) == places[:3]
+
+
+def test_the_first_pass_goes_in_the_order_that_was_asked_for_and_the_others_in_one_that_is_drawn() -> None:
+    cases = [make_case(size) for size in range(1, 9)]
+
+    def order(seed: int) -> list[list[int]]:
+        lab = FakeLab(of_device(cpu=Behaviour(draw=steady(1e-4))))
+        run(lab, *(make_group(case, "cpu", passes=3) for case in cases), seed=seed)
+        sizes = [case.size for case in lab.opened("cpu")]
+        return [sizes[:8], sizes[8:16], sizes[16:]]
+
+    first, second, third = order(1)
+    assert first == list(range(1, 9))
+    assert sorted(second) == sorted(third) == first
+    assert first != second != third != first
+    assert order(1) == [first, second, third]
+    assert order(2)[1] != second
+
+
+def test_groups_may_have_different_numbers_of_passes() -> None:
+    lab = FakeLab()
+    found = dict(run(lab, make_group(SMALL, "cpu", passes=1), make_group(LARGE, "cpu", passes=3)))
+    assert numbers(found[0, "cpu"]) == {0}
+    assert numbers(found[1, "cpu"]) == {0, 1, 2}
+
+
+def test_a_failure_in_a_later_pass_is_told_and_leaves_the_earlier_ones() -> None:
+    behaviours = iter([Behaviour(), Behaviour(fails_in_round=0)])
+    found = run(FakeLab(lambda _: next(behaviours)), make_group(SMALL, "cpu", passes=3))
+    record = found[-1][1]
+    assert record.status is Status.failed
+    assert numbers(record) == {0}
+    assert set(record.timings) == {"latency", "throughput"}
+
+
+def test_the_first_compilation_is_the_one_that_is_told() -> None:
+    behaviours = iter([Behaviour(cache=cache) for cache in ("miss", "hit", "hit")])
+    record = run(FakeLab(lambda _: next(behaviours)), make_group(SMALL, "cpu", passes=3))[-1][1]
+    assert record.compile is not None
+    assert record.compile.cache == "miss"
+
+
+def test_the_peak_of_memory_is_the_highest_of_all_passes() -> None:
+    behaviours = iter([Behaviour(peak_bytes=peak) for peak in (100, 300, 200)])
+    record = run(FakeLab(lambda _: next(behaviours)), make_group(SMALL, "cpu", passes=3))[-1][1]
+    assert record.memory is not None
+    assert record.memory.peak_bytes == 300
+
+
+def test_an_arm_is_the_same_arm_whatever_the_number_of_passes() -> None:
+    (one,) = run(FakeLab(), make_group(SMALL, "cpu"))
+    three = run(FakeLab(), make_group(SMALL, "cpu", passes=3))
+    assert {record.arm_id for _, record in three} == {one[1].arm_id}
+
+
+def test_another_timing_makes_another_arm() -> None:
+    (one,) = run(FakeLab(), make_group(SMALL, "cpu"))
+    (other,) = run(FakeLab(), make_group(SMALL, "cpu", limit_s=1.0))
+    (precise,) = run(FakeLab(), make_group(SMALL, "cpu", relative_ci=0.001))
+    assert len({one[1].arm_id, other[1].arm_id, precise[1].arm_id}) == 3
+
+
+def test_the_watcher_is_told_of_every_case_pass_and_round() -> None:
+    lab, watcher = FakeLab(), FakeWatcher()
+    groups = [make_group(SMALL, "cpu", "gpu", passes=2), make_group(LARGE, "cpu", "gpu", passes=2)]
+    run(lab, *groups, watcher=watcher)
+    assert watcher.steps[:2] == [(str(SMALL), 0, 0, 2), (str(LARGE), 0, 1, 2)]
+    assert [step[1:] for step in watcher.steps[2:]] == [(1, 0, 2), (1, 1, 2)]
+    assert watcher.passes == [(0, 2, 4), (1, 2, 4)]
+    rounds = [request for _, request in lab.requests if isinstance(request, AskRound)]
+    assert watcher.rounds == len(rounds) / 2
+
+
+# --- going on with earlier records -----------------------------------------------------------------
+
+
+def prior(passes: int, *devices: str, lab: FakeLab | None = None) -> dict[str, Record]:
+    """The last records of a session over one case, by device."""
+    found = run(lab or FakeLab(seed=100), make_group(SMALL, *devices, passes=passes))
+    return {device: record for (_, device), record in found}
+
+
+def resumed(passes: int, earlier: dict[str, Record], *devices: str) -> Group:
+    group = make_group(SMALL, *devices, passes=passes)
+    group.prior.update(earlier)
+    return group
+
+
+def test_only_the_passes_that_are_lacking_are_made() -> None:
+    earlier = prior(2, "cpu", "gpu")
+    lab = FakeLab()
+    found = dict(run(lab, resumed(4, earlier, "cpu", "gpu")))
+    for device in ("cpu", "gpu"):
+        record, before = found[0, device], earlier[device]
+        assert numbers(record) == {0, 1, 2, 3}
+        assert record.arm_id == before.arm_id
+        assert record.started_at == before.started_at
+        assert record.paired
+        n = before.timings["latency"].n
+        assert record.timings["latency"].samples_s[:n] == before.timings["latency"].samples_s
+        assert len(lab.opened(device)) == 2
+
+
+def test_a_record_that_lacks_nothing_is_yielded_as_it_was() -> None:
+    earlier = prior(2, "cpu")
+    lab = FakeLab()
+    assert run(lab, resumed(2, earlier, "cpu")) == [((0, "cpu"), earlier["cpu"])]
+    assert lab.requests == []
+    assert_all_stopped(lab)
+
+
+def test_a_failed_record_is_measured_anew() -> None:
+    lab = FakeLab()
+    found = dict(run(lab, resumed(1, {"cpu": make_failed("cpu", case=SMALL)}, "cpu")))
+    assert found[0, "cpu"].ok
+
+
+def test_a_record_of_another_environment_is_not_mixed_with_this_one() -> None:
+    earlier = prior(1, "cpu")
+    moved = {"cpu": replace(earlier["cpu"], arm_id="elsewhere", environment={"host_id": "elsewhere"})}
+    lab = FakeLab()
+    with pytest.raises(BadInputError, match=r"`resume`.*host_id"):
+        run(lab, resumed(2, moved, "cpu"))
+    assert_all_stopped(lab)
+
+
+def test_a_record_of_other_timing_settings_is_not_mixed_with_this_one() -> None:
+    group = make_group(SMALL, "cpu", passes=2, limit_s=1.0)
+    group.prior.update(prior(1, "cpu"))
+    with pytest.raises(BadInputError, match=r"`resume`.*timing"):
+        run(FakeLab(), group)
+
+
+def test_a_device_that_does_not_start_any_more_leaves_its_earlier_timings() -> None:
+    earlier = prior(1, "cpu", "gpu")
+    found = dict(run(FakeLab(broken={"gpu": NO_GPU}), resumed(2, earlier, "cpu", "gpu")))
+    assert found[0, "gpu"].timings == earlier["gpu"].timings
+    assert numbers(found[0, "cpu"]) == {0, 1}
+
+
+def test_flags_of_earlier_passes_stay() -> None:
+    slow = FakeLab(of_device(gpu=Behaviour(slowdowns=("sw_thermal",))))
+    earlier = prior(1, "gpu", lab=slow)
+    assert "clock throttled" in {flag.name for flag in earlier["gpu"].warnings}
+    record = run(FakeLab(), resumed(2, earlier, "gpu"))[-1][1]
+    assert "clock throttled" in {flag.name for flag in record.warnings}
+
+
+# --- nothing is left running -----------------------------------------------------------------------
+
+
+def test_workers_are_stopped_when_all_is_measured() -> None:
+    lab = FakeLab()
+    run(lab, make_group(SMALL, "cpu", "gpu", passes=2))
+    assert len(lab.workers) == 4
+    assert_all_stopped(lab)
+
+
+def test_workers_are_stopped_when_the_consumer_stops_early() -> None:
+    lab = FakeLab()
+    plan = make_plan(make_group(SMALL, "cpu", "gpu"), make_group(LARGE, "cpu", "gpu"))
+    found = measure(plan, lab.launch, FakeWatcher())
+    _, record = next(found)
+    assert record.ok
+    assert all(worker.alive for worker in lab.workers)
+    found.close()  # type: ignore[attr-defined]
+    assert_all_stopped(lab)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_workers_are_stopped_when_something_is_raised_between_rounds(error: type[BaseException]) -> None:
+    class Breaking(FakeWatcher):
+        def sampled(self, *_: object) -> None:
+            raise error
+
+    lab = FakeLab()
+    with pytest.raises(error):
+        run(lab, make_group(SMALL, "cpu", "gpu"), watcher=Breaking())
+    assert_all_stopped(lab)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_workers_are_stopped_when_asking_one_raises(error: type[BaseException]) -> None:
+    def behave(arm: Arm) -> Behaviour:
+        raise error
+
+    lab = FakeLab(behave)
+    with pytest.raises(error):
+        run(lab, make_group(SMALL, "cpu", "gpu"))
+    assert_all_stopped(lab)
+
+
+def test_workers_are_stopped_when_one_is_interrupted_while_it_starts() -> None:
+    lab = FakeLab()
+
+    def launch(device: str) -> FakeWorker:
+        worker = lab.launch(device)
+        if device == "gpu":
+            worker.ready = interrupted  # type: ignore[method-assign]
+        return worker
+
+    def interrupted() -> Started:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(measure(make_plan(make_group(SMALL, "cpu", "gpu")), launch, FakeWatcher()))
+    assert_all_stopped(lab)
+
+
+def test_workers_are_stopped_when_the_next_cannot_be_launched() -> None:
+    lab = FakeLab()
+
+    def launch(device: str) -> FakeWorker:
+        if device == "gpu":
+            raise OSError("no more processes")
+        return lab.launch(device)
+
+    with pytest.raises(OSError, match="no more processes"):
+        list(measure(make_plan(make_group(SMALL, "cpu", "gpu")), launch, FakeWatcher()))
+    assert_all_stopped(lab)
+
+
+def test_an_answer_to_another_question_is_an_error_that_leaves_nothing_running() -> None:
+    lab = FakeLab()
+
+    def launch(device: str) -> FakeWorker:
+        worker = lab.launch(device)
+        worker.ask = echo  # type: ignore[method-assign]
+        return worker
+
+    def echo(request: Message) -> Message:
+        return request
+
+    with pytest.raises(TypeError, match="answered with Open"):
+        list(measure(make_plan(make_group(SMALL, "cpu")), launch, FakeWatcher()))
+    assert_all_stopped(lab)
+
+
+# --- where the time went ---------------------------------------------------------------------------
+
+
+def test_the_parts_of_the_time_are_those_that_were_told() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=steady(1e-4), round_s=0.5, warmup_s=0.25)), start_s=3.0)
+    ((_, record),) = run(lab, make_group(SMALL, "cpu"))
+    rounds = sum(len(timing.rounds) for timing in record.timings.values())
+    spent, facts = record.spent_s, opened("cpu").spent_s
+    assert rounds == 10
+    assert spent.worker == 3.0
+    assert (spent.data, spent.compile, spent.reference) == (facts.data, facts.compile, facts.reference)
+    assert spent.sampling == 0.5 * rounds
+    assert spent.warmup == facts.warmup + 0.25 * rounds
+
+
+def test_the_start_of_a_worker_is_told_once() -> None:
+    lab = FakeLab(start_s=3.0)
+    found = dict(run(lab, *(make_group(case, "cpu", passes=2) for case in (SMALL, MIDDLE, LARGE))))
+    assert sum(record.spent_s.worker for record in found.values()) == 3.0 * len(lab.workers) == 6.0
+
+
+def test_the_start_of_a_worker_in_place_of_a_dead_one_is_told_too() -> None:
+    lab = FakeLab(of_size(s1024=Behaviour(dies_in_round=0)), start_s=3.0)
+    found = dict(run(lab, *(make_group(case, "gpu") for case in (SMALL, MIDDLE, LARGE))))
+    assert [found[k, "gpu"].spent_s.worker for k in range(3)] == [3.0, 0.0, 3.0]
+
+
+@pytest.mark.parametrize("ago_s", [0.0, 1000.0])
+def test_the_total_is_never_below_its_parts(ago_s: float) -> None:
+    groups: Sequence[Group] = [make_group(case, "cpu", "gpu", passes=2) for case in (SMALL, LARGE)]
+    for _, record in run(FakeLab(of_size(s256=Behaviour(fails_in_round=3))), *groups, ago_s=ago_s):
+        assert record.spent_s.total >= record.spent_s.accounted > 0
+
+
+def test_totals_add_up_to_the_time_of_the_command() -> None:
+    groups = [make_group(case, "cpu", "gpu") for case in (SMALL, LARGE)]
+    plan = make_plan(*groups, ago_s=1000.0)
+    records = dict(measure(plan, FakeLab().launch, FakeWatcher()))
+    # The last two are of the end of the command, and each got an even share of what belongs to none.
+    shares = [
+        records[1, device].spent_s.total - records[1, device].spent_s.accounted for device in ("cpu", "gpu")
+    ]
+    parts = sum(record.spent_s.accounted for record in records.values())
+    assert shares[0] == pytest.approx(shares[1])
+    assert 1000.0 <= parts + 4 * shares[0] <= time.time() - plan.command.started
+
+
+def test_an_arm_is_sampled_up_to_the_greatest_number_of_rounds_a_metric_and_pass() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=noisy(1e-4, 0.05))))
+    run(lab, make_group(SMALL, "cpu", passes=2, relative_ci=1e-9))
+    asked = [request for _, request in lab.requests if isinstance(request, AskRound)]
+    assert len(asked) == 2 * len(Metric) * MAX_ROUNDS
+
+
+def test_a_session_of_flags_gives_each_its_metric() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(draw=steady(1e-4), queued=noisy(1e-4, 0.5, n=50))))
+    ((_, record),) = run(lab, make_group(SMALL, "cpu"))
+    severe: list[Flag] = [flag for flag in record.warnings if flag.name == "very noisy"]
+    assert [flag.metric for flag in severe] == ["throughput"]

@@ -1,0 +1,222 @@
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+from fakes import make_case, make_failed, make_record
+
+from jaxaccel.analyze.compare import pair
+from jaxaccel.config import BadInputError
+from jaxaccel.publish import store
+from jaxaccel.records import Flag, Problem, Record
+
+# --- whole or not at all ---------------------------------------------------------------------------
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_with_its_folders_and_for_all_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    store.write_whole(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert entries(path.parent) == ["file"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    store.write_whole(tmp_path / "file", b"a long old content")
+    store.write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_whatever_breaks_the_old_file_stays_and_nothing_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    store.write_whole(tmp_path / "file", b"old")
+    monkeypatch.setattr(*((os, "fsync") if broken == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(type(error)):
+        store.write_whole(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert entries(tmp_path) == ["file"]
+
+
+def test_nothing_is_left_behind_where_a_folder_has_the_name_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "record.json" / "inside").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"record\.json"):
+        store.save(make_record(), tmp_path)
+    assert entries(tmp_path) == ["record.json"]
+
+
+# --- records ---------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_from_its_file(tmp_path: Path) -> None:
+    record = make_record()
+    path = store.save(record, tmp_path / "outputs" / "cpu")
+    assert path == tmp_path / "outputs" / "cpu" / "record.json"
+    assert store.load_records([path]) == [record]
+
+
+def test_a_sweep_is_a_record_a_line(tmp_path: Path) -> None:
+    records = [make_record("cpu"), make_failed("gpu", message="two\nlines, and a µ")]
+    path = store.save_all(records, tmp_path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert path.name == "records.jsonl"
+    assert [json.loads(line)["status"] for line in lines] == ["ok", "failed"]
+    assert store.load_records([path]) == records
+
+
+def test_a_record_stays_a_line_whatever_its_words_hold(tmp_path: Path) -> None:
+    # All of these end a line for str.splitlines, and none but \n does for JSON lines.
+    odd = "a\nb\rc\x0bd\x0ce\x1cf\x85g\u2028h\u2029i"
+    records = [make_failed("cpu", message=odd), make_failed("gpu", message=odd)]
+    assert store.load_records([store.save_all(records, tmp_path)]) == records
+
+
+def test_all_records_below_a_folder_are_found(tmp_path: Path) -> None:
+    records = [make_record("cpu"), make_record("gpu"), make_record("cpu", case=make_case(size=7))]
+    store.save(records[0], tmp_path / "0" / "cpu")
+    store.save(records[1], tmp_path / "0" / "gpu")
+    store.save_all(records[2:], tmp_path / "deep" / "er")
+    (tmp_path / "notes.json").write_text("{}")
+    found = store.load_records([tmp_path])
+    assert sorted(record.arm_id for record in found) == sorted(record.arm_id for record in records)
+
+
+def test_what_a_sweep_wrote_twice_is_there_once(tmp_path: Path) -> None:
+    records = [make_record("cpu"), make_record("gpu")]
+    for record in records:
+        store.save(record, tmp_path / record.arm.requested)
+    store.save_all(records, tmp_path)
+    assert len(store.load_records([tmp_path])) == 2
+    assert len(store.load_records([tmp_path, tmp_path, tmp_path / "cpu" / "record.json"])) == 2
+
+
+def test_the_same_arm_of_two_commands_is_there_twice(tmp_path: Path) -> None:
+    store.save(make_record(sweep_id="first"), tmp_path / "0")
+    store.save(make_record(sweep_id="second"), tmp_path / "1")
+    assert len(store.load_records([tmp_path])) == 2
+
+
+def test_a_place_may_be_given_as_text(tmp_path: Path) -> None:
+    store.save(make_record(), tmp_path)
+    assert len(store.load_records([str(tmp_path)])) == 1
+
+
+def test_an_empty_folder_holds_no_records(tmp_path: Path) -> None:
+    assert store.load_records([tmp_path]) == []
+    assert store.load_records([]) == []
+
+
+def test_a_missing_place_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="gone"):
+        store.load_records([tmp_path, tmp_path / "gone"])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"schema_version": 1}', b"\xff\xfe", b'{"command": "\xff"}']
+)
+def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "record.json").write_bytes(content)
+    with pytest.raises(BadInputError, match=r"record\.json"):
+        store.load_records([tmp_path])
+
+
+def test_a_broken_line_is_named_with_its_number(tmp_path: Path) -> None:
+    path = store.save_all([make_record("cpu"), make_record("gpu")], tmp_path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInputError, match=r"records\.jsonl, record 2"):
+        store.load_records([path])
+
+
+def test_a_folder_without_a_record_has_none(tmp_path: Path) -> None:
+    assert store.load_if_there(tmp_path) is None
+    assert store.load_if_there(tmp_path / "gone") is None
+    store.save(make_record(), tmp_path)
+    assert store.load_if_there(tmp_path) == make_record()
+
+
+def test_the_other_arms_of_a_sweep_are_those_that_are_not_measured_again(tmp_path: Path) -> None:
+    before = [make_record("cpu"), make_record("gpu"), make_record("cpu", case=make_case(size=7))]
+    assert store.others(tmp_path, before) == []
+    store.save_all(before, tmp_path)
+    again = [make_record("cpu", sweep_id="again")]
+    assert store.others(tmp_path, again) == before[1:]
+
+
+# --- comparisons -----------------------------------------------------------------------------------
+
+
+def rows(records: list[Record], folder: Path) -> list[dict[str, str]]:
+    path = store.save_comparisons(pair(records), folder)
+    assert path == folder / "comparison.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_comparison_is_a_row_that_holds_what_the_records_hold(tmp_path: Path) -> None:
+    cpu = make_record("cpu", case=make_case(params={"batch": 512, "depth": 3}))
+    gpu = make_record("gpu", case=cpu.case)
+    (row,) = rows([cpu, gpu], tmp_path)
+    (comparison,) = pair([cpu, gpu])
+    assert row["case_id"] == cpu.case_id
+    assert (row["workload"], row["size"], row["params"]) == ("matvec", "1024", "batch=512 depth=3")
+    for metric, speedup in comparison.speedups.items():
+        assert float(row[f"{metric}_speedup"]) == speedup.ratio
+        assert speedup.ci95 is not None
+        assert float(row[f"{metric}_speedup_ci95_low"]) == speedup.ci95[0]
+        assert float(row[f"{metric}_speedup_ci95_high"]) == speedup.ci95[1]
+        assert row[f"{metric}_verdict"] == str(speedup.verdict)
+        assert row[f"{metric}_ci_over"] == "rounds"
+    for device, record in (("cpu", cpu), ("gpu", gpu)):
+        assert float(row[f"{device}_latency_median_s"]) == record.timings["latency"].median_s
+        assert row[f"{device}_throughput_n"] == str(record.timings["throughput"].n)
+        assert row[f"{device}_latency_converged"] == "True"
+        assert row[f"{device}_kind"] == record.arm.kind
+        assert row[f"{device}_status"] == "ok"
+        assert float(row[f"{device}_compile_s"]) == 0.5
+        assert float(row[f"{device}_relative_error"]) == 1e-7
+        assert row[f"{device}_flags"] == "latency: noisy"
+    assert row["cpu_cores"] == "8"
+
+
+def test_what_is_unknown_is_an_empty_field(tmp_path: Path) -> None:
+    (row,) = rows([make_record("cpu"), make_failed("gpu")], tmp_path)
+    assert row["gpu_status"] == "failed"
+    assert row["gpu_error"] == "no GPU that JAX supports"
+    for name in ("latency_speedup", "latency_verdict", "gpu_latency_median_s", "gpu_compile_s", "gpu_kind"):
+        assert row[name] == ""
+
+
+def test_an_arm_that_was_not_asked_for_has_its_columns_too(tmp_path: Path) -> None:
+    (row,) = rows([make_record("cpu")], tmp_path)
+    (other,) = rows([make_record("cpu"), make_record("gpu")], tmp_path)
+    assert row.keys() == other.keys()
+    assert row["gpu_status"] == ""
+
+
+def test_a_row_a_case_in_the_order_of_the_sweep(tmp_path: Path) -> None:
+    sizes = [4096, 16, 256]
+    records = [make_record(d, case=make_case(size=size)) for size in sizes for d in ("cpu", "gpu")]
+    assert [row["size"] for row in rows(records, tmp_path)] == ["4096", "16", "256"]
+
+
+def test_commas_quotes_and_line_breaks_stay_in_their_field(tmp_path: Path) -> None:
+    odd = 'a "b", c;\nd'
+    error = Problem(type="Runtime", message=odd)
+    flags = (Flag(name="noisy, very", metric=None, message="x"),)
+    (row,) = rows([make_failed("gpu", error=error, warnings=flags)], tmp_path)
+    assert row["gpu_error"] == odd
+    assert row["gpu_flags"] == "all: noisy, very"
+
+
+def test_no_comparisons_make_an_empty_file(tmp_path: Path) -> None:
+    assert store.save_comparisons([], tmp_path).read_bytes() == b""

@@ -1,0 +1,272 @@
+import gc
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fakes import FakeClock, FakeProgram
+
+from jaxaccel.records import Metric
+from jaxaccel.worker.timing import (
+    BATCH_S,
+    FLIGHT_BYTES,
+    MAX_DEPTH,
+    MIN_DEPTH,
+    InvariantError,
+    Stopwatch,
+    quiet,
+)
+
+# Durations are powers of two, in seconds: sums of them are exact.
+S = {exponent: 2.0**exponent for exponent in range(-30, 4)}
+
+
+def stopwatch(program: FakeProgram, clock: FakeClock, **changes: Any) -> Stopwatch:
+    settings: dict[str, Any] = {"chained": False, "output_bytes": 8}
+    return Stopwatch(program.call, program.block, clock=clock, **(settings | changes))
+
+
+def warm(*times_s: float, blocking_s: float = 0.0, **changes: Any) -> tuple[Stopwatch, FakeProgram]:
+    """A Stopwatch that has warmed up, and its program, whose counts start anew."""
+    clock = FakeClock()
+    program = FakeProgram(clock, *times_s, blocking_s=blocking_s)
+    watch = stopwatch(program, clock, **changes)
+    watch.warm_up()
+    program.calls, program.blocked = 0, []
+    return watch, program
+
+
+# --- warming up ------------------------------------------------------------------------------------
+
+
+def calls_to_warm_up(*times_s: float) -> tuple[int, float]:
+    """How many calls, and how long."""
+    clock = FakeClock()
+    program = FakeProgram(clock, *times_s)
+    stopwatch(program, clock).warm_up()
+    return program.calls, clock.now_s
+
+
+def test_warming_up_takes_two_windows_of_five_calls_that_agree() -> None:
+    assert calls_to_warm_up(S[-4]) == (10, 0.625)
+
+
+def test_warming_up_takes_a_fifth_of_a_second_of_a_fast_call() -> None:
+    # A window is 20 ms: 328 calls of 61 µs. After ten of those, 0.2 s have passed.
+    assert calls_to_warm_up(S[-14]) == (3280, 3280 * S[-14])
+
+
+def test_one_call_of_over_a_second_is_enough() -> None:
+    assert calls_to_warm_up(S[1]) == (1, 2.0)
+
+
+def test_warming_up_goes_on_until_the_time_of_a_call_has_settled() -> None:
+    # Windows of five: 0.125 s, 0.0625 s, then twice 0.03125 s.
+    settling = [S[-3]] * 5 + [S[-4]] * 5 + [S[-5]] * 5
+    assert calls_to_warm_up(*settling, S[-5])[0] == 20
+
+
+def test_warming_up_is_not_done_with_a_window_that_differs_by_a_tenth() -> None:
+    # Two windows of five differ by a tenth, the third agrees with the second.
+    assert calls_to_warm_up(*[S[-4] * 1.1] * 5, S[-4])[0] == 15
+
+
+def test_warming_up_gives_up_after_two_seconds_on_what_never_settles() -> None:
+    unsettled = [time for _ in range(50) for time in [S[-5]] * 5 + [S[-4]] * 5]
+    calls, took_s = calls_to_warm_up(*unsettled)
+    assert 2.0 < took_s <= 2.0 + S[-4]
+    assert calls < len(unsettled)
+
+
+# --- a round of latency ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("time_s", "n"),
+    [
+        (S[-14], 100),  # 61 µs: at most 100 samples, long before 20 ms
+        (S[-10], 21),  # 0.98 ms: 20 ms come after 21
+        (S[-9], 15),  # 2 ms: 15 samples, though 20 ms came after 11
+        (S[-6], 15),  # 16 ms
+        (S[-5], 15),
+        (S[-4], 8),  # 62 ms: half a second comes after 8
+        (S[-3], 4),
+        (S[-1], 1),
+        (S[1], 1),  # at least one, however long
+    ],
+)
+def test_a_round_ends_at_20_ms_after_15_samples_at_100_or_at_half_a_second(time_s: float, n: int) -> None:
+    watch, _ = warm(time_s)
+    found = watch.round(Metric.latency)
+    assert found.samples_s == (pytest.approx(time_s, abs=1e-12),) * n
+    assert found.spent_s == n * time_s
+    assert found.depth == 1
+
+
+def test_each_sample_is_the_time_of_its_own_call() -> None:
+    clock = FakeClock()
+    program = FakeProgram(clock, S[-3], S[-2], S[-4], S[-1])
+    found = stopwatch(program, clock).round(Metric.latency)
+    assert found.samples_s[:2] == (S[-3], S[-2])
+    assert len(found.samples_s) == 4  # 0.4375 s after three
+
+
+def test_latency_waits_for_every_call_before_the_next() -> None:
+    watch, program = warm(S[-9])
+    watch.round(Metric.latency)
+    assert program.blocked == list(range(1, program.calls + 1))
+
+
+def test_samples_are_in_picoseconds() -> None:
+    clock = FakeClock()
+    found = stopwatch(FakeProgram(clock, S[-20]), clock).round(Metric.latency)  # 0.95367431640625 µs
+    assert set(found.samples_s) == {9.53674e-07}
+    assert len(found.samples_s) == 100
+
+
+@pytest.mark.parametrize(
+    ("time_s", "calls"),
+    [
+        (S[-14], 17),  # 1 ms of 61 µs
+        (S[-10], 2),  # at least two
+        (S[-5], 2),
+        (S[-4], 0),  # of no use to a long call
+    ],
+)
+def test_an_arm_that_may_have_been_idle_is_called_a_few_times_untimed(time_s: float, calls: int) -> None:
+    watch, program = warm(time_s)
+    found = watch.round(Metric.latency)
+    assert program.calls - len(found.samples_s) == calls
+    assert found.warmup_s == calls * time_s
+
+
+# --- a round of throughput -------------------------------------------------------------------------
+
+
+def test_throughput_divides_the_time_of_a_queue_by_its_depth() -> None:
+    # Waiting costs 1/4096 s: once a call in latency, once a queue of 4 in throughput.
+    watch, _ = warm(S[-10], blocking_s=S[-12])
+    assert watch.round(Metric.latency).samples_s[0] == pytest.approx(S[-10] + S[-12], abs=1e-12)
+    found = watch.round(Metric.throughput)
+    assert found.depth == math.ceil(BATCH_S / (S[-10] + S[-12])) == 5
+    assert found.samples_s[0] == pytest.approx(S[-10] + S[-12] / 5, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("time_s", "depth"),
+    [(S[-16], MAX_DEPTH), (S[-14], 82), (S[-10], 6), (S[-9], 3), (S[-8], MIN_DEPTH), (S[1], MIN_DEPTH)],
+)
+def test_a_queue_is_as_deep_as_5_ms_hold(time_s: float, depth: int) -> None:
+    watch, program = warm(time_s)
+    found = watch.round(Metric.throughput)
+    assert found.depth == depth
+    assert program.calls % depth == 0
+
+
+@pytest.mark.parametrize(
+    ("output_bytes", "depth"),
+    [
+        (0, 82),
+        (FLIGHT_BYTES // 82, 82),
+        (FLIGHT_BYTES // 10, 10),
+        (FLIGHT_BYTES // 3, 3),
+        (FLIGHT_BYTES * 4, MIN_DEPTH),
+    ],
+)
+def test_a_queue_is_no_deeper_than_its_outputs_fit_in_memory(output_bytes: int, depth: int) -> None:
+    watch, _ = warm(S[-14], output_bytes=output_bytes)
+    assert watch.round(Metric.throughput).depth == depth
+
+
+def test_all_results_of_independent_calls_are_waited_for() -> None:
+    watch, program = warm(S[-10])
+    watch.round(Metric.throughput)
+    assert [len(results) for results in program.blocked] == [6] * len(program.blocked)
+    assert [number for results in program.blocked for number in results] == list(range(1, program.calls + 1))
+
+
+def test_only_the_last_result_of_chained_calls_is_waited_for() -> None:
+    watch, program = warm(S[-10], chained=True)
+    found = watch.round(Metric.throughput)
+    assert program.blocked == list(range(6, program.calls + 1, 6))
+    assert found.samples_s[0] == pytest.approx(S[-10], abs=1e-12)
+
+
+def test_a_round_of_throughput_ends_by_the_same_rules() -> None:
+    watch, _ = warm(S[-9])  # 3 calls a sample, 5.9 ms
+    assert len(watch.round(Metric.throughput).samples_s) == 15
+
+
+def test_a_long_call_gives_one_sample_of_throughput() -> None:
+    watch, program = warm(S[1])
+    found = watch.round(Metric.throughput)
+    assert (len(found.samples_s), found.samples_s[0], program.calls) == (1, 2.0, 2)
+
+
+def test_without_a_warm_up_the_shallowest_queue_is_taken() -> None:
+    clock = FakeClock()
+    assert stopwatch(FakeProgram(clock, S[-14]), clock).round(Metric.throughput).depth == MIN_DEPTH
+
+
+# --- nothing else runs -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Garbage collection is afterwards as it was before, whatever a test did to it."""
+    enabled = gc.isenabled()
+    gc.enable()
+    yield
+    (gc.enable if enabled else gc.disable)()
+
+
+@pytest.mark.usefixtures("collector")
+@pytest.mark.parametrize("metric", Metric)
+def test_no_garbage_is_collected_inside_a_round(metric: Metric) -> None:
+    clock = FakeClock()
+    program = FakeProgram(clock, S[-9])
+    seen: set[bool] = set()
+
+    def call() -> int:
+        seen.add(gc.isenabled())
+        return program.call()
+
+    Stopwatch(call, program.block, chained=False, output_bytes=8, clock=clock).round(metric)
+    assert seen == {False}
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("collector")
+def test_garbage_is_collected_again_after_a_round_that_broke() -> None:
+    def call() -> int:
+        raise RuntimeError("out of memory")
+
+    watch = Stopwatch(call, lambda result: result, chained=False, output_bytes=8, clock=FakeClock())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        watch.round(Metric.latency)
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("collector")
+def test_a_collector_that_was_off_stays_off() -> None:
+    gc.disable()
+    with quiet():
+        pass
+    assert not gc.isenabled()
+
+
+# --- what was timed had finished -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_a_result_that_was_not_waited_for_fails_the_round(metric: Metric) -> None:
+    watch, _ = warm(S[-9], ready=lambda _: False)
+    with pytest.raises(InvariantError, match="not finished"):
+        watch.round(metric)
+
+
+def test_whether_it_was_waited_for_is_asked_of_what_the_call_returned() -> None:
+    asked: list[Any] = []
+    watch, program = warm(S[-9], ready=lambda result: asked.append(result) or True)
+    watch.round(Metric.latency)
+    assert asked == [program.calls]

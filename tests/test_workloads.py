@@ -1,0 +1,440 @@
+"""What every workload owes its protocol, found through the YAML folder; and what each one computes."""
+
+import math
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from itertools import pairwise, product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+
+from jaxaccel.config import Dtype
+from jaxaccel.records import Accuracy
+from jaxaccel.worker.arm import compile_function
+from jaxaccel.workloads import dot, matvec, mlp
+from jaxaccel.workloads.base import Workload, itemsize, uniform
+from jaxaccel.workloads.mlp_article import MlpArticle, breast_cancer
+
+SIZE = 12
+CONFIGS = {
+    path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf/workload").glob("*.yaml"))
+}
+CASES = list(product(CONFIGS, map(str, Dtype)))
+# Of an output, and far beyond what each type tolerates.
+WRONG_BY = {"float32": 1e-3, "float64": 1e-6, "float16": 0.5, "bfloat16": 0.5}
+
+# The first 16 digits of the SHA-256 of all inputs, seed 3, at the size of `small`. They hold on every
+# platform, so that two machines measure one computation on one set of bits.
+GOLDEN = {
+    ("dot", "float32"): "4879dc461e6a2897",
+    ("dot", "bfloat16"): "b69f163c945377e0",
+    ("dot", "float16"): "ba58e358c56eba1b",
+    ("dot", "float64"): "fcf5dc64da0a5cb7",
+    ("matvec", "float32"): "2c6e16a174c43f98",
+    ("matvec", "bfloat16"): "9d88bc5caad33726",
+    ("matvec", "float16"): "710b3259c900154d",
+    ("matvec", "float64"): "2b9213e45e9fd03e",
+    ("mlp", "float32"): "8422cc610914005c",
+    ("mlp", "bfloat16"): "35de20951219a270",
+    ("mlp", "float16"): "6ac6c53374c8c421",
+    ("mlp", "float64"): "804b322cf7d44f53",
+    ("mlp_article", "float32"): "c44625e37a47a90e",
+    ("mlp_article", "bfloat16"): "dc9f1224ea5efb49",
+    ("mlp_article", "float16"): "5c34bb809a77a7e7",
+    ("mlp_article", "float64"): "28fe3a8204a63948",
+}
+
+
+@pytest.fixture(autouse=True)
+def width() -> Iterator[None]:
+    """Whatever a test makes of JAX's width of numbers, the next one begins with 32 bits."""
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+def small(name: str, dtype: str, size: int = SIZE, **params: Any) -> Workload:
+    """A workload as its YAML describes it, small; one whose size is fixed has that one."""
+    config = dict(CONFIGS[name])
+    kind = pkgutil.resolve_name(config.pop("_target_"))
+    config.pop("name")
+    default = config.pop("default_size")
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    try:
+        return kind(size=size, dtype=dtype, **config | params)
+    except ValueError as error:
+        if "fixed" not in str(error):
+            raise
+        return kind(size=default, dtype=dtype, **config | params)
+
+
+def arrays(inputs: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(inputs)]
+
+
+def fingerprint(inputs: Any) -> str:
+    whole = sha256()
+    for array in arrays(inputs):
+        whole.update(f"{array.dtype}{array.shape}".encode())
+        whole.update(np.ascontiguousarray(array).tobytes())
+    return whole.hexdigest()[:16]
+
+
+def run(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Compile and run at the highest precision, as the worker does it for `verify`."""
+    placed = jax.device_put(arguments)
+    compiled, _ = compile_function(function, placed, "highest")
+    return jax.device_get(compiled(*placed))
+
+
+def output_of(workload: Workload, inputs: Any) -> Any:
+    result = run(workload.function, *inputs)
+    return result[1] if workload.carries else result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solved:
+    """A workload with its data and right output; `run` gives again what it gave when that was verified."""
+
+    workload: Workload
+    inputs: Any
+    output: np.ndarray
+    accuracy: Accuracy
+    run: Callable[..., Any]
+
+    def verify(self, output: Any, precision: str = "highest") -> Accuracy:
+        return self.workload.verify(self.inputs, output, precision, self.run)
+
+
+@cache
+def solved(name: str, dtype: str) -> Solved:
+    """Compiling is what takes long here: once a process."""
+    workload = small(name, dtype)
+    inputs = workload.inputs(0)
+    output = output_of(workload, inputs)
+    known: dict[str, Any] = {}
+
+    def run_once(function: Callable[..., Any], *arguments: Any) -> Any:
+        if function.__name__ not in known:
+            known[function.__name__] = run(function, *arguments)
+        return known[function.__name__]
+
+    accuracy = workload.verify(inputs, output, "highest", run_once)
+    return Solved(
+        workload=workload,
+        inputs=inputs,
+        output=np.asarray(output, np.float64),
+        accuracy=accuracy,
+        run=run_once,
+    )
+
+
+# --- the contract, for each workload and type ------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_inputs_depend_on_the_seed_and_on_nothing_else(name: str, dtype: str) -> None:
+    first = fingerprint(small(name, dtype).inputs(3))
+    np.random.seed(0)  # a global generator is none of their business
+    assert fingerprint(small(name, dtype).inputs(3)) == first
+    assert fingerprint(small(name, dtype).inputs(4)) != first
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_inputs_are_the_same_bits_everywhere(name: str, dtype: str) -> None:
+    found = fingerprint(small(name, dtype).inputs(3))
+    if (name, dtype) not in GOLDEN:
+        pytest.skip(f"no golden hash of {name} in {dtype} yet; here it is {found}")
+    assert found == GOLDEN[name, dtype]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_inputs_are_host_arrays_of_the_right_type(name: str, dtype: str) -> None:
+    workload = small(name, dtype)
+    leaves = jax.tree.leaves(workload.inputs(0))
+    assert leaves
+    assert all(type(leaf) is np.ndarray for leaf in leaves)
+    assert all(np.isfinite(leaf.astype(np.float64)).all() for leaf in leaves)
+    assert jnp.dtype(dtype) in {leaf.dtype for leaf in leaves}
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_cost_and_memory_cover_at_least_the_data(name: str, dtype: str) -> None:
+    workload = small(name, dtype)
+    held = sum(array.nbytes for array in arrays(workload.inputs(0)))
+    cost = workload.cost()
+    assert cost.flops > 0
+    assert math.isfinite(cost.flops)
+    assert held <= cost.bytes < math.inf
+    assert isinstance(workload.memory_bytes(), int)
+    assert workload.memory_bytes() >= held
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_the_right_answer_is_accepted_and_a_wrong_one_is_not(name: str, dtype: str) -> None:
+    case = solved(name, dtype)
+    assert case.accuracy.ok
+    assert 0 <= case.accuracy.relative_error <= case.accuracy.tolerance < 0.2
+    assert "float64" in case.accuracy.reference
+    right, off = case.output, 1 + WRONG_BY[dtype]
+    for wrong in (right * off, right / off, np.zeros_like(right), right * np.nan, right + np.inf):
+        assert not case.verify(wrong).ok, f"accepted {wrong} in place of {right}"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_less_precision_tolerates_tensorfloat_32_and_the_highest_does_not(name: str) -> None:
+    case = solved(name, "float32")
+    nearly = case.output * (1 + 2.0**-11)  # half a unit of TensorFloat-32's ten bits
+    assert not case.verify(nearly).ok
+    assert case.verify(nearly, "high").ok
+    assert case.verify(nearly, "default").ok
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_variant_of_a_workload_gives_the_right_answer(name: str) -> None:
+    for variant in set(type(small(name, "float32")).variants) - {"direct"}:  # which the other tests look at
+        workload = small(name, "float32", variant=variant)
+        inputs = workload.inputs(1)
+        assert workload.verify(inputs, output_of(workload, inputs), "highest", run).ok
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_unknown_variant_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=r"`workload.variant` must be one of .*direct.*, got 'nonsense'"):
+        small(name, "float32", variant="nonsense")
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "mlp_article"])
+def test_the_smallest_size_works(name: str) -> None:
+    workload = small(name, "float32", size=1)
+    inputs = workload.inputs(0)
+    assert workload.size == 1
+    assert workload.verify(inputs, output_of(workload, inputs), "highest", run).ok
+
+
+# --- seeded data -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", list(map(str, Dtype)))
+def test_uniform_data_is_zero_mean_and_never_zero(dtype: str) -> None:
+    values = uniform((250, 400), dtype, seed=0, stream=0)
+    assert values.shape == (250, 400)
+    assert values.dtype == jnp.dtype(dtype)
+    exact = values.astype(np.float64)
+    assert np.abs(exact).max() <= 1
+    assert np.abs(exact).min() > 0
+    assert abs(exact.mean()) < 5 / math.sqrt(3 * exact.size)  # five standard deviations
+    assert exact.var() == pytest.approx(1 / 3, rel=0.02)
+
+
+def test_uniform_data_is_of_odd_numbers_over_a_power_of_two() -> None:
+    assert np.all((uniform((1000,), "float32", seed=0, stream=0).astype(np.float64) * 2**23) % 2 == 1)
+    halves = uniform((1000,), "float64", seed=0, stream=0)
+    assert np.all([int(math.ldexp(value, 52)) % 2 == 1 for value in halves])
+
+
+@pytest.mark.parametrize("dtype", list(map(str, Dtype)))
+def test_uniform_data_does_not_depend_on_how_much_of_it_is_made(dtype: str) -> None:
+    whole = uniform((100_001,), dtype, seed=5, stream=0)  # several of the blocks that it is made in
+    part = uniform((70_000,), dtype, seed=5, stream=0)
+    assert whole[:70_000].tobytes() == part.tobytes()
+    assert len(np.unique(uniform((100_000,), "float64", seed=5, stream=0))) == 100_000
+
+
+def test_narrow_types_are_the_float32_data_rounded_once() -> None:
+    wide = uniform((1000,), "float32", seed=0, stream=0)
+    for dtype in ("bfloat16", "float16"):
+        assert np.array_equal(wide.astype(jnp.dtype(dtype)), uniform((1000,), dtype, seed=0, stream=0))
+
+
+def test_streams_of_one_seed_and_seeds_of_one_stream_differ() -> None:
+    made = {uniform((64,), "float32", seed=s, stream=t).tobytes() for s in range(4) for t in range(4)}
+    assert len(made) == 16
+
+
+# --- each workload ---------------------------------------------------------------------------------
+
+
+def test_the_article_s_matvec_has_its_true_result() -> None:
+    # The article prints [17, 33]. Its second row is wrong: 3*5 + 4*6 = 39.
+    a, x = np.array([[1, 2], [3, 4]], np.float32), np.array([5, 6], np.float32)
+    assert run(matvec.direct, a, x).tolist() == [17, 39]
+    assert matvec.reference(a, x).tolist() == [17, 39]
+
+
+def test_the_article_s_dot_product_has_its_result() -> None:
+    a, b = np.array([1, 2], np.float32), np.array([3, 4], np.float32)
+    assert run(dot.direct, a, b) == 11
+    assert dot.reference(a, b) == 11
+
+
+@pytest.mark.parametrize("dtype", list(map(str, Dtype)))
+@pytest.mark.parametrize("n", [1, 7, 4096])
+def test_costs_are_those_of_the_formulas(n: int, dtype: str) -> None:
+    size = itemsize(dtype)
+    assert size == {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}[dtype]
+    product_cost = matvec.Matvec(size=n, dtype=dtype).cost()
+    assert (product_cost.flops, product_cost.bytes) == (2 * n**2, (n**2 + 2 * n) * size)
+    dot_cost = dot.Dot(size=n, dtype=dtype).cost()
+    assert (dot_cost.flops, dot_cost.bytes) == (2 * n, (2 * n + 1) * size)
+
+
+def test_the_cost_of_a_training_step_is_its_matrix_products() -> None:
+    net = mlp.Mlp(size=5, depth=2, batch=7, features=3)  # 3-5-5-1
+    forward = 2 * 7 * (3 * 5 + 5 * 5 + 5 * 1)
+    # Each product is made again for the weights' gradient and for the data's, but for the first layer's.
+    assert net.cost().flops == 3 * forward - 2 * 7 * 3 * 5
+    parameters = (3 + 1) * 5 + (5 + 1) * 5 + (5 + 1)
+    assert net.cost().bytes == 6 * 4 * parameters + 7 * (3 + 1) * 4
+
+
+def test_a_large_matrix_is_checked_on_rows_that_reach_from_the_first_to_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matvec, "CHECKED_ELEMENTS", 40)
+    workload = matvec.Matvec(size=20)
+    inputs = workload.inputs(0)
+    right = output_of(workload, inputs)
+    assert "2 of 20 rows" in workload.verify(inputs, right, "highest", run).reference
+    for row in (0, 19):
+        wrong = right.copy()
+        wrong[row] += 0.1
+        assert not workload.verify(inputs, wrong, "highest", run).ok
+
+
+# --- training steps --------------------------------------------------------------------------------
+
+
+def test_hand_written_backpropagation_agrees_with_jax_grad() -> None:
+    jax.config.update("jax_enable_x64", True)
+    widths, rows = (4, 6, 5, 1), 9
+    rng = np.random.default_rng(0)
+    kernels = [rng.normal(size=shape) for shape in pairwise(widths)]
+    biases = [rng.normal(size=n) for n in widths[1:]]
+    x, y = rng.normal(size=(rows, 4)), (rng.random(rows) > 0.5).astype(np.float64)
+
+    def layers(kernels: list[Any]) -> list[Any]:
+        outputs, acts = [], x
+        for kernel, bias in zip(kernels, biases, strict=True):
+            outputs.append(acts @ kernel + bias)
+            acts = jnp.maximum(outputs[-1], 0)
+        return outputs
+
+    def loss(kernels: list[Any]) -> Any:
+        p = jax.nn.sigmoid(layers(kernels)[-1][:, 0])
+        return -jnp.mean(y * jnp.log(p) + (1 - y) * jnp.log(1 - p))
+
+    active = [np.asarray(layer) > 0 for layer in layers(kernels)[:-1]]
+    assert any(on.any() and not on.all() for on in active)
+    found, gradients, outputs = mlp.reference(kernels, biases, x, y, active)
+    assert found == pytest.approx(float(loss(kernels)), rel=1e-12)
+    for mine, theirs in zip(gradients, jax.grad(loss)(kernels), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-14)
+    for mine, theirs in zip(outputs, layers(kernels), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mlp", "mlp_article"])
+def test_wrong_gradients_are_rejected_though_the_loss_is_right(name: str) -> None:
+    case = solved(name, "float32")
+
+    def wrong(function: Callable[..., Any], *arguments: Any) -> Any:
+        loss, gradients, layers = case.run(function, *arguments)
+        kernel = next(i for i, leaf in enumerate(gradients) if leaf.ndim == 2)
+        changed = [leaf * np.float32(1.001) if i == kernel else leaf for i, leaf in enumerate(gradients)]
+        return loss, changed, layers
+
+    assert case.accuracy.ok
+    assert not case.workload.verify(case.inputs, case.output, "highest", wrong).ok
+
+
+@pytest.mark.parametrize("name", ["mlp", "mlp_article"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_lowers_the_loss(name: str, dtype: str) -> None:
+    workload = small(name, dtype)
+    carry, *rest = jax.device_put(workload.inputs(0))
+    compiled, _ = compile_function(workload.function, (carry, *rest), "highest", carries=True)
+    losses = []
+    for _ in range(50):
+        carry, loss = compiled(carry, *rest)
+        losses.append(float(loss))
+    assert losses[0] == pytest.approx(math.log(2), abs=0.5)  # of a coin, at the start
+    assert losses[-1] < losses[0] - 0.01
+    assert sum(later < earlier for earlier, later in pairwise(losses)) > 40
+
+
+def test_a_training_step_takes_over_the_buffers_of_the_one_before() -> None:
+    workload = small("mlp", "float32")
+    carry, *rest = jax.device_put(workload.inputs(0))
+    compiled, _ = compile_function(workload.function, (carry, *rest), "highest", carries=True)
+    after, _ = compiled(carry, *rest)
+    assert all(leaf.is_deleted() for leaf in carry)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((after, rest)))
+    assert [(leaf.shape, leaf.dtype) for leaf in after] == [(leaf.shape, leaf.dtype) for leaf in carry]
+
+
+def test_parameters_and_moments_stay_float32_whatever_the_layers_compute_in() -> None:
+    for dtype in map(str, Dtype):
+        leaves, x, y = small("mlp", dtype).inputs(0)
+        assert {str(leaf.dtype) for leaf in leaves if leaf.ndim} == {"float32"}
+        assert (x.dtype, y.dtype) == (jnp.dtype(dtype), np.float32)
+
+
+@pytest.mark.parametrize("key", ["depth", "batch", "features"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "two", True])
+def test_counts_of_the_mlp_must_be_positive_whole_numbers(key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"`workload.{key}` must be a positive whole number, got {value!r}"):
+        mlp.Mlp(size=4, **{key: value})
+
+
+# --- the article's network -------------------------------------------------------------------------
+
+
+def test_the_article_s_network_is_10_50_1_with_batches_of_32() -> None:
+    net = MlpArticle(size=50)
+    assert net.widths == (10, 50, 1)
+    assert net.batch == 32
+    _, x, y = net.inputs(0)
+    assert (x.shape, y.shape) == ((32, 10), (32,))
+
+
+def test_the_article_s_data_are_standardised_over_all_569_samples() -> None:
+    x, y = breast_cancer()
+    assert (x.shape, y.shape) == ((569, 10), (569,))
+    np.testing.assert_allclose(x.mean(axis=0, dtype=np.float64), 0, atol=1e-6)
+    np.testing.assert_allclose(x.std(axis=0, dtype=np.float64), 1, atol=1e-6)
+    assert set(y.tolist()) == {0.0, 1.0}
+    assert int(y.sum()) == 357  # benign ones, as the data set is documented
+
+
+def test_the_article_s_batch_is_drawn_without_replacement_from_the_data() -> None:
+    x, y = breast_cancer()
+    everyone = {(*row, label) for row, label in zip(x.tolist(), y.tolist(), strict=True)}
+    chosen_x, chosen_y = MlpArticle(size=50).data(0)
+    chosen = {(*row, label) for row, label in zip(chosen_x.tolist(), chosen_y.tolist(), strict=True)}
+    assert len(chosen) == 32
+    assert chosen <= everyone
+    whole_x, _ = MlpArticle(size=50, batch=569).data(0)
+    assert sorted(whole_x.tolist()) == sorted(x.tolist())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 60}, "`size` of mlp_article is fixed at 50, got 60"),
+        ({"size": 50, "batch": 570}, "`workload.batch` must be at most 569.*got 570"),
+        ({"size": 50, "batch": 0}, "`workload.batch` must be a positive whole number, got 0"),
+        ({"size": 50, "depth": 2}, "fixed at 10-50-1"),
+        ({"size": 50, "features": 4}, "fixed at 10-50-1"),
+    ],
+)
+def test_what_the_article_fixes_is_refused_otherwise(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MlpArticle(**arguments)
