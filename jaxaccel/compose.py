@@ -106,8 +106,9 @@ def compose(arguments: Sequence[str], command_id: str) -> Composed:
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
             raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
-        if any(argument.startswith("device=[") for argument in arguments):  # Hydra would take the last
-            raise BadInputError("`device` takes one value, got a list: device=both, or -m device=cpu,gpu")
+        for argument in arguments:
+            if argument.startswith("device=["):  # Hydra would take the last of the list, in silence
+                raise BadInputError(f"`{argument}` is a list: use device=both, or -m device=cpu,gpu")
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
         for argument in arguments:
             if raw and argument.startswith(("+", "~")):

@@ -169,7 +169,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
 
 def _devices(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"`device.arms` must be a list of {' and '.join(DEVICES)}, got {value!r}")
+        raise ValueError(f"`device.arms` must be a list of {' or '.join(DEVICES)}, got {value!r}")
     return tuple(value)
 
 

@@ -149,8 +149,9 @@ class FakeArm:
 class FakeWorker:
     """A worker that answers Open, AskRound and Close in this process, and may die of them."""
 
-    def __init__(self, lab: "FakeLab", device: str, start: Started | Failure) -> None:
+    def __init__(self, lab: "FakeLab", device: str, start: Started | Failure, start_s: float) -> None:
         self._lab, self._start = lab, start
+        self.start_s = start_s if isinstance(start, Started) else 0.0
         self.device = device
         self.dead = isinstance(start, Failure)
         self.stopped = False
@@ -217,8 +218,8 @@ class FakeLab:
 
     def launch(self, device: str) -> FakeWorker:
         assert not any(w.alive for w in self.of(device)), f"a {device} worker is alive already"
-        start = self._broken.get(device) or started(device, start_s=self._start_s)
-        worker = FakeWorker(self, device, start)
+        start = self._broken.get(device) or started(device)
+        worker = FakeWorker(self, device, start, self._start_s)
         self.workers.append(worker)
         return worker
 
@@ -274,9 +275,9 @@ def failure(kind: str, message: str, *, hint: str | None = None, refused: bool =
     return Failure(error=Problem(type=kind, message=message, hint=hint), refused=refused)
 
 
-def started(device: str, *, start_s: float = 2.0) -> Started:
+def started(device: str, *, ready_at: float = 2.0) -> Started:
     environment = CPU_ENVIRONMENT if device == "cpu" else GPU_ENVIRONMENT
-    return Started(arm=facts_of(device), start_s=start_s, floor_s=FLOOR_S, environment=environment)
+    return Started(arm=facts_of(device), ready_at=ready_at, floor_s=FLOOR_S, environment=environment)
 
 
 def facts_of(device: str) -> ArmFacts:

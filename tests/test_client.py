@@ -128,19 +128,17 @@ def test_a_worker_starts_on_one_platform_and_tells_its_device(worker: Worker) ->
     assert isinstance(started, Started)
     assert (started.arm.requested, started.arm.platform) == ("cpu", "cpu")
     assert started.arm.flags["JAX_PLATFORMS"] == "cpu"
-    assert started.start_s > 0
+    assert worker.start_s > 0
     assert {"jax", "numpy"} <= set(started.environment["packages"])
     assert "gpu" not in started.environment
 
 
-@pytest.mark.xfail(reason="psutil's create_time is up to a second early: the boot's second has no fraction")
 def test_a_worker_s_start_took_no_longer_than_it_was_waited_for() -> None:
     begin_s = time.monotonic()
     with Worker("cpu") as fresh:
-        started = fresh.ready()
+        start_s = fresh.start_s
         waited_s = time.monotonic() - begin_s
-    assert isinstance(started, Started)
-    assert started.start_s <= waited_s + 0.02
+    assert 0 < start_s <= waited_s + 0.02
 
 
 def test_a_worker_opens_gives_rounds_and_closes(worker: Worker) -> None:

@@ -114,7 +114,7 @@ def assert_refused(changes: Mapping[str, Any], *words: str) -> None:
 @pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), True, "4096", "large", None, [1]])
 @pytest.mark.parametrize("name", ["size", "seed", "passes"])
 def test_a_number_that_is_not_whole_is_refused(name: str, value: Any) -> None:
-    assert_refused({name: value}, f"`{name}`", "whole number", f"got {value}")
+    assert_refused({name: value}, f"`{name}`", "whole number", f"got {value!r}")
 
 
 @pytest.mark.parametrize("value", [0, -1, -4096.0])

@@ -17,6 +17,8 @@ from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.measure.sampling import Sampled
 from jaxaccel.publish import console
+from jaxaccel.publish.numbers import interval, rate, ratio, seconds
+from jaxaccel.publish.progress import ShowProgress
 from jaxaccel.records import Flag, Metric, Problem, Record, Speedup, Status, Verdict
 
 Show = Callable[..., str]
@@ -69,7 +71,7 @@ def one_line(text: str) -> str:
     ],
 )
 def test_seconds_have_three_digits_and_a_unit(value: float | None, text: str) -> None:
-    assert console.seconds(value) == text
+    assert seconds(value) == text
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,7 @@ def test_seconds_have_three_digits_and_a_unit(value: float | None, text: str) ->
     ],
 )
 def test_rates_have_three_digits_and_a_decimal_prefix(value: float | None, text: str) -> None:
-    assert console.rate(value, "FLOP/s") == text
+    assert rate(value, "FLOP/s") == text
 
 
 @pytest.mark.parametrize(
@@ -98,14 +100,14 @@ def test_rates_have_three_digits_and_a_decimal_prefix(value: float | None, text:
     ],
 )
 def test_speedups_have_three_digits(value: float, text: str) -> None:
-    assert console.ratio(value) == text
+    assert ratio(value) == text
 
 
 def test_an_interval_is_half_its_width_in_percent() -> None:
     timing = replace(make_timing([[1.0] * 6] * 5), ci95_s=(0.98, 1.02))
-    assert console.interval(timing) == "±2.0%"
-    assert console.interval(replace(timing, ci95_s=None)) == "(n=30)"
-    assert console.interval(None) == ""
+    assert interval(timing) == "±2.0%"
+    assert interval(replace(timing, ci95_s=None)) == "(n=30)"
+    assert interval(None) == ""
 
 
 @pytest.mark.parametrize(
@@ -440,7 +442,7 @@ def test_progress_outside_a_terminal_is_a_line_a_case_on_standard_error(
     show: Show, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {"cpu": Sampled()}
-    with console.ShowProgress(console.make_console()) as progress:
+    with ShowProgress(console.make_console()) as progress:
         progress.doing("matvec [red] 16", 0, 0, 2)
         progress.sampled(Metric.latency, found)
         progress.doing("matvec 1024", 0, 1, 2)
@@ -456,7 +458,7 @@ def test_after_a_pass_the_widths_of_the_intervals_are_told(
     timing = make_timing([[1.0] * 6] * 5)
     narrow, wide = replace(timing, ci95_s=(0.99, 1.01)), replace(timing, ci95_s=(0.95, 1.05))
     records = [make_record("cpu", timings={"latency": narrow, "throughput": wide}), make_failed("gpu")]
-    with console.ShowProgress(console.make_console()) as progress:
+    with ShowProgress(console.make_console()) as progress:
         progress.passed(0, 1, records)
         progress.passed(1, 5, records)
     assert capsys.readouterr().err.splitlines() == ["pass 2 of 5: intervals of ±1.0% to ±5.0%"]
@@ -470,7 +472,7 @@ def terminal(show: Show, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
     def draw(case: str) -> str:
         known = Sampled(medians=[1.0, 1.001, 1.002, 1.003, 1.004])
-        with console.ShowProgress(console.make_console()) as progress:
+        with ShowProgress(console.make_console()) as progress:
             progress.doing(case, 0, 0, 2)
             progress.sampled(Metric.latency, {"cpu": known, "gpu": Sampled()})
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)

@@ -35,7 +35,7 @@ NAMED_BY = {
     "optax": ("worker", "workloads"),
     "hydra": ("compose",),
     "omegaconf": ("compose",),
-    "rich": ("publish.console", "selftest"),
+    "rich": ("publish.console", "publish.progress", "selftest"),
     "wandb": ("publish",),
     "plotly": ("publish",),
     "pynvml": ("worker",),
@@ -43,7 +43,7 @@ NAMED_BY = {
 }
 # Those that may be loaded once a module is imported; the others wait until they are needed.
 LOADED_BY = NAMED_BY | {
-    "rich": ("publish.console", "worker", "workloads"),  # by Flax
+    "rich": ("publish.console", "publish.progress", "worker", "workloads"),  # by Flax
     "wandb": (),
     "plotly": (),
     "pynvml": (),

@@ -217,6 +217,6 @@ def test_a_line_without_a_message_is_refused(line: bytes) -> None:
 
 
 def test_what_the_device_is_survives_the_pipe() -> None:
-    message = decode_message(encode_message(started("cpu", start_s=1.5)))
+    message = decode_message(encode_message(started("cpu", ready_at=1.5)))
     assert message.arm == facts_of("cpu")
-    assert message.start_s == 1.5
+    assert message.ready_at == 1.5

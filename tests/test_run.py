@@ -435,7 +435,6 @@ def test_ctrl_c_ends_a_sweep_in_order(long_sweep: subprocess.Popen[str], tmp_pat
     assert gone
 
 
-@pytest.mark.xfail(strict=True, reason="only measuring is guarded")
 def test_ctrl_c_while_arguments_are_read_ends_in_order(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -469,13 +468,7 @@ def test_a_record_that_can_not_be_written_is_rescued(
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["size=16"],
-        pytest.param(
-            ["-m", "size=16"],
-            marks=pytest.mark.xfail(strict=True, reason="what a sweep adds is not rescued"),
-        ),
-    ],
+    [["size=16"], ["-m", "size=16"]],
 )
 def test_a_folder_that_goes_away_costs_no_measurement(arguments: list[str], run_cli: RunCli) -> None:
     ran = run_cli(*arguments, f"workload._target_={__name__}:Saboteur", *QUICK, env={"PYTHONPATH": HERE})

@@ -336,12 +336,12 @@ def test_a_steady_change_is_flagged_as_drift(rng: np.random.Generator, change: f
     samples = np.linspace(1, 1 + change, 400) * (1 + 0.01 * rng.standard_normal(400))
     assert "drifting" in names(rounds_of(samples))
     # From the middle of the first third to the middle of the last are two thirds of the way.
-    assert drift(samples) == pytest.approx(change * 2 / 3, abs=0.01)
+    assert drift([Burst(0, 0, tuple(samples))]) == pytest.approx(change * 2 / 3, abs=0.01)
 
 
 def test_a_drift_that_noise_could_explain_is_none(rng: np.random.Generator) -> None:
     samples = np.linspace(1, 1.05, 45) * (1 + 0.2 * rng.standard_normal(45))
-    assert drift(samples) == 0
+    assert drift([Burst(0, 0, tuple(samples))]) == 0
 
 
 def test_two_groups_are_flagged(rng: np.random.Generator) -> None:
