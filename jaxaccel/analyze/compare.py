@@ -64,16 +64,19 @@ def compare(cpu: Record | None, gpu: Record | None, *, among: int = 1) -> Compar
 def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> Speedup:
     """The ratio of the medians, with a 95% interval over passes, or over rounds where there is one pass.
 
-    The verdict goes by an interval of 1 - 5% / `among` (Bonferroni).
+    Over passes, `ci95` says where a rerun's ratio would land. The verdict is about the ratio itself, whose
+    interval is narrower by RERUN; but it is taken at 1 - 5% / `among` (Bonferroni).
     """
     ratio = cpu.median_s / gpu.median_s
     over = "passes" if cpu.ci_over == gpu.ci_over == "passes" else "rounds"
     if cpu.ci95_s is None or gpu.ci95_s is None:
         return Speedup(ratio=ratio, ci95=None, ci_over=over, verdict=Verdict.undecided, among=among)
-    interval, strict = (
-        _interval(ratio, log_half_width(cpu, gpu, over, interleaved=interleaved, confidence=confidence))
+    half, strict_half = (
+        log_half_width(cpu, gpu, over, interleaved=interleaved, confidence=confidence)
         for confidence in (0.95, 1 - 0.05 / among)
     )
+    interval = _interval(ratio, half * RERUN if over == "passes" else half)
+    strict = _interval(ratio, strict_half)
     return Speedup(
         ratio=ratio,
         ci95=interval,
@@ -86,16 +89,13 @@ def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> S
 def log_half_width(
     first: Timing, second: Timing, over: str, *, interleaved: bool, confidence: float
 ) -> float:
-    """Half the interval of log(first / second), over `passes` or `rounds`; infinite where it is unknown.
-
-    Over passes it says where a rerun would land, as a timing's does.
-    """
+    """Half the interval of log(first / second), over `passes` or `rounds`; infinite where it is unknown."""
     sides = bursts_of(first), bursts_of(second)
     if interleaved:
         half = _paired_half_width(*sides, over, confidence)
     else:
         half = welch_half_width(_logs(sides[0], over), _logs(sides[1], over), confidence)
-    return half * (RERUN if over == "passes" else EARLY_STOP)
+    return half if over == "passes" else EARLY_STOP * half
 
 
 def _interval(ratio: float, half: float) -> tuple[float, float] | None:
