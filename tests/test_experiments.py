@@ -15,7 +15,9 @@ BLOCK = re.compile(r"<!-- (report|rerun): ([^>]*?) -->\n```\n(.*?)```\n<!-- end 
 BLOCKS = [(text, *found) for text in TEXTS for found in BLOCK.findall(text.read_text())]
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/**/records.jsonl")), ids=lambda p: p.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("experiments/**/records.jsonl")), ids=lambda p: p.parent.name
+)
 def test_published_records_can_be_read_and_are_accurate(path: Path) -> None:
     records = load_records([path])
     assert records
@@ -38,7 +40,11 @@ def test_a_table_in_a_text_is_what_the_records_give(text: Path, kind: str, place
     """Should it fail, paste what the command prints between the marks."""
     command = {"report": ["jaxaccel.report"], "rerun": ["jaxaccel.selftest", "--rerun"]}[kind]
     told = subprocess.run(
-        [sys.executable, "-m", *command, *places.split()], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-m", *command, *places.split()],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
     lines = [line.rstrip() for line in told.stdout.strip("\n").splitlines()]
     assert table.splitlines() == lines

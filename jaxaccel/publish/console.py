@@ -247,6 +247,7 @@ def _record_rows(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     rows.append(("first call", cells(lambda r: seconds(r.first_call_s))))
     for metric in Metric:
         rows.append((metric.value, cells(lambda r, m=metric: _timing_cell(r.timings.get(m)))))
+    rows.append(("dispatch floor", cells(_floor_cell)))
     rows.append(("compute rate", cells(lambda r: rate(r.rates and r.rates.flops_per_s, "FLOP/s"))))
     rows.append(("memory rate", cells(lambda r: rate(r.rates and r.rates.bytes_per_s, "B/s"))))
     rows.append(("error", cells(_error_cell)))
@@ -261,6 +262,13 @@ def _status_cell(record: Record) -> str:
 def _compile_cell(record: Record) -> str:
     made = record.compile
     return f"{seconds(made.compile_s)} (cache {made.cache})" if made else "–"
+
+
+def _floor_cell(record: Record) -> str:
+    """What a call that does next to nothing took in the same workers."""
+    floor = record.dispatch_floor_s
+    names = {Metric.latency: "blocked", Metric.throughput: "queued"}
+    return ", ".join(f"{seconds(floor[m])} {word}" for m, word in names.items() if m in floor) or "–"
 
 
 def _timing_cell(timing: Timing | None) -> str:

@@ -39,8 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     _show(found)
-    if options.output:
-        _write(found, options.output)
+    if options.output or not options.rerun:
+        output = options.output or Path("outputs") / time.strftime("selftest-%Y%m%d-%H%M%S.json")
+        try:
+            _write(found, output)
+            print(f"Checks: {output}")
+        except OSError as error:
+            print(f"jaxaccel: can't write to {output}: {error.strerror}", file=sys.stderr)
     return 1 if any(check.outcome is Outcome.failed for check in found) else 0
 
 
@@ -115,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("FIRST", "SECOND"),
         help="instead: do the intervals of a first run hold what a second run of the same cases found?",
     )
-    parser.add_argument("--output", type=Path, help="write the checks as JSON to this file, too")
+    parser.add_argument("--output", type=Path, help="where the checks go as JSON (default: outputs/)")
     return parser
 
 

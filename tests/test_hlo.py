@@ -1,0 +1,47 @@
+"""Reading XLA's optimised programs."""
+
+from jaxaccel.worker.hlo import operations
+
+PROGRAM = """\
+HloModule jit_f, is_scheduled=true
+
+%added (p.0: f32[4], p.1: f32[4]) -> f32[4] {
+  %p.0 = f32[4]{0} parameter(0)
+  %p.1 = f32[4]{0} parameter(1)
+  ROOT %add.1 = f32[4]{0} add(%p.0, %p.1), metadata={op_name="jit(f)/while/body/add"}
+}
+
+%body.2 (arg: (s32[], f32[4], f32[4])) -> (s32[], f32[4], f32[4]) {
+  %arg = (s32[], f32[4]{0}, f32[4]{0}) parameter(0)
+  %sum = f32[4]{0} fusion(%a, %b), kind=kLoop, calls=%added
+  ROOT %tuple.1 = (s32[], f32[4]{0}, f32[4]{0}) tuple(%i, %sum, %b)
+}
+
+%condition.3 (arg.1: (s32[], f32[4], f32[4])) -> pred[] {
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main.9 (a.1: f32[4,4], x.1: f32[4]) -> f32[4] {
+  %dot.1 = f32[4]{0} dot(%a.1, %x.1), metadata={op_name="jit(f)/while/body/dot_general"}
+  %while.1 = (s32[], f32[4]{0}, f32[4]{0}) while(%init), condition=%condition.3, body=%body.2
+  ROOT %out = f32[4]{0} get-tuple-element(%while.1), index=1
+}
+"""
+
+
+def test_all_operations_of_a_program_are_found() -> None:
+    assert {"dot", "while", "fusion", "add", "compare"} <= operations(PROGRAM)
+
+
+def test_only_what_a_loop_repeats_is_inside_it() -> None:
+    inside = operations(PROGRAM, inside_loops=True)
+    assert {"fusion", "add", "tuple"} <= inside
+    assert "dot" not in inside
+    assert "compare" not in inside
+
+
+def test_a_program_without_a_loop_has_nothing_inside_one() -> None:
+    assert (
+        operations("ENTRY %m (x: f32[4]) -> f32[4] {\n  ROOT %n = f32[4]{0} negate(%x)\n}", inside_loops=True)
+        == set()
+    )
