@@ -115,7 +115,7 @@ def compose(arguments: Sequence[str], command_id: str) -> Composed:
                 raise BadInputError(
                     f"`{argument}` adds or removes a key, and nothing would read that: use key=value"
                 )
-        if not raw and not _ASK_HYDRA.intersection(arguments):
+        if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
             raise BadInputError("these arguments describe a sweep of 0 jobs")
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:

@@ -64,10 +64,13 @@ class TimingConfig:
     relative_ci: float
     limit_s: float
     passes: int
+    max_rounds: int = 30
 
     def __post_init__(self) -> None:
-        for name in ("relative_ci", "limit_s"):
+        for name in ("relative_ci", "limit_s", "max_rounds"):
             require_positive(f"timing.{name}", getattr(self, name))
+        if not isinstance(self.max_rounds, int):
+            raise ValueError(f"`timing.max_rounds` must be a whole number, got {self.max_rounds!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

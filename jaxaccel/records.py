@@ -7,7 +7,7 @@ numbers mean is worked out in `analyze/`, where they go in `publish/`.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,10 @@ import msgspec
 SCHEMA_VERSION = 1
 
 DEVICES = ("cpu", "gpu")
+PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
+POWER_CAP = (
+    "power cap"  # a slowdown that a loaded GPU shows by design; the others mean that something is wrong
+)
 
 
 class Metric(StrEnum):
@@ -286,6 +290,11 @@ class Record:
         """Whether there is a measurement to read."""
         return self.status is Status.ok
 
+    @property
+    def lacks_passes(self) -> str | None:
+        """Why not all passes that were asked for are in it; None where they are."""
+        return next((flag.message for flag in self.warnings if flag.name == PASS_FAILED), None)
+
 
 # --- what a pair gave ------------------------------------------------------------------------------
 
@@ -327,13 +336,11 @@ class Comparison:
 class Started:
     """Worker -> parent, first of all: the worker has its device.
 
-    `ready_at` is when, on the clock of time.time(), which both share. `floor_s` is what a call of a
-    program that does next to nothing takes, by metric.
+    `ready_at` is when, on the clock of time.time(), which both share.
     """
 
     arm: ArmFacts
     ready_at: float
-    floor_s: Mapping[str, float]
     environment: Mapping[str, Any]
 
 
@@ -347,9 +354,13 @@ class Open:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """Worker -> parent: the facts of an arm that is ready to be timed."""
+    """Worker -> parent: the facts of an arm that is ready to be timed.
+
+    `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric.
+    """
 
     arm: ArmFacts
+    floor_s: Mapping[str, float]
     compile: Compile
     first_call_s: float
     cost: Cost
@@ -394,8 +405,6 @@ class Close:
 @dataclass(frozen=True, kw_only=True)
 class Closed:
     """Worker -> parent: it is dropped."""
-
-    peak_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,8 +461,3 @@ def decode_record(text: bytes | str) -> Record:
     **Raises** msgspec.DecodeError (no JSON), msgspec.ValidationError (JSON of another form).
     """
     return msgspec.json.decode(text, type=Record)
-
-
-def with_error(record: Record, status: Status, error: Problem) -> Record:
-    """The same record, ended by `error`; timings that were made stay in it."""
-    return replace(record, status=status, error=error)

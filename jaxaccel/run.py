@@ -134,7 +134,8 @@ def finish(
         screen.print(published.message, soft_wrap=True, markup=False)
     if interrupted:
         return INTERRUPTED
-    return OK if len(found) == len(folders) and all(record.ok for record in found.values()) else INCOMPLETE
+    complete = all(record.ok and not record.lacks_passes for record in found.values())
+    return OK if complete and len(found) == len(folders) else INCOMPLETE
 
 
 def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[Path]]]:
@@ -144,15 +145,18 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
 
     **Raises** BadInputError for a record in a folder to be resumed that can't be read.
     """
+    from jaxaccel.analyze.compare import latest
     from jaxaccel.measure.sampling import Stop
     from jaxaccel.measure.session import Group
     from jaxaccel.publish import store
 
+    resumed = composed.jobs[0].config.resume
+    earlier = latest(store.load_records([resumed])) if resumed else {}
     groups: dict[tuple[str, Stop], Group] = {}
     folders: dict[Place, list[Path]] = {}
     for job in composed.jobs:
         timing = job.config.timing
-        stop = Stop(relative_ci=timing.relative_ci, limit_s=timing.limit_s)
+        stop = Stop(relative_ci=timing.relative_ci, limit_s=timing.limit_s, max_rounds=timing.max_rounds)
         for arm in job.config.arms:
             key = (arm.case.case_id, stop)
             group = groups.setdefault(key, Group(stop=stop))
@@ -161,11 +165,11 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
             # A pair has a folder a device.
             folder = job.folder / arm.device if len(job.config.devices) > 1 else job.folder
             folders.setdefault((list(groups).index(key), arm.device), []).append(folder)
-            prior = store.load_if_there(folder) if job.config.resume else None
-            if prior and prior.case_id == arm.case.case_id:
+            there = store.load_if_there(folder) if resumed else None
+            if there and there.case_id != arm.case.case_id:
+                raise BadInputError(f"`resume`: {folder} holds {there.case}, not {arm.case}")
+            if prior := earlier.get((arm.case.case_id, arm.device)):
                 group.prior[arm.device] = prior
-            elif prior:
-                raise BadInputError(f"`resume`: {folder} holds {prior.case}, not {arm.case}")
     return list(groups.values()), folders
 
 

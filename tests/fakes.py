@@ -111,8 +111,8 @@ class Behaviour:
     warmup_s: float = 0.0
     on_open: Failure | None = None
     fails_in_round: int | None = None
+    failing: Failure | None = None  # with what, where it is not a plain one
     dies_in_round: int | None = None  # -1: it dies of opening
-    peak_bytes: int | None = 1000
     cache: str = "miss"
     slowdowns: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class FakeArm:
         self._log.append(self._name)
         number, self.rounds = self.rounds, self.rounds + 1
         if number == self._behaviour.fails_in_round:
-            return failure("Runtime", "it broke in a round")
+            return self._behaviour.failing or failure("Runtime", "it broke in a round")
         queued = self._behaviour.queued if metric is Metric.throughput else None
         samples = tuple(float(value) for value in (queued or self._behaviour.draw)(self._rng))
         return Round(
@@ -189,7 +189,8 @@ class FakeWorker:
                 arm, behaviour = self._arms[request.key]
                 return self._died() if arm.rounds == behaviour.dies_in_round else arm.round(request.metric)
             case Close():
-                return Closed(peak_bytes=self._arms.pop(request.key)[1].peak_bytes)
+                del self._arms[request.key]
+                return Closed()
         raise AssertionError(f"a worker is never asked {request}")
 
     def _died(self) -> Failure:
@@ -277,7 +278,7 @@ def failure(kind: str, message: str, *, hint: str | None = None, refused: bool =
 
 def started(device: str, *, ready_at: float = 2.0) -> Started:
     environment = CPU_ENVIRONMENT if device == "cpu" else GPU_ENVIRONMENT
-    return Started(arm=facts_of(device), ready_at=ready_at, floor_s=FLOOR_S, environment=environment)
+    return Started(arm=facts_of(device), ready_at=ready_at, environment=environment)
 
 
 def facts_of(device: str) -> ArmFacts:
@@ -290,6 +291,7 @@ def facts_of(device: str) -> ArmFacts:
 def opened(device: str, *, cache: str = "miss", absent: Mapping[str, str] | None = None) -> Opened:
     return Opened(
         arm=facts_of(device),
+        floor_s=FLOOR_S,
         compile=Compile(trace_s=0.25, lower_s=0.125, compile_s=0.5, cache=cache),
         first_call_s=0.01,
         cost=Cost(flops=2e6, bytes=4e6),
@@ -365,7 +367,6 @@ def make_record(device: str = "cpu", **changes: Any) -> Record:
             arguments_bytes=4_000_000,
             outputs_bytes=4_096,
             temporaries_bytes=0,
-            peak_bytes=5_000_000,
         ),
         series={"loss": (2.5, 1.25, 0.625)},
         dispatch_floor_s=FLOOR_S,

@@ -44,7 +44,7 @@ class Chatty(Matvec):
     """Writes to standard output from Python and from C, as libraries do."""
 
     def inputs(self, seed: int) -> Any:
-        print('{"kind": "Closed", "body": {"peak_bytes": 1}}', flush=True)
+        print('{"kind": "Closed", "body": {}}', flush=True)
         os.write(1, b"no message at all\n")
         ctypes.CDLL(None).puts(b"from C")
         ctypes.CDLL(None).fflush(None)
@@ -278,7 +278,7 @@ def test_an_answer_that_is_no_message_is_a_failure(pretend: Any, line: bytes) ->
 
 
 def test_a_worker_that_begins_with_something_else_is_a_failure(pretend: Any) -> None:
-    with pretend('cat "$1"', encode_message(Closed(peak_bytes=None))) as confused:
+    with pretend('cat "$1"', encode_message(Closed())) as confused:
         problem = failure_of(confused.ready())
         assert problem.type == "Protocol"
         assert "Closed" in problem.message

@@ -16,7 +16,6 @@ from jaxaccel.records import (
     Message,
     Metric,
     Open,
-    Problem,
     Record,
     Round,
     Spent,
@@ -26,7 +25,6 @@ from jaxaccel.records import (
     digest,
     encode_message,
     encode_record,
-    with_error,
 )
 
 # --- records as JSON -------------------------------------------------------------------------------
@@ -85,14 +83,6 @@ def test_a_record_of_the_wrong_type_is_refused_where_it_is_wrong() -> None:
 def test_a_record_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         make_record().status = Status.failed  # type: ignore[misc]
-
-
-def test_an_error_ends_a_record_and_leaves_its_timings() -> None:
-    record = make_record()
-    ended = with_error(record, Status.failed, Problem(type="Runtime", message="it broke"))
-    assert not ended.ok
-    assert ended.error is not None
-    assert ended.timings == record.timings
 
 
 # --- what pairs ------------------------------------------------------------------------------------
@@ -177,7 +167,7 @@ MESSAGES: list[Message] = [
     AskRound(key="k", metric=Metric.throughput),
     Round(samples_s=(1e-5, 1.25e-5), depth=8, spent_s=0.02, warmup_s=0.001, slowdowns=("sw_thermal",)),
     Close(key="k"),
-    Closed(peak_bytes=None),
+    Closed(),
     replace(failure("Refused", "two\nlines", hint="do µ", refused=True), environment={"host_id": "abc"}),
 ]
 

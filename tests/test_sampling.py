@@ -6,7 +6,7 @@ import pytest
 from fakes import Behaviour, FakeArm, noisy, shaken, steady
 
 from jaxaccel.analyze.stats import MIN_ROUNDS, summarize
-from jaxaccel.measure.sampling import MAX_ROUNDS, Sampled, Stop, sample
+from jaxaccel.measure.sampling import Sampled, Stop, sample
 from jaxaccel.records import Metric
 
 PRECISE = Stop(relative_ci=0.01, limit_s=1000.0)
@@ -36,7 +36,7 @@ def test_an_arm_without_noise_is_known_after_the_least_number_of_rounds() -> Non
 def test_sampling_stops_as_soon_as_the_target_is_met() -> None:
     found, _ = run(PRECISE, cpu=Behaviour(draw=shaken(1e-4, 0.02)))
     got = found["cpu"]
-    assert MIN_ROUNDS < len(got.bursts) < MAX_ROUNDS
+    assert MIN_ROUNDS < len(got.bursts) < Stop.max_rounds
     assert got.width <= PRECISE.relative_ci
     before = Sampled(bursts=got.bursts[:-1], medians=got.medians[:-1])
     assert before.width > PRECISE.relative_ci
@@ -71,8 +71,8 @@ def test_sampling_stops_at_the_greatest_number_of_rounds() -> None:
     found, arms = run(
         NEVER_SURE, cpu=Behaviour(draw=noisy(1e-4, 0.05)), gpu=Behaviour(draw=noisy(1e-4, 0.05))
     )
-    assert arms["cpu"].rounds == arms["gpu"].rounds == MAX_ROUNDS
-    assert len(found["cpu"].bursts) == MAX_ROUNDS
+    assert arms["cpu"].rounds == arms["gpu"].rounds == Stop.max_rounds
+    assert len(found["cpu"].bursts) == Stop.max_rounds
 
 
 def test_an_arm_whose_time_is_up_leaves_the_other_to_go_on() -> None:
@@ -101,10 +101,10 @@ def test_each_round_has_every_arm_once_in_an_order_that_is_drawn() -> None:
     noise = Behaviour(draw=noisy(1e-4, 0.05))
     run(NEVER_SURE, log=log, cpu=noise, gpu=noise)
     rounds = list(zip(log[::2], log[1::2], strict=True))
-    assert len(rounds) == MAX_ROUNDS
+    assert len(rounds) == Stop.max_rounds
     assert {frozenset(names) for names in rounds} == {frozenset({"cpu", "gpu"})}
     first = [names[0] for names in rounds]
-    assert 5 < first.count("cpu") < MAX_ROUNDS - 5
+    assert 5 < first.count("cpu") < Stop.max_rounds - 5
     assert any(earlier == later for earlier, later in pairwise(first))
 
 
@@ -164,7 +164,7 @@ def test_an_arm_that_fails_drops_out_and_keeps_what_it_gave() -> None:
     assert len(found["gpu"].bursts) == 3
     assert found["gpu"].failure is not None
     assert summarize(found["gpu"].bursts, converged=False).n == 45
-    assert arms["cpu"].rounds == MAX_ROUNDS
+    assert arms["cpu"].rounds == Stop.max_rounds
     assert found["cpu"].failure is None
 
 

@@ -226,20 +226,27 @@ def test_a_server_that_does_not_answer_is_asked_once_and_the_runs_stay_offline(
         return Logged()
 
     monkeypatch.setattr("wandb.init", init)
+    monkeypatch.setattr("wandb.login", lambda **_: True)
     config = WandbConfig(mode=WandbMode.online, project="jaxaccel")
     published = wandb_runs.log([record, record], config, tmp_path)
     assert tried == ["online", "offline", "offline"]
     assert (published.mode, published.logged) == ("offline", 2)
-    assert "wandb sync" in published.message
+    assert "2 runs kept offline (no answer); to publish: wandb login && wandb sync" in published.message
 
 
-@pytest.mark.parametrize("mode", ["online", "offline", "disabled"])
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_a_mode_that_is_asked_for_is_taken(mode: str) -> None:
     assert wandb_runs.resolve_mode(mode) == mode
 
 
-def test_auto_is_offline_for_those_who_are_not_logged_in() -> None:
-    assert wandb_runs.resolve_mode("auto") == "offline"
+@pytest.mark.parametrize("mode", ["auto", "online"])
+def test_who_is_not_logged_in_is_not_prompted_and_stays_offline(mode: str) -> None:
+    assert wandb_runs.resolve_mode(mode) == "offline"
+
+
+def test_asked_to_be_online_the_closing_line_says_why_it_is_not(record: Record, tmp_path: Path) -> None:
+    config = WandbConfig(mode=WandbMode.online, project="jaxaccel")
+    assert "kept offline (nobody is logged in)" in wandb_runs.log([record], config, tmp_path).message
 
 
 def test_an_unknown_mode_in_the_environment_costs_a_line(

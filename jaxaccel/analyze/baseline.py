@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxaccel.analyze.compare import EQUIVALENT, latest, welch_half_width
+from jaxaccel.analyze.compare import EQUIVALENT, geometric_mean, latest, welch_half_width
 from jaxaccel.analyze.differences import Aspect, Difference, differences
 from jaxaccel.analyze.stats import SEVERE_FLAGS, bursts_of, pass_medians
 from jaxaccel.records import Case, Metric, Record, Trend
@@ -231,8 +231,8 @@ def _change(entry: _Measured, judged: Judged) -> Change:
         base_case=base.case,
         device=new.arm.requested,
         metric=entry.metric,
-        base_s=_geometric_mean(entry.base),
-        new_s=_geometric_mean(entry.new),
+        base_s=geometric_mean(entry.base),
+        new_s=geometric_mean(entry.new),
         base_passes=len(entry.base),
         new_passes=len(entry.new),
         judged=judged,
@@ -258,10 +258,6 @@ def _verdict(ci95: tuple[float, float], family: tuple[float, float], *, beyond: 
 
 def _exp(value: float) -> float:
     return math.exp(min(value, 700.0))
-
-
-def _geometric_mean(medians: Sequence[float]) -> float:
-    return float(np.exp(np.mean(np.log(medians))))
 
 
 # --- arms that don't meet --------------------------------------------------------------------------

@@ -21,7 +21,11 @@ def pair(records: Iterable[Record]) -> list[Comparison]:
     cases: dict[str, dict[str, Record]] = defaultdict(dict)
     for (case_id, device), record in latest(records).items():
         cases[case_id][device] = record
-    among = sum(all(record.ok for record in arms.values()) and len(arms) == 2 for arms in cases.values())
+    among = sum(
+        len(arms["cpu"].timings.keys() & arms["gpu"].timings.keys())
+        for arms in cases.values()
+        if len(arms) == 2 and all(record.ok for record in arms.values())
+    )
     return [compare(arms.get("cpu"), arms.get("gpu"), among=max(1, among)) for arms in cases.values()]
 
 
@@ -69,7 +73,8 @@ def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> S
     """
     ratio = cpu.median_s / gpu.median_s
     over = "passes" if cpu.ci_over == gpu.ci_over == "passes" else "rounds"
-    if cpu.ci95_s is None or gpu.ci95_s is None:
+    # One pass tells nothing of how processes differ, and can't be set against several.
+    if cpu.ci95_s is None or gpu.ci95_s is None or cpu.ci_over != gpu.ci_over:
         return Speedup(ratio=ratio, ci95=None, ci_over=over, verdict=Verdict.undecided, among=among)
     half, strict_half = (
         log_half_width(cpu, gpu, over, interleaved=interleaved, confidence=confidence)

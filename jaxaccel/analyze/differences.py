@@ -57,6 +57,17 @@ def differences(new: Record, base: Record) -> list[Difference]:
     ]
 
 
+def identity(environment: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
+    """What of an environment, and of the settings, makes an arm another arm; the same from day to day.
+
+    Passing facts are left out, and what a driver rounds as it likes is rounded further.
+    """
+    kept = {name: environment.get(name) for name in ("host_id", "machine", "python", "packages", "cpu")}
+    gpu = {name: value for name, value in _group(environment, "gpu").items() if name not in GPU_PASSING}
+    coarse = {name: float(f"{value:.2g}") if name.endswith(ROUNDED) else value for name, value in gpu.items()}
+    return kept | {"gpu": coarse or None, "flags": dict(flags)}
+
+
 def _facts(record: Record) -> dict[tuple[Aspect, str], Any]:
     """All that must be the same on both sides, or be told to differ."""
     known = record.environment

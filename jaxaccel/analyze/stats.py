@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from jaxaccel.records import Flag, HostLoad, Metric, Timing
+from jaxaccel.records import PASS_FAILED, Flag, HostLoad, Metric, Timing
 
 MIN_SAMPLES = 6  # fewer say nothing about their own spread
 MIN_ROUNDS = 5
@@ -27,8 +27,18 @@ EARLY_STOP = 1.1
 RERUN = 2**0.5
 
 # Flags that say that the median itself may mislead; the others tell what kind of noise there was.
-SEVERE_FLAGS = ("not converged", "very noisy", "bimodal", "clock throttled", "host busy", "gpu shared")
+SEVERE_FLAGS = (
+    "not converged",
+    "passes disagree",
+    PASS_FAILED,
+    "very noisy",
+    "bimodal",
+    "clock throttled",
+    "host busy",
+    "gpu shared",
+)
 
+DISAGREE = 0.25  # half an interval over passes, relative to the median
 ON_FLOOR = 1.5  # times the dispatch floor: below, a timing tells of dispatch more than of the workload
 BUSY_SHARE, BUSY_CORES = 0.10, 1.0  # of the host, by others: more of either is told
 
@@ -87,7 +97,8 @@ def summarize(bursts: Sequence[Burst], *, converged: bool) -> Timing:
         half = EARLY_STOP * t_half_width([float(np.median(burst.samples_s)) for burst in bursts])
         interval = (max(center - half, 0.0), center + half)
     # Of two passes, the interval would be a hundred times as wide as they differ: no information.
-    if samples.size < MIN_SAMPLES or not np.isfinite(interval).all() or len(medians) == 2:
+    few = len(medians) == 2 if over == "passes" else samples.size < MIN_SAMPLES
+    if few or not np.isfinite(interval).all():
         interval = None
     p5, q1, q3, p95, p99 = np.percentile(samples, [5, 25, 75, 95, 99])
     return Timing(
@@ -129,8 +140,14 @@ def flags(metric: Metric, timing: Timing, *, relative_ci: float) -> list[Flag]:
     bursts = bursts_of(timing)
     samples = _leveled(bursts)
     found: list[tuple[str, str]] = []
-    if not timing.converged:
-        found.append(("not converged", f"the limit came before an interval of ±{relative_ci:.1%}"))
+    if timing.ci_over == "passes" and timing.ci95_s is not None:
+        width = timing.ci95_s[1] / timing.median_s - 1
+        if width > DISAGREE:
+            found.append(
+                ("passes disagree", f"the interval over passes reaches {width:.0%} above the median")
+            )
+    elif not timing.converged:
+        found.append(("not converged", f"sampling ended before an interval of ±{relative_ci:.1%}"))
     if samples.size >= MIN_SAMPLES:
         q1, q3 = np.percentile(samples, [25, 75])
         spread = float(q3 - q1)  # of samples around 1

@@ -125,7 +125,11 @@ class Worker:
             )
 
     def _died(self) -> Failure:
-        code = self._process.wait()
+        try:
+            code = self._process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:  # its output is closed, and yet it lives
+            self.kill()
+            code = self._process.wait()
         how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
         words = self._last_words()
         # A worker that the kernel ended for want of memory leaves no words.
@@ -152,6 +156,8 @@ def worker_variables(device: str) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         # JAX would take three quarters of a GPU at the start, which others may be using.
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        # Number GPUs as the driver's own tools do, which tell of their clocks and limits.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     chosen = {name: value for name, value in defaults.items() if name not in os.environ}

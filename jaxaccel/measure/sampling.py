@@ -10,20 +10,18 @@ import numpy as np
 from jaxaccel.analyze.stats import Burst, relative_half_width
 from jaxaccel.records import Failure, Metric, Round
 
-# Of one metric in one pass. Short rounds follow each other so closely that more of them tell nothing new of a
-# process; and every sample is kept.
-MAX_ROUNDS = 30
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stop:
     """When a metric of an arm has been sampled enough in one pass.
 
     relative_ci: half-width of its 95% interval, relative to the median. limit_s: seconds of sampling at most.
+    max_rounds: rounds at most.
     """
 
     relative_ci: float
     limit_s: float
+    max_rounds: int = 30
 
 
 class Sampler(Protocol):
@@ -69,7 +67,7 @@ def sample(
     gave before stays.
     """
     found = {name: Sampled() for name in arms}
-    for order in range(MAX_ROUNDS):
+    for order in range(stop.max_rounds):
         able = [n for n, got in found.items() if got.failure is None and got.sampling_s < stop.limit_s]
         if all(found[name].width <= stop.relative_ci for name in able):
             break

@@ -18,7 +18,6 @@ from jaxaccel.records import (
     Arm,
     AskRound,
     Close,
-    Closed,
     Failure,
     HostLoad,
     Message,
@@ -61,7 +60,7 @@ class Watcher(Protocol):
     """Who is told how it goes; always between rounds, when nothing is being timed."""
 
     def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
-        """A case begins: `done` of `total` steps, all passes together, are behind it."""
+        """A case begins: `done` of the `total` cases of this pass are behind it."""
 
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         """A round is over."""
@@ -203,8 +202,8 @@ class _Session:
         load = self._plan.meter.read()
         for device, arm in opened.items():
             if crew.worker(device).alive:
-                reply = arm.close()
-                tallies[device].closed(reply.peak_bytes if isinstance(reply, Closed) else None, load)
+                arm.close()
+                tallies[device].closed(pass_index, load)
 
 
 class _OpenArm:

@@ -10,16 +10,18 @@ import numpy as np
 
 from jaxaccel import __version__
 from jaxaccel.analyze import stats
+from jaxaccel.analyze.differences import identity
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.sampling import Sampled, Stop
 from jaxaccel.records import (
+    PASS_FAILED,
+    POWER_CAP,
     SCHEMA_VERSION,
     Arm,
     ArmFacts,
     Failure,
     Flag,
     HostLoad,
-    Memory,
     Metric,
     Opened,
     Problem,
@@ -31,9 +33,6 @@ from jaxaccel.records import (
     Timing,
     digest,
 )
-
-# What of an environment must agree for two timings of an arm to be of the same thing.
-FINGERPRINT = ("host_id", "machine", "python", "packages", "cpu", "gpu")
 
 # A blocked call can't be shorter than a queued one; how much noise may make it seem so.
 LATENCY_MARGIN = 1.25
@@ -69,10 +68,12 @@ class Tally:
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._opened: Opened | None = None
         self._failure: Failure | None = None
-        self._peak_bytes: int | None = None
         self._bursts: dict[Metric, list[stats.Burst]] = {}
         self._converged: dict[Metric, bool] = {}
         self._environment: Mapping[str, Any] = {}
+        self._settings: Mapping[str, str] = {}
+        self._warnings: dict[Flag, None] = {}
+        self._done: set[int] = set()  # passes
         self._floors: list[Mapping[str, float]] = []
         self._loads: list[HostLoad] = []
         self._slowdowns: set[str] = set()
@@ -96,21 +97,23 @@ class Tally:
         """
         if not self._environment:
             if self._prior and isinstance(started, Failure):
-                self._environment = self._prior.environment  # it can't go on, and what there is stays
+                # It can't go on, and what there is stays.
+                self._environment, self._settings = self._prior.environment, self._prior.arm.flags
                 self._adopt(self._prior)
                 self.ended(started)
                 return
             self._environment = started.environment
+            self._settings = started.arm.flags if isinstance(started, Started) else {}
             if self._prior and self._prior.arm_id != self.arm_id:
                 raise BadInputError(self._difference(self._prior))
             if self._prior:
                 self._adopt(self._prior)
-        if isinstance(started, Started):
-            self._floors.append(started.floor_s)
 
     def opened(self, facts: Opened, start_s: float) -> None:
         """It is ready in a pass, its worker having started in `start_s`; what the first found out stays."""
         self._opened = self._opened or facts
+        self._floors.append(facts.floor_s)
+        self._warnings.update(dict.fromkeys(facts.warnings))
         self.spent += facts.spent_s + Spent(worker=start_s)
 
     def sampled(self, metric: Metric, got: Sampled, *, interleaved: bool) -> None:
@@ -124,10 +127,11 @@ class Tally:
         if got.failure:
             self.ended(got.failure)
 
-    def closed(self, peak_bytes: int | None, load: HostLoad | None) -> None:
+    def closed(self, pass_index: int, load: HostLoad) -> None:
         """A pass is over for it."""
-        self._peak_bytes = max(filter(None, (self._peak_bytes, peak_bytes)), default=None)
-        self._loads += [load] if load else []
+        self._loads.append(load)
+        if not self.failed:
+            self._done.add(pass_index)
 
     def ended(self, failure: Failure) -> None:
         """It can't be measured, or not any further."""
@@ -136,18 +140,18 @@ class Tally:
     @property
     def arm_id(self) -> str:
         """Identifies what is measured, where and how; known once a worker has told its environment."""
-        fingerprint = {key: self._environment.get(key) for key in FINGERPRINT}
-        timing = [self.stop.relative_ci, self.stop.limit_s]
-        return digest([self.arm.case.case_id, self.arm.device, fingerprint, timing])
+        known = identity(self._environment, self._settings)
+        timing = [self.stop.relative_ci, self.stop.limit_s, self.stop.max_rounds]
+        return digest([self.arm.case.case_id, self.arm.device, known, timing])
 
     def record(self, overhead_s: float) -> Record:
         """The Record as things stand. `overhead_s` is its share of the time that belongs to no arm."""
-        if self._prior and self._unchanged:
+        if self._prior and self._unchanged and not self._failure:
             return self._prior
         opened = self._opened
         timings = {
             metric: stats.summarize(bursts, converged=self._converged[metric])
-            for metric, bursts in self._bursts.items()
+            for metric, bursts in self._counting().items()
             if bursts
         }
         invariants = self._invariants(timings)
@@ -172,7 +176,7 @@ class Tally:
             cost=opened.cost if opened else None,
             rates=_rates(opened, timings),
             accuracy=opened.accuracy if opened else None,
-            memory=self._memory(),
+            memory=opened.memory if opened else None,
             series=opened.series if opened else {},
             dispatch_floor_s=self._floor_s(),
             host_load=_mean_load(self._loads),
@@ -180,7 +184,7 @@ class Tally:
             spent_s=replace(self.spent, total=self.spent.accounted + overhead_s),
             environment=dict(self._environment),
             warnings=tuple(self._flags(timings, invariants)),
-            absent=_absent(opened, timings, self._peak_bytes, status),
+            absent=_absent(opened, timings, status),
         )
 
     def _adopt(self, prior: Record) -> None:
@@ -195,32 +199,50 @@ class Tally:
             cost=prior.cost,
             accuracy=prior.accuracy,
             memory=prior.memory,
+            floor_s=prior.dispatch_floor_s,
             spent_s=Spent(),
             series=prior.series,
             invariants={name: said for name, said in prior.invariants.items() if name not in NOT_YET},
-            warnings=tuple(flag for flag in prior.warnings if flag.name in ("gpu shared", "clock throttled")),
             absent={path: why for path, why in prior.absent.items() if not path.startswith("timings.")},
         )
         self._started_at, self.spent = prior.started_at, prior.spent_s
-        self._peak_bytes = prior.memory.peak_bytes
+        kept = ("gpu shared", "clock throttled", "power capped")
+        self._warnings = dict.fromkeys(flag for flag in prior.warnings if flag.name in kept)
         self._floors = [prior.dispatch_floor_s] if prior.dispatch_floor_s else []
         self._loads = [prior.host_load] if prior.host_load else []
         for name, timing in prior.timings.items():
             self._bursts[Metric(name)] = stats.bursts_of(timing)
             self._converged[Metric(name)] = timing.converged
+        passes = [{burst.pass_index for burst in bursts} for bursts in self._bursts.values()]
+        self._done = set.intersection(*passes) if len(passes) == len(Metric) else set()
 
     def _difference(self, prior: Record) -> str:
-        differing = [k for k in FINGERPRINT if prior.environment.get(k) != self._environment.get(k)]
+        here, there = (
+            identity(self._environment, self._settings),
+            identity(prior.environment, prior.arm.flags),
+        )
+        differing = [name for name in here if here[name] != there[name]]
         return (
             f"`resume`: {self.arm.case} on the {self.arm.device} was measured there with "
             + (f"another {', '.join(differing)}" if differing else "other timing settings")
             + ": its record would be lost; measure into a new folder"
         )
 
+    def _survives(self) -> bool:
+        """Whether whole passes were made before a failure that says nothing against them."""
+        broken = self._opened and self._failure and self._failure.error.type in self._opened.invariants
+        return bool(self._failure and self._done and not broken)
+
+    def _counting(self) -> dict[Metric, list[stats.Burst]]:
+        """The rounds of each metric; without a pass that a failure cut short, where others are whole."""
+        if not self._survives():
+            return self._bursts
+        return {m: [b for b in bursts if b.pass_index in self._done] for m, bursts in self._bursts.items()}
+
     def _ending(
         self, timings: Mapping[Metric, Timing], invariants: Mapping[str, str]
     ) -> tuple[Status, Problem | None]:
-        if self._failure:
+        if self._failure and not self._survives():
             return (Status.refused if self._failure.refused else Status.failed), self._failure.error
         if not timings:
             return Status.failed, Problem(
@@ -256,15 +278,19 @@ class Tally:
             yield Flag(
                 name="queueing hinders", metric=Metric.throughput.value, message=invariants[LATENCY_FIRST]
             )
-        if self._slowdowns:
-            reasons = ", ".join(sorted(self._slowdowns))
-            yield Flag(name="clock throttled", metric=None, message=f"the driver says: {reasons}")
+        if POWER_CAP in self._slowdowns:
+            yield Flag(
+                name="power capped", metric=None, message="the driver held the clock to its power limit"
+            )
+        if reasons := sorted(self._slowdowns - {POWER_CAP}):
+            yield Flag(name="clock throttled", metric=None, message=f"the driver says: {', '.join(reasons)}")
+        if self._failure and self._survives():
+            yield Flag(name=PASS_FAILED, metric=None, message=self._failure.error.message)
         cores = self._environment.get("cpu", {}).get("cores", 1)
         load = _mean_load(self._loads)
         if load and (busy := stats.load_flag(load, cores)):
             yield busy
-        if self._opened:
-            yield from self._opened.warnings
+        yield from self._warnings
 
     def _floor_s(self) -> dict[str, float]:
         names = {name for floor in self._floors for name in floor}
@@ -272,9 +298,6 @@ class Tally:
             name: float(np.median([floor[name] for floor in self._floors if name in floor]))
             for name in sorted(names)
         }
-
-    def _memory(self) -> Memory | None:
-        return replace(self._opened.memory, peak_bytes=self._peak_bytes) if self._opened else None
 
 
 def _mean_load(loads: Sequence[HostLoad]) -> HostLoad | None:
@@ -301,14 +324,11 @@ def _rates(opened: Opened | None, timings: Mapping[Metric, Timing]) -> Rates | N
     )
 
 
-def _absent(
-    opened: Opened | None, timings: Mapping[Metric, Timing], peak_bytes: int | None, status: Status
-) -> dict[str, str]:
+def _absent(opened: Opened | None, timings: Mapping[Metric, Timing], status: Status) -> dict[str, str]:
     if opened is None:
         return {"timings": f"{status}: see error"}
     absent = dict(opened.absent)
-    if peak_bytes is None:
-        absent["memory.peak_bytes"] = "this device's allocator does not count"
+    absent["memory.peak_bytes"] = "an allocator counts for all cases of a worker together"
     for metric in Metric:
         timing = timings.get(metric)
         if timing is None:

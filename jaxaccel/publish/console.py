@@ -79,8 +79,8 @@ def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> Non
     devices = [d for d in DEVICES if any(getattr(comparison, d) for comparison in comparisons)]
     both = len(devices) == 2
     console.print()
-    for device in devices:
-        console.print(device_name(_best_known(comparisons, device)), markup=False)
+    for name in _device_names(comparisons, devices):
+        console.print(name, markup=False)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column(f"latency of a call,\n{_scope_of(comparisons)}", overflow="fold")
     for device in devices:
@@ -110,11 +110,15 @@ def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> Non
 
 
 def show_failures(console: Console, records: Iterable[Record]) -> None:
-    """Every arm that was asked for and has no measurement, with what to do about it; each reason once."""
+    """Every arm without a measurement, or without all its passes, and what to do; each reason once."""
     reasons: dict[tuple[str, str, Problem], list[str]] = {}
     for record in records:
-        if not record.ok and record.error:
-            key = (str(record.status), record.arm.requested, replace(record.error, details=None))
+        error = None if record.ok else record.error
+        if record.lacks_passes:
+            error = Problem(type="pass failed", message=record.lacks_passes)
+        if error:
+            status = "a pass failed" if record.ok else str(record.status)
+            key = (status, record.arm.requested, replace(error, details=None))
             reasons.setdefault(key, []).append(str(record.case))
     for (status, device, error), cases in reasons.items():
         console.print(
@@ -293,7 +297,8 @@ def _arm_cell(record: Record | None) -> str:
         return "not asked for"
     timing = record.timings.get(Metric.latency)
     if not record.ok or timing is None:
-        return f"[red]{record.status}[/red]"
+        reason = f": {escape(record.error.type)}" if record.error else ""
+        return f"[red]{record.status}{reason}[/red]"
     return f"{seconds(timing.median_s)} {interval(timing)}{' [yellow]![/yellow]' if _marked(record) else ''}"
 
 
@@ -320,6 +325,13 @@ def _worse_error(comparison: Comparison) -> str:
     return f"{max(errors):.0e}" if errors else "–"
 
 
+def _device_names(comparisons: Sequence[Comparison], devices: Sequence[str]) -> list[str]:
+    """All devices that the records are of, CPUs first: several of a kind where there are several hosts."""
+    records = [record for c in comparisons for record in c.arms]
+    known = [device_name(r) for d in devices for r in records if r.arm.requested == d and r.arm.kind]
+    return list(dict.fromkeys(known)) or [device_name(_best_known(comparisons, d)) for d in devices]
+
+
 def _best_known(comparisons: Sequence[Comparison], device: str) -> Record:
     """A record of the device: one that ran there, where there is one."""
     records = [record for c in comparisons for record in c.arms if record.arm.requested == device]
@@ -327,8 +339,9 @@ def _best_known(comparisons: Sequence[Comparison], device: str) -> Record:
 
 
 def _column_title(comparisons: Sequence[Comparison], device: str) -> str:
-    record = _best_known(comparisons, device)
-    return f"CPU, {_cores(record)} cores" if device == "cpu" else "GPU"
+    records = [record for c in comparisons for record in c.arms if record.arm.requested == device]
+    cores = {_cores(record) for record in records if record.arm.kind} or {"?"}
+    return f"CPU, {' or '.join(map(str, sorted(cores, key=str)))} cores" if device == "cpu" else "GPU"
 
 
 def _scope_of(comparisons: Sequence[Comparison]) -> str:

@@ -4,7 +4,7 @@ W&B decides nothing here: a run that can't be logged costs a line of warning, ne
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -36,42 +36,47 @@ def log(records: Sequence[Record], config: WandbConfig, folder: Path) -> Publish
         return Published(mode=mode, logged=0, message="")
     import wandb
 
+    wanted = mode
     try:
         mode = resolve_mode(mode)
     except Exception as error:
         return Published(mode=mode, logged=0, message=f"W&B: {_first_line(error)}; the records are on disk")
-    logged = 0
+    sent: dict[str, int] = {}
+    reason = "" if mode == wanted or wanted == WandbMode.auto else "nobody is logged in"
     for record in records:
         try:
             try:
                 _log_point(record, folder, config, mode)
-            except wandb.errors.CommError:
+            except wandb.errors.CommError as error:
                 if mode != "online":
                     raise
-                mode = "offline"  # the server is out of reach, and will be for the other runs
+                # The server is out of reach, and will be for the other runs.
+                mode, reason = "offline", _first_line(error)
                 _log_point(record, folder, config, mode)
-            logged += 1
+            sent[mode] = sent.get(mode, 0) + 1
         except Exception as error:  # whatever W&B does, the measurement stands
+            logged = sum(sent.values())
             return Published(
                 mode=mode,
                 logged=logged,
                 message=f"W&B took {logged} of {len(records)} runs, then: {_first_line(error)}; "
                 "all records are on disk",
             )
-    return Published(mode=mode, logged=logged, message=_closing_line(mode, logged, folder))
+    return Published(mode=mode, logged=sum(sent.values()), message=_closing_line(sent, folder, reason))
 
 
 def resolve_mode(mode: str) -> str:
-    """online, offline or disabled: `auto` is online for those who are logged in.
+    """online, offline or disabled: `auto` and `online` are online for those who are logged in, else offline.
 
     **Raises** ValueError for another mode, and whatever W&B says of a key that can't be one.
     """
     if mode not in tuple(WandbMode):
         raise ValueError(f"WANDB_MODE must be one of {', '.join(WandbMode)}, got {mode!r}")
-    if mode != WandbMode.auto:
+    if mode not in (WandbMode.auto, WandbMode.online):
         return mode
     import wandb
 
+    # Asked here, for wandb.init would prompt who is not logged in.
     return "online" if wandb.login(prompt=False, verify=False) else "offline"
 
 
@@ -129,7 +134,7 @@ def point_summary(record: Record) -> dict[str, Any]:
             "accuracy/tolerance": record.accuracy.tolerance,
         }
     if record.memory:
-        found["memory/peak_bytes"] = record.memory.peak_bytes
+        found["memory/predicted_bytes"] = record.memory.predicted_bytes
     found |= {"first_call_s": record.first_call_s, "spent/total_s": record.spent_s.total}
     if record.error:
         found["error"] = record.error.message
@@ -176,11 +181,19 @@ def _settings() -> dict[str, Any]:
     return {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
 
 
-def _closing_line(mode: str, logged: int, folder: Path) -> str:
-    runs = f"{logged} run{'s' if logged != 1 else ''}"
-    if mode == "online":
-        return f"W&B: {runs} logged"
-    return f"W&B: {runs} kept offline; to publish: wandb login && wandb sync {folder}/wandb/offline-run-*"
+def _closing_line(sent: Mapping[str, int], folder: Path, reason: str) -> str:
+    parts = []
+    if online := sent.get("online"):
+        parts.append(f"{_runs(online)} sent")
+    if offline := sent.get("offline"):
+        because = f" ({reason})" if reason else ""
+        publish = f"to publish: wandb login && wandb sync {folder}/wandb/offline-run-*"
+        parts.append(f"{_runs(offline)} kept offline{because}; {publish}")
+    return "W&B: " + "; ".join(parts)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count != 1 else ''}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from jaxaccel.analyze import stats
+from jaxaccel.config import BadInputError
 from jaxaccel.records import Metric, Record, Timing
 from jaxaccel.selftest.check import Check, Outcome, share
 
@@ -12,6 +13,8 @@ def checks(first: Iterable[Record], second: Iterable[Record]) -> Iterator[Check]
 
     Told per device and metric, for all passes of the first run, and beside it for its first pass alone: that
     is what a tool that trusts one process would have claimed.
+
+    **Raises** BadInputError where they have no measured case in common.
     """
     again = {(record.case_id, record.arm.requested): record for record in second if record.ok}
     pairs = [
@@ -19,6 +22,8 @@ def checks(first: Iterable[Record], second: Iterable[Record]) -> Iterator[Check]
         for record in first
         if record.ok and (record.case_id, record.arm.requested) in again
     ]
+    if not pairs:
+        raise BadInputError("the two runs have no measured case in common")
     for device in dict.fromkeys(record.arm.requested for record, _ in pairs):
         for metric in Metric:
             chosen = [

@@ -39,30 +39,33 @@ def main(device: str) -> int:
     except Exception as error:  # the worker's edge: whatever it is becomes an answer
         _send(replies, Failure(error=describe(error), environment=host))
         return 1
-    from jaxaccel.worker.arm import dispatch_floor_s
+    from jaxaccel.worker import arm  # noqa: F401  # its imports are part of the start
 
-    floor_s = dispatch_floor_s(jax_device)
     known = host | device_environment(jax_device)
-    _send(replies, Started(arm=facts, ready_at=time.time(), floor_s=floor_s, environment=known))
+    _send(replies, Started(arm=facts, ready_at=time.time(), environment=known))
     serve(replies, jax_device, facts)
     return 0
 
 
 def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     """Answer each request with one message, a Failure where it went wrong."""
-    from jaxaccel.worker.arm import OpenArm, RefusedError
+    from jaxaccel.worker.arm import OpenArm, RefusedError, dispatch_floor_s
 
     arms: dict[str, OpenArm] = {}
+    floor_s: dict[str, float] = {}
 
     def answer(request: Message) -> Message:
         match request:
             case Open():
-                arms[request.key] = OpenArm(request.arm, jax_device, facts)
+                if not floor_s:  # not at the start, when other processes are starting, too
+                    floor_s.update(dispatch_floor_s(jax_device))
+                arms[request.key] = OpenArm(request.arm, jax_device, facts, floor_s)
                 return arms[request.key].facts
             case AskRound():
                 return arms[request.key].round(request.metric)
             case Close():
-                return Closed(peak_bytes=arms.pop(request.key).peak_bytes())
+                del arms[request.key]
+                return Closed()
             case _:
                 raise ValueError(f"a worker answers no {type(request).__name__}")
 

@@ -6,7 +6,7 @@ import gc
 import math
 import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class RefusedError(ValueError):
 class OpenArm:
     """An arm that is ready to be timed."""
 
-    def __init__(self, arm: Arm, device: Any, facts: ArmFacts) -> None:
+    def __init__(self, arm: Arm, device: Any, facts: ArmFacts, floor_s: Mapping[str, float]) -> None:
         """Place the data, compile, check the answer, warm up.
 
         **Raises** RefusedError for what can't be right, InvariantError for a measurement that would lie.
@@ -91,12 +91,14 @@ class OpenArm:
         )
         del result, output
         self._stopwatch.warm_up()
+        gc.unfreeze()
         gc.collect()
         gc.freeze()  # a later collection then looks only at what is new
         analysis = compiled.memory_analysis()
-        self._device, self._conditions = device, Conditions(device)
+        self._conditions = Conditions(device)
         self.facts = Opened(
             arm=replace(facts, variant=case.variant),
+            floor_s=floor_s,
             compile=times,
             first_call_s=first_call_s,
             cost=workload.cost(),
@@ -132,11 +134,6 @@ class OpenArm:
                 NO_TRANSFER, f"a timed call moves data: {str(error).splitlines()[0]}"
             ) from error
         return replace(samples, slowdowns=self._conditions.slowdowns())
-
-    def peak_bytes(self) -> int | None:
-        """The most memory that the device's allocator had handed out; None where it does not count."""
-        stats = self._device.memory_stats()
-        return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
 
 
 def make_workload(target: str, case: Case) -> Workload:

@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxaccel.records import Flag
+from jaxaccel.records import POWER_CAP, Flag
 from jaxaccel.worker.devices import nvml_index
 
-# Reasons that make a timing one of a slower device; power capping is what a loaded GPU does by design, and
-# an idle clock rises with the first call.
+# Reasons that make a timing one of a slower device. An idle clock is none: it rises with the first call.
 THROTTLES = {
     "nvmlClocksEventReasonSwThermalSlowdown": "thermal",
     "nvmlClocksEventReasonHwThermalSlowdown": "thermal (hardware)",
     "nvmlClocksEventReasonHwPowerBrakeSlowdown": "power brake",
-    "nvmlClocksEventReasonSwPowerCap": "power cap",
+    "nvmlClocksEventReasonSwPowerCap": POWER_CAP,
 }
 
 

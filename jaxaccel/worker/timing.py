@@ -108,19 +108,25 @@ class Stopwatch:
         return max(MIN_DEPTH, min(self._max_depth, wanted))
 
     def _timed(self) -> float:
+        self._last = None  # freed before the clock starts, not inside
         start = self._clock()
-        self._last = self._block(self._call())
-        return self._clock() - start
+        result = self._block(self._call())
+        took = self._clock() - start
+        self._last = result
+        return took
 
     def _batch(self, depth: int) -> float:
+        self._last = None
         start = self._clock()
         if self._chained:  # the last result needs all before it, whose buffers it has taken over
             for _ in range(depth):
                 result = self._call()
-            self._last = self._block(result)
         else:  # on a CPU, calls may overtake each other: each is awaited
-            self._last = self._block([self._call() for _ in range(depth)])
-        return (self._clock() - start) / depth
+            result = [self._call() for _ in range(depth)]
+        result = self._block(result)
+        took = self._clock() - start
+        self._last = result
+        return took / depth
 
 
 def _over(count: int, elapsed_s: float) -> bool:
