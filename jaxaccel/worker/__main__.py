@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 from jaxaccel.records import (
@@ -18,6 +19,7 @@ from jaxaccel.records import (
     Message,
     Open,
     Problem,
+    Spent,
     Started,
     decode_message,
     encode_message,
@@ -57,10 +59,12 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     def answer(request: Message) -> Message:
         match request:
             case Open():
+                begin = time.perf_counter()
                 if not floor_s:  # not at the start, when other processes are starting, too
                     floor_s.update(dispatch_floor_s(jax_device))
-                arms[request.key] = OpenArm(request.arm, jax_device, facts, floor_s)
-                return arms[request.key].facts
+                floor_took = Spent(warmup=time.perf_counter() - begin)
+                arms[request.key] = opened = OpenArm(request.arm, jax_device, facts, floor_s)
+                return replace(opened.facts, spent_s=opened.facts.spent_s + floor_took)
             case AskRound():
                 return arms[request.key].round(request.metric)
             case Close():
