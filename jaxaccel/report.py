@@ -119,7 +119,7 @@ def show_baseline(comparison: "BaselineComparison", how: Format) -> None:
 def show(records: "Sequence[Record]", how: Format) -> None:
     """The records by themselves, CPU beside GPU, on standard output."""
     from jaxaccel.analyze.compare import pair
-    from jaxaccel.publish import baseline, console, store
+    from jaxaccel.publish import console, store, tables
 
     comparisons = pair(records)
     rows = [store.row(comparison) for comparison in comparisons]
@@ -129,9 +129,9 @@ def show(records: "Sequence[Record]", how: Format) -> None:
             console.show_comparisons(screen, comparisons)
             console.show_failures(screen, [record for found in comparisons for record in found.arms])
         case Format.csv:
-            print(baseline.csv_text(rows), end="")
+            print(tables.csv_text(rows), end="")
         case Format.json:
-            print(baseline.json_text(rows), end="")
+            print(tables.json_text(rows), end="")
 
 
 def load(argument: str, places: Sequence[str]) -> "list[Record]":

@@ -25,7 +25,7 @@ def test_a_share_fails_only_where_chance_can_not_explain_it(successes: int, outc
 
 def test_simulations_pass_on_sound_statistics() -> None:
     found = list(simulated.checks(200))
-    assert len(found) == 13
+    assert len(found) == 14
     assert not [check for check in found if check.outcome is Outcome.failed]
 
 

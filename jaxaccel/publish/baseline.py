@@ -1,15 +1,14 @@
 """A comparison with a baseline in words, as CSV and as JSON: what every format says alike."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from jaxaccel.analyze.baseline import BaselineComparison, Change, Unmatched
 from jaxaccel.analyze.differences import Aspect, Difference
-from jaxaccel.records import Case, Trend
+from jaxaccel.publish.tables import case_columns, csv_text, json_text
+from jaxaccel.records import Trend
 
 
 def percent(share: float) -> str:
@@ -57,7 +56,7 @@ def as_csv(comparison: BaselineComparison) -> str:
     """A ratio a row, then a row each for what was not compared, with the reason in place of numbers."""
     rows = [_change_row(change) for change in comparison.changes]
     rows += [
-        {**_case_columns(entry.case), "device": entry.device, "metric": entry.metric, "reason": entry.reason}
+        {**case_columns(entry.case), "device": entry.device, "metric": entry.metric, "reason": entry.reason}
         for entry in comparison.unmatched
     ]
     return csv_text(rows)
@@ -73,39 +72,11 @@ def as_json(comparison: BaselineComparison) -> str:
     return json_text(document)
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows under a line of all their columns' names."""
-    text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def json_text(value: Any) -> str:
-    """JSON that people can read too."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
-
-
-def _case_columns(case: Case) -> dict[str, Any]:
-    return {
-        "case_id": case.case_id,
-        "workload": case.workload,
-        "size": case.size,
-        "dtype": case.dtype,
-        "precision": case.precision,
-        "variant": case.variant,
-        "params": " ".join(f"{name}={value}" for name, value in case.params.items()),
-        "seed": case.seed,
-    }
-
-
 def _change_row(change: Change) -> dict[str, Any]:
     judged = change.judged
     ci95, family = judged.ci95 or (None, None), judged.ci_family or (None, None)
     return {
-        **_case_columns(change.case),
+        **case_columns(change.case),
         "base_precision": change.base_case.precision,
         "device": change.device,
         "metric": change.metric,

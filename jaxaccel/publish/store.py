@@ -1,7 +1,5 @@
 """Records as files: written whole or not at all, before anything is sent anywhere."""
 
-import csv
-import io
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +9,7 @@ from typing import Any
 import msgspec
 
 from jaxaccel.config import BadInputError
+from jaxaccel.publish.tables import case_columns, csv_text
 from jaxaccel.records import Comparison, Metric, Record, decode_record, encode_record
 
 RECORD = "record.json"
@@ -34,15 +33,8 @@ def save_all(records: Iterable[Record], folder: Path) -> Path:
 
 def save_comparisons(comparisons: Iterable[Comparison], folder: Path) -> Path:
     """Write `folder`/comparison.csv, a case a row."""
-    rows = [row(comparison) for comparison in comparisons]
-    text = io.StringIO()
-    if rows:
-        names = list(dict.fromkeys(name for entry in rows for name in entry))
-        writer = csv.DictWriter(text, names)
-        writer.writeheader()
-        writer.writerows(rows)
     path = folder / COMPARISON
-    write_whole(path, text.getvalue().encode())
+    write_whole(path, csv_text([row(comparison) for comparison in comparisons]).encode())
     return path
 
 
@@ -84,17 +76,7 @@ def others(folder: Path, records: Iterable[Record]) -> list[Record]:
 
 def row(comparison: Comparison) -> dict[str, Any]:
     """A comparison as one flat row, SI units in the names."""
-    case = comparison.case
-    entry: dict[str, Any] = {
-        "case_id": case.case_id,
-        "workload": case.workload,
-        "size": case.size,
-        "dtype": case.dtype,
-        "precision": case.precision,
-        "variant": case.variant,
-        "params": " ".join(f"{name}={value}" for name, value in case.params.items()),
-        "seed": case.seed,
-    }
+    entry = case_columns(comparison.case)
     for metric in Metric:
         speedup = comparison.speedups.get(metric)
         low, high = speedup.ci95 if speedup and speedup.ci95 else (None, None)

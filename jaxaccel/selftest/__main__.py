@@ -1,8 +1,8 @@
 """`python -m jaxaccel.selftest`: is this harness trustworthy on this machine?
 
 Simulations of the statistics, then the machine's own devices: equal arms, calls of known duration, mutants
-that must be caught, honest workloads that must not. Minutes; seconds with --quick. With --rerun, compares two
-runs of the same cases instead.
+that must be caught, honest workloads that must not. Minutes; about one with --quick. With --rerun,
+compares two runs of the same cases instead.
 """
 
 import argparse
@@ -92,14 +92,11 @@ def _show(found: Sequence[Check]) -> None:
 
 
 def _write(found: Sequence[Check], path: Path) -> None:
-    import msgspec
-
     from jaxaccel.publish.store import write_whole
+    from jaxaccel.publish.tables import json_text
 
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    write_whole(
-        path, msgspec.json.format(msgspec.json.encode({"at": when, "checks": list(map(asdict, found))}))
-    )
+    write_whole(path, json_text({"at": when, "checks": list(map(asdict, found))}).encode())
 
 
 def _parser() -> argparse.ArgumentParser:

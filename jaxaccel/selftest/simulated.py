@@ -8,8 +8,19 @@ from dataclasses import replace
 import numpy as np
 
 from jaxaccel.analyze import compare, stats
+from jaxaccel.analyze.differences import Aspect, differences
 from jaxaccel.measure.sampling import Sampled, Stop, sample
-from jaxaccel.records import Case, Metric, Round, Timing, Verdict
+from jaxaccel.records import (
+    SCHEMA_VERSION,
+    ArmFacts,
+    Case,
+    Metric,
+    Record,
+    Round,
+    Status,
+    Timing,
+    Verdict,
+)
 from jaxaccel.selftest.check import Check, holds, share
 
 TYPICAL_S = 1e-3
@@ -144,7 +155,8 @@ def _found_slowdown(trials: int, rng: np.random.Generator, order: random.Random)
 
 
 def _comparing(rng: np.random.Generator, order: random.Random) -> Iterator[Check]:
-    few = replace(_one(FakeArm(normal, rng), order), ci95_s=None)
+    burst = stats.Burst(0, 0, FakeArm(normal, rng).round(Metric.latency).samples_s[: stats.MIN_SAMPLES - 1])
+    few = stats.summarize([burst], converged=False)
     many = _one(FakeArm(normal, rng, scale=2.0), order)
     found = compare.speedup(many, few, interleaved=False).verdict
     yield holds(
@@ -166,4 +178,26 @@ def _comparing(rng: np.random.Generator, order: random.Random) -> Iterator[Check
         case.case_id != other.case_id,
         expected="not paired",
         found="not paired" if case.case_id != other.case_id else "paired",
+    )
+    here, there = _record(case, host="here"), _record(case, host="there")
+    told = ", ".join(str(found.aspect) for found in differences(here, there)) or "nothing"
+    yield holds("another host", told == Aspect.machine, expected="told: machine", found=f"told: {told}")
+
+
+def _record(case: Case, *, host: str) -> Record:
+    """A record without a measurement, made on `host`."""
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        jaxaccel_version="0",
+        started_at="",
+        command="",
+        case=case,
+        case_id=case.case_id,
+        arm_id="",
+        pair_id="",
+        sweep_id="",
+        paired=False,
+        arm=ArmFacts(requested="cpu"),
+        status=Status.failed,
+        environment={"host_id": host},
     )
