@@ -203,7 +203,7 @@ class _Session:
         for device, arm in opened.items():
             if crew.worker(device).alive:
                 arm.close()
-                tallies[device].closed(pass_index, load)
+            tallies[device].closed(pass_index, load)
 
 
 class _OpenArm:

@@ -85,10 +85,7 @@ class Tally:
 
     def lacks(self, pass_index: int) -> bool:
         """Whether this pass is still to be made."""
-        done = [{burst.pass_index for burst in self._bursts.get(metric, [])} for metric in Metric]
-        return (
-            pass_index < self._passes and not self.failed and not all(pass_index in passes for passes in done)
-        )
+        return pass_index < self._passes and not self.failed and pass_index not in self._done
 
     def met(self, started: Started | Failure) -> None:
         """A worker has started for it: its environment is known, and `prior` can be gone on with.
