@@ -1,4 +1,6 @@
+import io
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from fakes import (
     make_timing,
     noisy_timing,
 )
+from rich.console import Console
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.stats import SEVERE_FLAGS
@@ -461,7 +464,10 @@ def test_after_a_pass_the_widths_of_the_intervals_are_told(
     with ShowProgress(console.make_console()) as progress:
         progress.passed(0, 1, records)
         progress.passed(1, 5, records)
-    assert capsys.readouterr().err.splitlines() == ["pass 2 of 5: intervals of ±1.0% to ±5.0%"]
+        progress.passed(2, 5, [make_record(timings={"latency": replace(wide, ci95_s=None)})])
+    said = capsys.readouterr()
+    assert said.err.splitlines() == ["pass 2 of 5: intervals of ±1.0% to ±5.0%"]
+    assert said.out == ""
 
 
 @pytest.fixture
@@ -487,3 +493,146 @@ def test_progress_in_a_terminal_says_how_sure_each_arm_is(terminal: Show) -> Non
 @pytest.mark.parametrize("case", ["net[red] 16", "net[/b] 16"])
 def test_markup_in_the_name_of_a_case_does_not_disturb_progress(terminal: Show, case: str) -> None:
     assert f"{case}: latency" in terminal(case)
+
+
+# --- the table that each pass replaces -------------------------------------------------------------
+
+
+def screen_after(written: str, height: int = 40) -> list[str]:
+    """The lines that a terminal is left with, those that scrolled away first; it knows Rich's codes only."""
+    lines, row, column = [""], 0, 0
+    for code, other, text in re.findall(r"\x1b\[([0-9;?]*[A-Za-z])|([\r\n])|([^\x1b\r\n]+)", written):
+        if other == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif other == "\r":
+            column = 0
+        elif code.endswith("A"):  # up, but not to what has scrolled away
+            row = max(0, len(lines) - height, row - int(code[:-1]))
+        elif code == "2K":
+            lines[row] = ""
+        elif text:
+            before, after = lines[row].ljust(column)[:column], lines[row][column + len(text) :]
+            lines[row], column = before + text + after, column + len(text)
+    return [line.rstrip() for line in lines]
+
+
+@pytest.fixture
+def tty(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Console]:
+    """tty(height) is a console on a terminal that is a string."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("TTY_INTERACTIVE", raising=False)
+
+    def make(height: int = 40) -> Console:
+        return Console(force_terminal=True, width=100, height=height, file=io.StringIO())
+
+    return make
+
+
+def shown(terminal: Console) -> str:
+    assert isinstance(terminal.file, io.StringIO)
+    return "\n".join(screen_after(terminal.file.getvalue(), terminal.height)).strip("\n")
+
+
+def known_within(width: float, *sizes: int) -> list[Record]:
+    """CPU records whose latency is known that well."""
+    timing = replace(make_timing([[1.0] * 6] * 5), ci95_s=(1 - width, 1 + width))
+    return [make_record(case=make_case(size=size), timings={"latency": timing}) for size in sizes]
+
+
+@pytest.mark.parametrize("sizes", [(16,), (16, 1024)], ids=["one case", "two cases"])
+def test_the_table_in_a_terminal_narrows_with_every_pass(
+    tty: Callable[..., Console], sizes: Sequence[int]
+) -> None:
+    terminal = tty()
+    with ShowProgress(terminal) as progress:
+        progress.passed(0, 3, known_within(0.05, *sizes))
+        first = shown(terminal)
+        progress.doing("matvec 16", 1, 0, len(sizes))
+        progress.sampled(Metric.latency, {"cpu": Sampled()})
+        between = shown(terminal)
+        progress.passed(1, 3, known_within(0.01, *sizes))
+        second = shown(terminal)
+    names = [f"matvec {size}" for size in sizes]
+    for text, width, caption in ((first, "±5.0%", "pass 1 of 3:"), (second, "±1.0%", "pass 2 of 3:")):
+        rows = [line for line in text.splitlines() if re.match(r"matvec \d+ +1.00 s", line)]
+        assert [row.partition("  ")[0] for row in rows] == names
+        assert all(width in row for row in rows)
+        assert text.splitlines()[-2].startswith(caption)
+        assert text.count("latency of a call") == 1
+    assert "±5.0%" not in second
+    assert between.splitlines()[:-1] == first.splitlines()[:-1]
+    assert "pass 2: matvec 16: latency  cpu …" in between.splitlines()[-1]
+
+
+def test_what_progress_drew_makes_way_for_the_final_table(tty: Callable[..., Console]) -> None:
+    terminal, records = tty(), known_within(0.01, 16, 1024)
+    with ShowProgress(terminal) as progress:
+        for pass_index in range(2):
+            progress.passed(pass_index, 2, records)
+            assert "matvec 1024" in shown(terminal)
+    console.show_comparisons(terminal, pair(records))
+    alone = tty()
+    console.show_comparisons(alone, pair(records))
+    assert shown(terminal) == shown(alone)
+
+
+@pytest.mark.parametrize("height", [3, 4, 5, 12])
+def test_a_table_taller_than_the_terminal_hides_no_bar_and_leaves_nothing_behind(
+    tty: Callable[..., Console], height: int
+) -> None:
+    terminal = tty(height)
+    with ShowProgress(terminal) as progress:
+        for pass_index in range(3):
+            progress.passed(pass_index, 3, known_within(0.01, *range(1, 51)))
+            progress.doing("matvec 7", pass_index, 0, 50)
+            assert "matvec 7: opening" in shown(terminal).splitlines()[-1]
+            assert (f"… {54 - (height - 4)} more lines" in shown(terminal)) == (height > 3)
+    assert shown(terminal) == ""
+
+
+def test_a_table_that_just_fits_is_whole(tty: Callable[..., Console]) -> None:
+    terminal = tty(13)
+    with ShowProgress(terminal) as progress:
+        progress.passed(0, 2, known_within(0.01, *range(1, 7)))
+        assert "matvec 6 " in shown(terminal)
+        assert "more lines" not in shown(terminal)
+    assert shown(terminal) == ""
+
+
+def test_a_table_follows_a_terminal_that_becomes_narrower(tty: Callable[..., Console]) -> None:
+    terminal = tty()
+    with ShowProgress(terminal) as progress:
+        progress.passed(0, 2, [*known_within(0.01, 16), make_record("gpu", case=make_case(size=16))])
+        assert max(map(len, shown(terminal).splitlines())) > 60
+        terminal.width = 60
+        progress.doing("matvec 16", 1, 0, 1)
+        assert max(map(len, shown(terminal).splitlines())) <= 60
+        assert "1e-07" in shown(terminal)  # the last column
+
+
+def test_one_pass_alone_has_no_table_but_the_final_one(tty: Callable[..., Console]) -> None:
+    terminal = tty()
+    with ShowProgress(terminal) as progress:
+        progress.passed(0, 1, known_within(0.01, 16))
+        assert "latency" not in shown(terminal)
+
+
+def test_no_thread_draws_while_something_is_timed(tty: Callable[..., Console]) -> None:
+    before = threading.enumerate()
+    with ShowProgress(tty()) as progress:
+        progress.passed(0, 2, known_within(0.01, 16))
+        assert threading.enumerate() == before
+
+
+def test_a_terminal_that_can_not_redraw_gets_lines(
+    tty: Callable[..., Console], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = tty()
+    monkeypatch.setenv("TERM", "dumb")
+    with ShowProgress(Console(force_terminal=True, file=terminal.file)) as progress:
+        progress.doing("matvec 16", 0, 0, 1)
+        progress.passed(0, 2, known_within(0.01, 16))
+    said = capsys.readouterr().err
+    assert said.splitlines() == ["[1/1] matvec 16", "pass 1 of 2: intervals of ±1.0% to ±1.0%"]
+    assert shown(terminal) == ""

@@ -123,7 +123,7 @@ def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Plac
             for done, index in enumerate(lacking):
                 session.go_over(index, pass_index, crew, done=done, of=len(lacking))
                 yield from session.records([index])
-        watcher.passed(pass_index, passes, [record for _, record in session.records(order)])
+        watcher.passed(pass_index, passes, [record for _, record in session.records(range(len(order)))])
 
 
 class _Session:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -71,16 +71,19 @@ def show_records(console: Console, records: Sequence[Record]) -> None:
 
 
 def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
-    """What a sweep measured: a row a case, the latency on each device, the speedup and who wins.
+    """What a sweep measured."""
+    console.print()
+    console.print(comparisons_table(comparisons))
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
+    """The devices; then a row a case: the latency on each device, the speedup and who wins.
 
     The cores stand beside every speedup: "the CPU" is two cores for some and 128 for others. The error is the
     larger of the two.
     """
     devices = [d for d in DEVICES if any(getattr(comparison, d) for comparison in comparisons)]
     both = len(devices) == 2
-    console.print()
-    for name in _device_names(comparisons, devices):
-        console.print(name, markup=False)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column(f"latency of a call,\n{_scope_of(comparisons)}", overflow="fold")
     for device in devices:
@@ -104,9 +107,9 @@ def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> Non
             speedup = comparison.speedups.get(Metric.latency)
             cells += [_speedup_cell(speedup), _verdict_cell(speedup)]
         table.add_row(*cells, _worse_error(comparison))
-    console.print(table)
-    if any(_marked(record) for comparison in comparisons for record in comparison.arms):
-        console.print(LOOK_TWICE, style="yellow")
+    marked = any(_marked(record) for comparison in comparisons for record in comparison.arms)
+    legend = [Text(LOOK_TWICE, style="yellow")] if marked else []
+    return Group(*map(Text, _device_names(comparisons, devices)), table, *legend)
 
 
 def show_failures(console: Console, records: Iterable[Record]) -> None:

@@ -4,21 +4,29 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.segment import Segment
+from rich.text import Text
 
+from jaxaccel.analyze.compare import pair
+from jaxaccel.publish.console import comparisons_table
 from jaxaccel.records import Metric, Record
+
+BELOW_LINES = 3  # under the table: how narrow it is, the bar, and the cursor once the display ends
 
 
 class ShowProgress:
-    """Tells how far the session is: a bar in a terminal, a line a case elsewhere.
+    """Tells how far the session is: in a terminal a bar, under a table that each pass replaces; else lines.
 
     Rich's refresh thread stays off: drawing happens here, between rounds, when nothing is being timed.
     """
 
     def __init__(self, console: Console) -> None:
-        self._live = console.is_terminal
-        self._console = Console(stderr=True, highlight=False, emoji=False) if not self._live else console
+        # A dumb terminal can't draw over what it has drawn: it gets lines.
+        self._redraws = console.is_terminal and console.is_interactive
+        self._console = console if self._redraws else Console(stderr=True, highlight=False, emoji=False)
         self._bar = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=20),
@@ -26,43 +34,75 @@ class ShowProgress:
             TextColumn("{task.description}", markup=False),
             console=self._console,
             auto_refresh=False,
-            transient=True,
         )
         self._task = self._bar.add_task("starting", total=None)
+        self._live = Live(self._bar, console=self._console, auto_refresh=False, transient=True)
         self._case = ""
 
     def __enter__(self) -> "ShowProgress":
-        if self._live:
-            self._bar.start()
+        if self._redraws:
+            self._live.start(refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._bar.stop()
+        if self._redraws:
+            self._live.stop()
 
     def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
         """A case begins."""
         self._case = f"pass {pass_index + 1}: {case}" if pass_index else case
-        if self._live:
+        if self._redraws:
             self._bar.update(self._task, completed=done, total=total, description=f"{self._case}: opening")
-            self._bar.refresh()
+            self._live.refresh()
         elif pass_index == 0:
             print(f"[{done + 1}/{total}] {case}", file=sys.stderr, flush=True)
 
     def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
-        """A pass is over: how narrow the intervals are by now."""
+        """A pass is over: how narrow the intervals are by now; in a terminal, of every case."""
         timings = [timing for record in records for timing in record.timings.values()]
+        if passes == 1 or not timings:
+            return
         widths = [(t.ci95_s[1] - t.ci95_s[0]) / 2 / t.median_s for t in timings if t.ci95_s]
-        if passes > 1 and widths:
-            line = f"pass {pass_index + 1} of {passes}: intervals of ±{min(widths):.1%} to ±{max(widths):.1%}"
+        line = f"pass {pass_index + 1} of {passes}"
+        if widths:
+            line += f": intervals of ±{min(widths):.1%} to ±{max(widths):.1%}"
+        if self._redraws:
+            table = _Fitted(comparisons_table(pair(records)))
+            caption = Text(line, no_wrap=True, overflow="ellipsis")
+            self._live.update(Group(table, caption, self._bar), refresh=True)
+        elif widths:
             self._console.print(line, markup=False)
 
     def sampled(self, metric: Metric, found: Mapping[str, Any]) -> None:
         """A round is over."""
-        if self._live:
+        if self._redraws:
             widths = "  ".join(
                 f"{device} ±{got.width:.1%}" if got.width < 10 else f"{device} …"
                 for device, got in found.items()
             )
             self._bar.update(self._task, description=f"{self._case}: {metric}  {widths}")
-            self._bar.refresh()
+            self._live.refresh()
+
+
+class _Fitted:
+    """A renderable, cut where the terminal is too low for it: what has scrolled away can't be replaced.
+
+    It is rendered once for a width, for it is drawn after every round, and a table of 50 cases takes 70 ms.
+    """
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+        self._width = 0
+        self._lines: list[list[Segment]] = []
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._width != options.max_width:
+            self._width = options.max_width
+            self._lines = console.render_lines(self._whole, options, pad=False)
+        room = options.size.height - BELOW_LINES
+        shown = self._lines if len(self._lines) <= room else self._lines[: max(0, room - 1)]
+        for line in shown:
+            yield from line
+            yield Segment.line()
+        if len(shown) < len(self._lines) and room > 0:
+            yield Text(f"… {len(self._lines) - len(shown)} more lines", style="dim")
