@@ -39,9 +39,10 @@ def test_a_device_is_held_by_one_command_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("visible", "name"), [(None, "gpu-0"), ("3,1", "gpu-3"), ("GPU-ab12", "gpu-GPU-ab12"), ("", "gpu-0")]
 )
-def test_a_gpu_is_named_by_the_first_that_may_be_seen(
+def test_without_nvml_a_gpu_is_named_by_the_text_of_the_first_that_may_be_seen(
     visible: str | None, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it fails, where it is installed too
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

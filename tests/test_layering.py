@@ -15,6 +15,7 @@ PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
     "records": 1,
     "config": 2,
+    "nvml": 2,
     "analyze": 2,
     "workloads": 2,
     "measure": 3,
@@ -38,7 +39,7 @@ NAMED_BY = {
     "rich": ("publish.console", "publish.progress", "selftest"),
     "wandb": ("publish",),
     "plotly": ("publish",),
-    "pynvml": ("worker",),
+    "pynvml": ("nvml",),
     "sklearn": ("workloads",),
 }
 # Those that may be loaded once a module is imported; the others wait until they are needed.

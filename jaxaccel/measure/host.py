@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from jaxaccel.nvml import open_gpu
 from jaxaccel.records import HostLoad
 
 _PRESSURE = Path("/proc/pressure/cpu")
@@ -96,8 +97,16 @@ def hold_devices(
 
 
 def physical_name(device: str) -> str:
-    """One name for one piece of hardware: a GPU is the first that this process may see."""
+    """One name for one piece of hardware: a GPU is the first that this process may see.
+
+    Its name is its UUID, however CUDA_VISIBLE_DEVICES spells it. Where NVML does not tell, it is that text.
+    """
     if device == "cpu":
         return "cpu"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
-    return f"gpu-{''.join(c for c in visible if c.isalnum() or c == '-')}"
+    gpu = open_gpu()
+    if isinstance(gpu, str):
+        name = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
+    else:
+        with gpu:
+            name = gpu.uuid
+    return f"gpu-{''.join(c for c in name if c.isalnum() or c == '-')}"

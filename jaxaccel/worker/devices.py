@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from jaxaccel.nvml import Gpu, open_gpu
 from jaxaccel.records import ArmFacts
 
 # What of the environment variables changes speed or results. Paths and secrets are not among them.
@@ -130,30 +131,17 @@ def device_environment(device: Any) -> dict[str, Any]:
 
 def nvml_facts(device: Any) -> dict[str, Any]:
     """Driver, memory, clocks and limits from NVIDIA's management library; a reason where it is absent."""
-    try:
-        import pynvml
-    except ImportError:
-        return {"nvml": "absent: nvidia-ml-py is not installed"}
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return {"nvml": f"absent: {error}"}
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index(device))
-        return {
-            "name": pynvml.nvmlDeviceGetName(handle),
-            "id": hashlib.sha256(str(pynvml.nvmlDeviceGetUUID(handle)).encode()).hexdigest()[:12],
-            "driver": pynvml.nvmlSystemGetDriverVersion(),
-            "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-            "sm_clock_max_hz": 1_000_000 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM),
-            "memory_clock_max_hz": 1_000_000
-            * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM),
-            "power_limit_w": pynvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000,
-        }
-    except pynvml.NVMLError as error:
-        return {"nvml": f"absent: {error}"}
-    finally:
-        pynvml.nvmlShutdown()
+    gpu = open_nvml(device)
+    if isinstance(gpu, str):
+        return {"nvml": f"absent: {gpu}"}
+    with gpu:
+        facts = gpu.facts()
+    return {"nvml": f"absent: {facts}"} if isinstance(facts, str) else facts
+
+
+def open_nvml(device: Any) -> Gpu | str:
+    """What NVIDIA's management library knows a JAX device as, or the reason why it does not."""
+    return open_gpu(int(getattr(device, "local_hardware_id", None) or 0))
 
 
 def cpu_model() -> str:
@@ -203,14 +191,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def nvml_index(device: Any) -> int:
-    """NVML counts all GPUs of the machine, JAX those that CUDA_VISIBLE_DEVICES leaves."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    listed = [entry.strip() for entry in visible.split(",") if entry.strip().isdigit()]
-    local = int(getattr(device, "local_hardware_id", None) or 0)
-    return int(listed[local]) if local < len(listed) else local
 
 
 def _why_none(jax_version: str, error: str) -> str:
