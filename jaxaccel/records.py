@@ -1,4 +1,4 @@
-"""The words that every part of jaxaccel shares: cases, timings, records, comparisons, worker messages.
+"""The words that every part of jaxaccel shares: cases, timings, records, comparisons.
 
 A record is what users build on: one JSON document an arm. Everything here is immutable data; what the
 numbers mean is worked out in `analyze/`, where they go in `publish/`.
@@ -26,11 +26,23 @@ class Metric(StrEnum):
     """What a timing measures; metrics are never mixed in one ratio.
 
     latency: one call, blocked on its whole output. throughput: calls queued, one block, time divided by
-    their number.
+    their number. device: one call on the device itself, without the host's dispatch. These three have their
+    data resident. end_to_end: inputs start on the host, the output ends there. h2d, d2h: those inputs to the
+    device, that output to the host. Host memory is pageable, as NumPy's is, or pinned.
     """
 
     latency = "latency"
     throughput = "throughput"
+    device = "device"
+    end_to_end = "end_to_end"
+    end_to_end_pinned = "end_to_end_pinned"
+    h2d = "h2d"
+    h2d_pinned = "h2d_pinned"
+    d2h = "d2h"
+    d2h_pinned = "d2h_pinned"
+
+
+RESIDENT = (Metric.latency, Metric.throughput, Metric.device)
 
 
 class Status(StrEnum):
@@ -48,6 +60,14 @@ class Verdict(StrEnum):
     gpu = "gpu"
     cpu = "cpu"
     undecided = "undecided"
+
+
+class Limit(StrEnum):
+    """What keeps a call with resident data from being faster, as far as measured ceilings tell."""
+
+    memory = "memory"
+    compute = "compute"
+    dispatch = "dispatch"
 
 
 class Trend(StrEnum):
@@ -173,11 +193,97 @@ class Compile:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Declared work over measured time. `metric` names the timing that was divided by."""
+    """Declared work over measured time. `metric` names the timing that was divided by.
+
+    of_compute_ceiling, of_memory_ceiling: as shares of the record's `ceilings`. limit: the one it is under.
+    """
 
     metric: str
     flops_per_s: float
     bytes_per_s: float
+    of_compute_ceiling: float | None = None
+    of_memory_ceiling: float | None = None
+    limit: Limit | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceiling:
+    """The best rate that a workload of jaxaccel's own reached on this device, and which one that was.
+
+    rate_per_s: FLOPs a second (matmul), or bytes a second. working_set_bytes: what one call touches.
+    """
+
+    rate_per_s: float
+    workload: str
+    working_set_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ceilings:
+    """What this device reached: `memory` near a record's working set, `compute` at its dtype and precision.
+
+    `transfers`: bytes a second by metric, h2d to d2h_pinned. measured_at: when, in UTC.
+    """
+
+    measured_at: str
+    memory: Ceiling | None = None
+    compute: Ceiling | None = None
+    transfers: Mapping[str, Ceiling] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfers:
+    """What travels between host and device for a call whose data starts and ends on the host.
+
+    A carry (parameters, optimiser state) stays on the device, as in a training loop. h2d, d2h: `copied`, or
+    `aliased` where a CPU device shares the host's memory and nothing moves, or `partly aliased`.
+    """
+
+    h2d_bytes: int
+    d2h_bytes: int
+    h2d: str
+    d2h: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """One of the kernels of a call: its time and launches a call, and its share of the call's device time."""
+
+    name: str
+    time_s: float
+    launches: float
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceTime:
+    """Where the device timing comes from: `profiler` (kernels, the most costly first) or `slope`.
+
+    slope_s: seconds a call by the slope of an in-graph loop, which is the cross-check of a profiler.
+    """
+
+    source: str
+    kernels: tuple[Kernel, ...] = ()
+    slope_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """What a call costs in energy, by a counter of the hardware, while calls are queued for `duration_s`.
+
+    per_call_j: all that the scope used. above_idle_per_call_j: beyond `idle_w`, its power while it waited
+    just before. uncertainty_j: of either, from one tick of the counter (`resolution_s`).
+    """
+
+    per_call_j: float
+    above_idle_per_call_j: float
+    uncertainty_j: float
+    idle_w: float
+    source: str
+    scope: str
+    resolution_s: float
+    calls: int
+    duration_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +298,15 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes: predicted before allocating, of the compiled program, and what the device offers."""
+    """Bytes: predicted before allocating, of the compiled program, and what the device offers.
+
+    working_set_bytes: what one call touches, as the workload declares it. peak_bytes: the most that the
+    compiled program holds at a time, by XLA's buffer assignment.
+    """
 
     predicted_bytes: int
     capacity_bytes: int
+    working_set_bytes: int | None = None
     arguments_bytes: int | None = None
     outputs_bytes: int | None = None
     temporaries_bytes: int | None = None
@@ -228,7 +339,9 @@ class HostLoad:
 class Spent:
     """Where the command's time went for this arm, in seconds.
 
-    `total` adds to the named parts an even share of what belongs to no arm (imports, configuration, output).
+    inspection: what is found out once, beside the rounds (the loop's slope, energy). ceilings: an even share
+    of measuring those. `total` adds to the named parts an even share of what belongs to no arm (imports,
+    configuration, output).
     """
 
     worker: float = 0.0
@@ -237,12 +350,14 @@ class Spent:
     warmup: float = 0.0
     sampling: float = 0.0
     reference: float = 0.0
+    inspection: float = 0.0
+    ceilings: float = 0.0
     total: float = 0.0
 
     @property
     def accounted(self) -> float:
         """All that is spent on this arm by name."""
-        return self.worker + self.data + self.compile + self.warmup + self.sampling + self.reference
+        return float(sum(asdict(self).values())) - self.total
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
@@ -276,6 +391,10 @@ class Record:
     rates: Rates | None = None
     accuracy: Accuracy | None = None
     memory: Memory | None = None
+    transfers: Transfers | None = None
+    device_time: DeviceTime | None = None
+    energy: Energy | None = None
+    ceilings: Ceilings | None = None
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     dispatch_floor_s: Mapping[str, float] = field(default_factory=dict)
     host_load: HostLoad | None = None
@@ -316,12 +435,16 @@ class Speedup:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The two arms of a case, and the speedup of each metric that both have."""
+    """The two arms of a case, and the speedup of each metric that both have.
+
+    unmatched: why the two sides did not compute at one precision; such a speedup is never shown without it.
+    """
 
     case: Case
     cpu: Record | None
     gpu: Record | None
     speedups: Mapping[str, Speedup] = field(default_factory=dict)
+    unmatched: str | None = None
 
     @property
     def arms(self) -> tuple[Record, ...]:
@@ -329,125 +452,7 @@ class Comparison:
         return tuple(record for record in (self.cpu, self.gpu) if record is not None)
 
 
-# --- the worker's messages -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """Worker -> parent, first of all: the worker has its device.
-
-    `ready_at` is when, on the clock of time.time(), which both share.
-    """
-
-    arm: ArmFacts
-    ready_at: float
-    environment: Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Open:
-    """Parent -> worker: place the data, compile, check the answer, warm up."""
-
-    key: str
-    arm: Arm
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opened:
-    """Worker -> parent: the facts of an arm that is ready to be timed.
-
-    `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric.
-    """
-
-    arm: ArmFacts
-    floor_s: Mapping[str, float]
-    compile: Compile
-    first_call_s: float
-    cost: Cost
-    accuracy: Accuracy
-    memory: Memory
-    spent_s: Spent
-    series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    invariants: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[Flag, ...] = ()
-    absent: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskRound:
-    """Parent -> worker: one short burst of samples of a metric."""
-
-    key: str
-    metric: Metric
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """Worker -> parent: the burst. `warmup_s` went into untimed calls before it.
-
-    `slowdowns` are the reasons for which the device ran slower than it can, as its driver names them.
-    """
-
-    samples_s: tuple[float, ...]
-    depth: int
-    spent_s: float
-    warmup_s: float
-    slowdowns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Close:
-    """Parent -> worker: drop an arm and its data."""
-
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Closed:
-    """Worker -> parent: it is dropped."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """Worker -> parent, in place of any answer. `refused`: the request was at fault, not the run."""
-
-    error: Problem
-    refused: bool = False
-    environment: Mapping[str, Any] = field(default_factory=dict)
-
-
-Message = Started | Open | Opened | AskRound | Round | Close | Closed | Failure
-
-_KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Started, Open, Opened, AskRound, Round, Close, Closed, Failure)
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Envelope:
-    kind: str
-    body: dict[str, Any]
-
-
-def encode_message(message: Message) -> bytes:
-    """One JSON line, for the pipe between parent and worker."""
-    return msgspec.json.encode({"kind": type(message).__name__, "body": message}) + b"\n"
-
-
-def decode_message(line: bytes) -> Message:
-    """The message of one line.
-
-    **Raises** msgspec.DecodeError or msgspec.ValidationError where the line holds none.
-    """
-    try:
-        envelope = msgspec.json.decode(line, type=_Envelope)
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(f"no UTF-8: {line[:200]!r}") from error
-    kind = _KINDS.get(envelope.kind)
-    if kind is None:
-        raise msgspec.ValidationError(f"no message of jaxaccel's: {line[:200]!r}")
-    message: Message = msgspec.convert(envelope.body, kind)
-    return message
+# --- as JSON --------------------------------------------------------------------------------------
 
 
 def encode_record(record: Record) -> bytes:

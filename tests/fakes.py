@@ -10,31 +10,23 @@ from jaxaccel import __version__
 from jaxaccel.analyze.stats import Burst, summarize
 from jaxaccel.measure.sampling import Sampled, Stop
 from jaxaccel.measure.session import Group
+from jaxaccel.messages import AskRound, Close, Closed, Failure, Message, Open, Opened, Round, Started
 from jaxaccel.records import (
     SCHEMA_VERSION,
     Accuracy,
     Arm,
     ArmFacts,
-    AskRound,
     Case,
-    Close,
-    Closed,
     Compile,
     Cost,
-    Failure,
     Flag,
     HostLoad,
     Memory,
-    Message,
     Metric,
-    Open,
-    Opened,
     Problem,
     Rates,
     Record,
-    Round,
     Spent,
-    Started,
     Status,
     Timing,
 )

@@ -15,21 +15,8 @@ import pytest
 
 from jaxaccel.measure import client
 from jaxaccel.measure.client import Worker, worker_variables
-from jaxaccel.records import (
-    Arm,
-    AskRound,
-    Case,
-    Close,
-    Closed,
-    Failure,
-    Metric,
-    Open,
-    Opened,
-    Problem,
-    Round,
-    Started,
-    encode_message,
-)
+from jaxaccel.messages import AskRound, Close, Closed, Failure, Open, Opened, Round, Started, encode_message
+from jaxaccel.records import Arm, Case, Metric, Problem
 from jaxaccel.workloads.matvec import Matvec
 
 # For a worker to find the workloads of this file.

@@ -14,6 +14,7 @@ import jaxaccel
 PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
     "records": 1,
+    "messages": 2,
     "config": 2,
     "nvml": 2,
     "analyze": 2,

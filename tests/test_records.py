@@ -6,24 +6,17 @@ import msgspec
 import pytest
 from fakes import facts_of, failure, make_case, make_failed, make_record, opened, started
 
+from jaxaccel.messages import AskRound, Close, Closed, Message, Open, Round, decode_message, encode_message
 from jaxaccel.records import (
     Arm,
-    AskRound,
     Case,
-    Close,
-    Closed,
     Comparison,
-    Message,
     Metric,
-    Open,
     Record,
-    Round,
     Spent,
     Status,
-    decode_message,
     decode_record,
     digest,
-    encode_message,
     encode_record,
 )
 

@@ -27,19 +27,8 @@ from jaxaccel.config import BadInputError
 from jaxaccel.measure.sampling import Stop
 from jaxaccel.measure.session import Group, Place, Plan, measure
 from jaxaccel.measure.tally import Command
-from jaxaccel.records import (
-    SCHEMA_VERSION,
-    Arm,
-    AskRound,
-    Close,
-    Flag,
-    Message,
-    Metric,
-    Open,
-    Record,
-    Started,
-    Status,
-)
+from jaxaccel.messages import AskRound, Close, Message, Open, Started
+from jaxaccel.records import SCHEMA_VERSION, Arm, Flag, Metric, Record, Status
 
 SMALL, MIDDLE, LARGE = make_case(256), make_case(1024), make_case(4096)
 

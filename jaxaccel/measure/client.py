@@ -18,7 +18,8 @@ from typing import IO, cast
 import msgspec
 import platformdirs
 
-from jaxaccel.records import Failure, Message, Problem, Started, decode_message, encode_message
+from jaxaccel.messages import Failure, Message, Started, decode_message, encode_message
+from jaxaccel.records import Problem
 
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 1800.0  # one answer: a large program's compilation is among them

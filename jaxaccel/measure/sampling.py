@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from jaxaccel.analyze.stats import Burst, relative_half_width
-from jaxaccel.records import Failure, Metric, Round
+from jaxaccel.messages import Failure, Round
+from jaxaccel.records import Metric
 
 
 @dataclass(frozen=True, kw_only=True)

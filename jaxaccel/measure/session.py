@@ -14,21 +14,8 @@ from typing import Protocol
 from jaxaccel.measure.host import LoadMeter
 from jaxaccel.measure.sampling import Sampled, Stop, sample
 from jaxaccel.measure.tally import Command, Tally
-from jaxaccel.records import (
-    Arm,
-    AskRound,
-    Close,
-    Failure,
-    HostLoad,
-    Message,
-    Metric,
-    Open,
-    Opened,
-    Record,
-    Round,
-    Spent,
-    Started,
-)
+from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round, Started
+from jaxaccel.records import Arm, HostLoad, Metric, Record, Spent
 
 
 class WorkerLike(Protocol):

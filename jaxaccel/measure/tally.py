@@ -13,22 +13,20 @@ from jaxaccel.analyze import stats
 from jaxaccel.analyze.differences import identity
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.sampling import Sampled, Stop
+from jaxaccel.messages import Failure, Opened, Started
 from jaxaccel.records import (
     PASS_FAILED,
     POWER_CAP,
     SCHEMA_VERSION,
     Arm,
     ArmFacts,
-    Failure,
     Flag,
     HostLoad,
     Metric,
-    Opened,
     Problem,
     Rates,
     Record,
     Spent,
-    Started,
     Status,
     Timing,
     digest,

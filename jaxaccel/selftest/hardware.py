@@ -9,19 +9,8 @@ import numpy as np
 from jaxaccel.analyze import compare, stats
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.sampling import Stop, sample
-from jaxaccel.records import (
-    Arm,
-    AskRound,
-    Case,
-    Close,
-    Failure,
-    Message,
-    Metric,
-    Open,
-    Opened,
-    Round,
-    Verdict,
-)
+from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round
+from jaxaccel.records import Arm, Case, Metric, Verdict
 from jaxaccel.selftest.check import Check, Outcome, holds, share
 
 EQUAL_ARMS_STOP = Stop(relative_ci=0.01, limit_s=0.15)

@@ -10,17 +10,8 @@ import numpy as np
 from jaxaccel.analyze import compare, stats
 from jaxaccel.analyze.differences import Aspect, differences
 from jaxaccel.measure.sampling import Sampled, Stop, sample
-from jaxaccel.records import (
-    SCHEMA_VERSION,
-    ArmFacts,
-    Case,
-    Metric,
-    Record,
-    Round,
-    Status,
-    Timing,
-    Verdict,
-)
+from jaxaccel.messages import Round
+from jaxaccel.records import SCHEMA_VERSION, ArmFacts, Case, Metric, Record, Status, Timing, Verdict
 from jaxaccel.selftest.check import Check, holds, share
 
 TYPICAL_S = 1e-3

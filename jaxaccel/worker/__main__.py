@@ -10,20 +10,18 @@ import traceback
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from jaxaccel.records import (
-    ArmFacts,
+from jaxaccel.messages import (
     AskRound,
     Close,
     Closed,
     Failure,
     Message,
     Open,
-    Problem,
-    Spent,
     Started,
     decode_message,
     encode_message,
 )
+from jaxaccel.records import ArmFacts, Problem, Spent
 
 
 def main(device: str) -> int:

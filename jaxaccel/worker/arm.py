@@ -13,18 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxaccel.records import (
-    Accuracy,
-    Arm,
-    ArmFacts,
-    Case,
-    Compile,
-    Memory,
-    Metric,
-    Opened,
-    Round,
-    Spent,
-)
+from jaxaccel.messages import Opened, Round
+from jaxaccel.records import Accuracy, Arm, ArmFacts, Case, Compile, Memory, Metric, Spent
 from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
 from jaxaccel.worker.hlo import operations

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxaccel.records import Metric, Round
+from jaxaccel.messages import Round
+from jaxaccel.records import Metric
 
 AWAITED = "output awaited"
 
