@@ -19,14 +19,17 @@ from conftest import ROOT
 from jaxaccel.config import Dtype
 from jaxaccel.records import Accuracy
 from jaxaccel.worker.arm import compile_function
-from jaxaccel.workloads import dot, matvec, mlp
-from jaxaccel.workloads.base import Workload, itemsize, uniform
+from jaxaccel.worker.hlo import operations
+from jaxaccel.workloads import base, dot, matmul, matvec, mlp, stream
+from jaxaccel.workloads.base import Workload, aligned_empty, elementwise_error, itemsize, uniform
 from jaxaccel.workloads.mlp_article import MlpArticle, breast_cancer
+from jaxaccel.workloads.transfer import Transfer
 
 SIZE = 12
 CONFIGS = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf/workload").glob("*.yaml"))
 }
+CONFIGS |= {f"stream-{kind}": CONFIGS["stream"] | {"kind": kind} for kind in ("read", "copy")}  # as the triad
 CASES = list(product(CONFIGS, map(str, Dtype)))
 # Of an output, and far beyond what each type tolerates.
 WRONG_BY = {"float32": 1e-3, "float64": 1e-6, "float16": 0.5, "bfloat16": 0.5}
@@ -50,6 +53,26 @@ GOLDEN = {
     ("mlp_article", "bfloat16"): "dc9f1224ea5efb49",
     ("mlp_article", "float16"): "5c34bb809a77a7e7",
     ("mlp_article", "float64"): "28fe3a8204a63948",
+    ("matmul", "float32"): "2789a49dbd80ef51",
+    ("matmul", "bfloat16"): "7cb7b6119e0b0f4d",
+    ("matmul", "float16"): "979b5e146c791efa",
+    ("matmul", "float64"): "305c1338a024ef77",
+    ("stream", "float32"): "a63a0f0f9534dea8",
+    ("stream", "bfloat16"): "487d42709bf6a951",
+    ("stream", "float16"): "9a5f643387cc5bab",
+    ("stream", "float64"): "0becc978d1c39ef7",
+    ("stream-read", "float32"): "c88bccd955376e89",
+    ("stream-read", "bfloat16"): "78a082938e76f008",
+    ("stream-read", "float16"): "a2acc07e24e833df",
+    ("stream-read", "float64"): "7bc61df14c743a3e",
+    ("stream-copy", "float32"): "4879dc461e6a2897",
+    ("stream-copy", "bfloat16"): "b69f163c945377e0",
+    ("stream-copy", "float16"): "ba58e358c56eba1b",
+    ("stream-copy", "float64"): "fcf5dc64da0a5cb7",
+    ("transfer", "float32"): "c88bccd955376e89",
+    ("transfer", "bfloat16"): "78a082938e76f008",
+    ("transfer", "float16"): "a2acc07e24e833df",
+    ("transfer", "float64"): "7bc61df14c743a3e",
 }
 
 
@@ -92,6 +115,37 @@ def run(function: Callable[..., Any], *arguments: Any) -> Any:
     placed = jax.device_put(arguments)
     compiled, _ = compile_function(function, placed, "highest")
     return jax.device_get(compiled(*placed))
+
+
+def program(workload: Workload, inputs: Any) -> str:
+    """The optimised program that the worker would time."""
+    compiled, _ = compile_function(
+        workload.function, jax.device_put(inputs), "highest", carries=workload.carries
+    )
+    return str(compiled.as_text())
+
+
+def repeated(workload: Workload, inputs: Any) -> str:
+    """The optimised program of a loop over the workload, with all that keeps its work inside."""
+
+    def call(carry: Any, rest: Any) -> Any:
+        return workload.function(carry, *rest) if workload.carries else (carry, workload.function(*rest))
+
+    def loop(trips: Any, carry: Any, rest: Any) -> Any:
+        def trip(_: Any, state: Any) -> Any:
+            carry, rest, last = state
+            rest, last = jax.lax.optimization_barrier((rest, last))
+            carry, last = call(carry, rest)
+            return carry, rest, last
+
+        last = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(call, carry, rest)[1]
+        )
+        return jax.lax.fori_loop(0, trips, trip, (carry, rest, last))
+
+    carry, rest = (inputs[0], inputs[1:]) if workload.carries else (None, inputs)
+    donated = (1,) if workload.carries else ()
+    return str(jax.jit(loop, donate_argnums=donated).lower(np.int32(20), carry, rest).compile().as_text())
 
 
 def output_of(workload: Workload, inputs: Any) -> Any:
@@ -166,6 +220,21 @@ def test_inputs_are_host_arrays_of_the_right_type(name: str, dtype: str) -> None
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_inputs_are_aligned_so_that_the_cpu_takes_them_without_a_copy(name: str, dtype: str) -> None:
+    for leaf in jax.tree.leaves(small(name, dtype).inputs(0)):
+        assert leaf.ctypes.data % 64 == 0
+        assert jax.device_put(leaf).unsafe_buffer_pointer() == leaf.ctypes.data
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
+def test_the_work_is_in_the_program_and_stays_in_a_loop(name: str, dtype: str) -> None:
+    workload = small(name, dtype)
+    inputs = workload.inputs(0)
+    assert workload.operations & operations(program(workload, inputs))
+    assert workload.operations & operations(repeated(workload, inputs), inside_loops=True)
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_cost_and_memory_cover_at_least_the_data(name: str, dtype: str) -> None:
     workload = small(name, dtype)
     held = sum(array.nbytes for array in arrays(workload.inputs(0)))
@@ -192,9 +261,10 @@ def test_the_right_answer_is_accepted_and_a_wrong_one_is_not(name: str, dtype: s
 def test_less_precision_tolerates_tensorfloat_32_and_the_highest_does_not(name: str) -> None:
     case = solved(name, "float32")
     nearly = case.output * (1 + 2.0**-11)  # half a unit of TensorFloat-32's ten bits
+    product_of_matrices = "dot" in case.workload.operations  # nothing else runs as TensorFloat-32
     assert not case.verify(nearly).ok
-    assert case.verify(nearly, "high").ok
-    assert case.verify(nearly, "default").ok
+    assert case.verify(nearly, "high").ok == product_of_matrices
+    assert case.verify(nearly, "default").ok == product_of_matrices
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -217,6 +287,7 @@ def test_the_smallest_size_works(name: str) -> None:
     inputs = workload.inputs(0)
     assert workload.size == 1
     assert workload.verify(inputs, output_of(workload, inputs), "highest", run).ok
+    assert workload.operations & operations(program(workload, inputs))
 
 
 # --- seeded data -----------------------------------------------------------------------------------
@@ -259,6 +330,27 @@ def test_streams_of_one_seed_and_seeds_of_one_stream_differ() -> None:
     assert len(made) == 16
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3, 5), (1 << 20,)])
+def test_an_aligned_array_is_one_as_any_other(shape: tuple[int, ...]) -> None:
+    for dtype in map(str, Dtype):
+        array = aligned_empty(shape, dtype)
+        array[...] = 1
+        assert (array.shape, array.dtype) == (shape, jnp.dtype(dtype))
+        assert array.ctypes.data % 64 == 0
+        assert array.flags.c_contiguous
+
+
+def test_an_elementwise_error_is_relative_to_the_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_BLOCK", 4)
+    a, b = np.full(10, 3.0), np.full(10, -3.0)  # they cancel
+    assert elementwise_error(np.add, np.zeros(10), a, b) == 0
+    assert elementwise_error(np.add, np.full(10, 0.6), a, b) == pytest.approx(0.1)
+    wrong = np.zeros(10)
+    wrong[9] = 6
+    assert elementwise_error(np.add, wrong, a, b) == pytest.approx(math.sqrt(1 / 10))
+    assert elementwise_error(np.add, wrong[:9], a, b) == 0
+
+
 # --- each workload ---------------------------------------------------------------------------------
 
 
@@ -284,6 +376,16 @@ def test_costs_are_those_of_the_formulas(n: int, dtype: str) -> None:
     assert (product_cost.flops, product_cost.bytes) == (2 * n**2, (n**2 + 2 * n) * size)
     dot_cost = dot.Dot(size=n, dtype=dtype).cost()
     assert (dot_cost.flops, dot_cost.bytes) == (2 * n, (2 * n + 1) * size)
+    square = matmul.Matmul(size=n, dtype=dtype)
+    assert (square.cost().flops, square.cost().bytes) == (2 * n**3, 3 * n**2 * size)
+    assert square.memory_bytes() == 3 * n**2 * size
+    moved = Transfer(size=n, dtype=dtype)
+    assert (moved.cost().flops, moved.cost().bytes) == (n, 2 * n * size)
+    assert moved.memory_bytes() == 2 * n * size
+    for kind, vectors, flops in (("read", 1, 1), ("copy", 2, 1), ("triad", 3, 2)):
+        passed = stream.Stream(size=n, dtype=dtype, kind=kind)
+        assert (passed.cost().flops, passed.cost().bytes) == (flops * n, vectors * n * size)
+        assert passed.memory_bytes() == vectors * n * size
 
 
 def test_the_cost_of_a_training_step_is_its_matrix_products() -> None:
@@ -307,6 +409,145 @@ def test_a_large_matrix_is_checked_on_rows_that_reach_from_the_first_to_the_last
         wrong = right.copy()
         wrong[row] += 0.1
         assert not workload.verify(inputs, wrong, "highest", run).ok
+
+
+@pytest.mark.parametrize("bound", ["CHECKED_ROWS", "CHECKED_FLOPS"])
+def test_a_large_product_is_checked_on_rows_that_reach_from_the_first_to_the_last(
+    monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    monkeypatch.setattr(matmul, bound, 2 if bound == "CHECKED_ROWS" else 2 * 2 * 20 * 20)
+    workload = matmul.Matmul(size=20)
+    inputs = workload.inputs(0)
+    right = output_of(workload, inputs)
+    assert "2 of 20 rows" in workload.verify(inputs, right, "highest", run).reference
+    assert workload.verify(inputs, right, "highest", run).ok
+    for row in (0, 19):
+        wrong = right.copy()
+        wrong[row, 7] += 0.1
+        assert not workload.verify(inputs, wrong, "highest", run).ok
+
+
+def test_the_reference_of_a_product_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
+    assert matmul.reference(a, b).tolist() == (a @ b).tolist() == [[20, 23, 26, 29], [56, 68, 80, 92]]
+    for block in (1, 8):
+        monkeypatch.setattr(matmul, "_BLOCK", block)
+        assert matmul.reference(a, b).tolist() == (a @ b).tolist()
+
+
+@pytest.mark.parametrize("dtype", list(map(str, Dtype)))
+def test_larger_products_and_sums_are_right_too(dtype: str) -> None:
+    for workload in (small("matmul", dtype, size=300), small("stream-read", dtype, size=300_000)):
+        inputs = workload.inputs(0)
+        assert workload.verify(inputs, output_of(workload, inputs), "highest", run).ok
+
+
+def test_a_transfer_s_answer_must_be_exact() -> None:
+    case = solved("transfer", "float32")
+    assert case.accuracy.relative_error == case.accuracy.tolerance == 0
+    nearly = case.output.astype(np.float32)
+    nearly[-1] = np.nextafter(nearly[-1], np.float32(2))
+    assert not case.verify(nearly).ok
+
+
+# --- passes over memory ----------------------------------------------------------------------------
+
+KINDS = {"stream-read": "read", "stream-copy": "copy", "stream": "triad"}
+WRITING = ["stream-copy", "stream"]
+
+
+def test_each_kind_of_pass_computes_what_it_says() -> None:
+    a, b, c = (np.array(values, np.float32) for values in ([1, 2], [5, -7], [10, 20]))
+    assert run(stream.read, b) == -2
+    written, first = run(stream.copy, a, b)
+    assert (written.tolist(), float(first)) == ([-5, 7], -5)
+    written, first = run(stream.triad, a, b, c)
+    assert (written.tolist(), float(first)) == ([35, 53], 35)
+
+
+def test_the_kind_of_a_pass_decides_whether_it_carries() -> None:
+    assert {kind: small(name, "float32").carries for name, kind in KINDS.items()} == {
+        "read": False,
+        "copy": True,
+        "triad": True,
+    }
+
+
+@pytest.mark.parametrize("kind", ["scale", "", None, ["copy"]])
+def test_an_unknown_kind_of_pass_is_refused_by_name(kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"`workload.kind` must be one of read, copy, triad, got ") as caught:
+        stream.Stream(size=4, kind=kind)
+    assert str(caught.value).endswith(f"got {kind!r}")
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_a_pass_writes_over_its_first_vector_and_makes_no_copy(name: str) -> None:
+    workload = small(name, "float32", size=100_000)
+    carry, *rest = jax.device_put(workload.inputs(0))
+    compiled, _ = compile_function(workload.function, (carry, *rest), "highest", carries=True)
+    vector_bytes, memory = 4 * workload.size, compiled.memory_analysis()
+    assert memory.argument_size_in_bytes == workload.memory_bytes()  # the first one is not dropped as unread
+    assert memory.alias_size_in_bytes == vector_bytes
+    assert memory.temp_size_in_bytes < vector_bytes
+    assert "copy" not in operations(compiled.as_text())
+    carry, _ = compiled(carry, *rest)  # the first one is NumPy's memory, which JAX does not write to
+    where = carry.unsafe_buffer_pointer()
+    after, _ = compiled(carry, *rest)
+    assert carry.is_deleted()
+    assert after.unsafe_buffer_pointer() == where
+    assert not any(vector.is_deleted() for vector in rest)
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_a_loop_over_passes_makes_no_copy_of_a_vector(name: str) -> None:
+    workload = small(name, "float32", size=100_000)
+    assert "copy" not in operations(repeated(workload, workload.inputs(0)), inside_loops=True)
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_no_element_stands_in_for_a_vector_that_the_next_pass_writes_over(name: str) -> None:
+    # For a loop that puts several calls into a trip. A GPU's compiler heeds it until all is fused.
+    workload = small(name, "float32")
+    lowered = jax.jit(workload.function).lower(*workload.inputs(0)).as_text()
+    barrier, element = lowered.index("optimization_barrier"), lowered.index("stablehlo.slice")
+    assert barrier < element
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_thousands_of_passes_give_what_one_gives(name: str) -> None:
+    workload = small(name, "float16")
+    carry, *rest = jax.device_put(workload.inputs(0))
+    compiled, _ = compile_function(workload.function, (carry, *rest), "highest", carries=True)
+    carry, _ = compiled(carry, *rest)
+    once = np.asarray(carry).tobytes()
+    for _ in range(3000):
+        carry, _ = compiled(carry, *rest)
+    assert np.asarray(carry).tobytes() == once
+
+
+@pytest.mark.parametrize("name", WRITING)
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+def test_a_wrong_vector_is_rejected_though_its_first_element_is_right(name: str, wrong: float) -> None:
+    case = solved(name, "float32")
+
+    def run_wrong(function: Callable[..., Any], *arguments: Any) -> Any:
+        written, first = case.run(function, *arguments)
+        changed = written.copy()
+        changed[-1] = wrong
+        return changed, first
+
+    assert case.accuracy.ok
+    assert not case.workload.verify(case.inputs, case.output, "highest", run_wrong).ok
+
+
+@pytest.mark.parametrize("name", WRITING)
+def test_of_a_very_large_vector_the_beginning_is_checked(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(stream, "CHECKED_ELEMENTS", 5)
+    workload = small(name, "float32")
+    inputs = workload.inputs(0)
+    accuracy = workload.verify(inputs, output_of(workload, inputs), "highest", run)
+    assert accuracy.ok
+    assert accuracy.reference == "NumPy float64, 5 of 12 elements"
 
 
 # --- training steps --------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A workload is one Python file here, with one class, and one YAML file in conf/wo
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import jax.numpy as jnp
@@ -16,9 +16,12 @@ from jaxaccel.records import Accuracy, Cost
 Array = NDArray[Any]
 Inputs = tuple[Any, ...]  # pytrees of NumPy arrays: the arguments of the timed function
 
+ALIGNMENT_BYTES = 64  # of host memory that JAX's CPU device takes as it is (jax 0.10.2: at 32 it copies)
+
 _CHUNK = (
     1 << 15
 )  # random numbers made at a time: their temporaries stay in a CPU's cache and off the heap's end
+_BLOCK = 1 << 20  # elements of a vector that a reference has in float64 at a time
 
 
 class Workload(Protocol):
@@ -33,8 +36,11 @@ class Workload(Protocol):
     """
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]]
-    carries: ClassVar[bool]
     loops: ClassVar[bool]
+
+    @property
+    def carries(self) -> bool:
+        """Whether a call takes up what the one before it returned; of most workloads a class variable."""
 
     @property
     def operations(self) -> frozenset[str]:
@@ -97,15 +103,30 @@ def itemsize(dtype: str) -> int:
     return int(jnp.dtype(dtype).itemsize)
 
 
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Like `np.empty`, in memory that begins at a multiple of 64 bytes.
+
+    JAX's CPU device then takes it without a copy, always. NumPy's own arrays begin where the allocator
+    happens to put them: large ones mostly 16 bytes after a page.
+    """
+    kind = jnp.dtype(dtype)
+    held_bytes = math.prod(shape) * kind.itemsize
+    memory = np.empty(held_bytes + ALIGNMENT_BYTES, dtype=np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
+    aligned: Array = memory[start : start + held_bytes].view(kind).reshape(shape)
+    return aligned
+
+
 def uniform(shape: tuple[int, ...], dtype: str, *, seed: int, stream: int) -> Array:
     """Uniform numbers in (-1, 1) with mean zero, never zero: the same bits on every platform.
 
     They come from the bits of SFC64, whose stream NumPy keeps stable, by exact arithmetic: an odd integer
     over a power of two, of 24 significant bits (53 for float64), then one rounding to a narrower `dtype`.
     Zero-mean data does not overflow a float16 sum as uniform [0, 1) does; random data, because a GPU runs a
-    product of zeros faster. `stream` numbers the arrays of one workload.
+    product of zeros faster. `stream` numbers the arrays of one workload. Their memory is aligned to 64 bytes,
+    so that JAX's CPU device takes it without a copy.
     """
-    out = np.empty(math.prod(shape), dtype=jnp.dtype(dtype))
+    out = aligned_empty((math.prod(shape),), dtype)
     bits = np.random.SFC64(np.random.SeedSequence([seed, stream]))
     for start in range(0, out.size, _CHUNK):
         part = out[start : start + _CHUNK]
@@ -144,3 +165,22 @@ def norm_error(value: Array, reference: Array) -> float:
     difference = float(np.linalg.norm(np.asarray(value, np.float64).ravel() - reference.ravel()))
     norm = float(np.linalg.norm(reference))
     return difference / norm if norm else difference
+
+
+def blocks(*vectors: Array) -> Iterator[tuple[Array, ...]]:
+    """Vectors of one length in float64, a block of each at a time: whole ones may not fit."""
+    for start in range(0, vectors[0].size, _BLOCK):
+        yield tuple(vector[start : start + _BLOCK].astype(np.float64) for vector in vectors)
+
+
+def elementwise_error(exact: Callable[..., Array], value: Array, *vectors: Array) -> float:
+    """‖value − exact(vectors)‖ over as many elements as `value` has, relative to the norm of the terms.
+
+    The terms are `exact` of absolute values: where they cancel, rounding is no larger than elsewhere, but the
+    result is nothing to measure it by.
+    """
+    difference = terms = 0.0
+    for computed, *parts in blocks(value, *(vector[: value.size] for vector in vectors)):
+        difference += float(np.sum((computed - exact(*parts)) ** 2))
+        terms += float(np.sum(exact(*map(np.abs, parts)) ** 2))
+    return math.sqrt(difference / terms)

@@ -20,6 +20,7 @@ from flax import nnx
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.base import (
     Array,
+    aligned_empty,
     check_arguments,
     itemsize,
     norm_error,
@@ -159,16 +160,19 @@ class Mlp:
         for stream, leaf in enumerate(jax.tree.leaves(params), start=1):
             if len(leaf.shape) == 2:
                 bound = np.float32(math.sqrt(6 / leaf.shape[0]))
-                leaves.append(uniform(leaf.shape, "float32", seed=seed, stream=stream) * bound)
+                leaves.append(uniform(leaf.shape, "float32", seed=seed, stream=stream))
+                leaves[-1] *= bound
             else:
-                leaves.append(np.zeros(leaf.shape, np.float32))
-        leaves += [np.zeros(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(moments)]
+                leaves.append(_zeros(leaf.shape, np.float32))
+        leaves += [_zeros(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(moments)]
         return leaves, x, y
 
     def data(self, seed: int) -> tuple[Array, Array]:
         """The batch: features (batch, features) and labels (batch,)."""
         x = uniform((self.batch, self.widths[0]), self.dtype, seed=seed, stream=0)
-        return x, (x[:, 0] > 0).astype(np.float32)
+        y = aligned_empty((self.batch,), np.float32)
+        y[:] = x[:, 0] > 0
+        return x, y
 
     def verify(
         self, inputs: tuple[list[Array], Array, Array], output: Any, precision: str, run: Callable[..., Any]
@@ -234,3 +238,9 @@ class Mlp:
 
     def _parameters(self) -> int:
         return sum((i + 1) * o for i, o in pairwise(self.widths))
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    zeros = aligned_empty(shape, dtype)
+    zeros.fill(0)
+    return zeros

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxaccel.workloads.base import Array
+from jaxaccel.workloads.base import Array, aligned_empty
 from jaxaccel.workloads.mlp import Mlp
 
 HIDDEN = 50
@@ -44,7 +44,10 @@ class MlpArticle(Mlp):
             np.random.SFC64(np.random.SeedSequence([seed, 0])).random_raw(len(y)), kind="stable"
         )
         chosen = order[: self.batch]
-        return x[chosen].astype(self.dtype), y[chosen]
+        features = aligned_empty((self.batch, FEATURES), self.dtype)
+        labels = aligned_empty((self.batch,), np.float32)
+        features[:], labels[:] = x[chosen], y[chosen]
+        return features, labels
 
 
 def breast_cancer() -> tuple[Array, Array]:
