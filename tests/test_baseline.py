@@ -20,7 +20,7 @@ from jaxaccel.analyze.baseline import (
 )
 from jaxaccel.analyze.compare import latest, pair, welch_half_width
 from jaxaccel.analyze.differences import Aspect, differences
-from jaxaccel.records import Flag, Record, Timing, Trend
+from jaxaccel.records import Flag, Metric, Record, Timing, Trend
 
 # --- builders --------------------------------------------------------------------------------------
 
@@ -212,6 +212,17 @@ def test_a_metric_of_one_side_only_is_told() -> None:
     assert [(f.metric, f.reason) for f in comparison.unmatched] == [
         ("throughput", "no usable samples in NEW")
     ]
+
+
+def test_device_time_and_transfers_take_no_share_of_the_chance() -> None:
+    def every(factor: float) -> Record:
+        return arm(timings={metric: spread(1e-4 * factor) for metric in Metric})
+
+    comparison = compare_with_baseline([every(1.5)], [every(1.0)])
+    assert [change.metric for change in comparison.changes] == ["latency", "throughput"]
+    assert (comparison.among, comparison.unmatched) == (2, ())
+    alone = compare_with_baseline([every(1.0)], [arm(timings={"latency": spread(1e-4)})])
+    assert [found.metric for found in alone.unmatched] == ["throughput"]
 
 
 def test_a_time_of_zero_is_told_and_not_compared() -> None:

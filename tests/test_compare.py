@@ -7,7 +7,7 @@ from fakes import make_case, make_failed, make_record, make_timing, noisy_timing
 
 from jaxaccel.analyze.compare import compare, geometric_mean, pair, speedup, verdict
 from jaxaccel.analyze.stats import EARLY_STOP, RERUN
-from jaxaccel.records import Record, Speedup, Timing, Verdict
+from jaxaccel.records import Accuracy, Metric, Record, Speedup, Timing, Verdict
 
 # --- one speedup -----------------------------------------------------------------------------------
 
@@ -268,11 +268,77 @@ def test_one_of_many_verdicts_is_held_to_a_wider_interval_and_shows_the_same() -
     assert among.verdict is Verdict.undecided
 
 
-def test_a_sweep_corrects_for_the_pairs_that_it_has() -> None:
+def test_a_sweep_corrects_for_the_cases_that_it_has_and_not_for_their_metrics() -> None:
     pairs = [
         make_record(device, case=make_case(size=size)) for size in (1, 2, 3) for device in ("cpu", "gpu")
     ]
     single = make_record("cpu", case=make_case(size=4))
     broken = [make_record("cpu", case=make_case(size=5)), make_failed("gpu", case=make_case(size=5))]
-    found = pair([*pairs, single, *broken])
-    assert {s.among for comparison in found for s in comparison.speedups.values()} == {6}
+    apart = [
+        make_record(device, case=make_case(size=6), timings={metric: noisy_timing(1e-4)})
+        for device, metric in (("cpu", "latency"), ("gpu", "throughput"))
+    ]
+    found = pair([*pairs, single, *broken, *apart])
+    assert [len(comparison.speedups) for comparison in found] == [2, 2, 2, 0, 0, 0]
+    assert {s.among for comparison in found for s in comparison.speedups.values()} == {3}
+
+
+def test_every_metric_that_both_arms_have_is_compared() -> None:
+    timings = {metric: noisy_timing(1e-4, seed=seed) for seed, metric in enumerate(Metric)}
+    plain = {metric: timing for metric, timing in timings.items() if not metric.endswith("_pinned")}
+    found = compare(make_record("cpu", timings=plain), make_record("gpu", timings=timings))
+    assert set(found.speedups) == {"latency", "throughput", "device", "end_to_end", "h2d", "d2h"}
+
+
+# --- precision -------------------------------------------------------------------------------------
+
+
+def erring(device: str, error: float, **changes: object) -> Record:
+    accuracy = Accuracy(relative_error=error, tolerance=1.0, ok=True, reference="float64")
+    return make_record(device, accuracy=accuracy, case=make_case(**changes))
+
+
+def unmatched(cpu_error: float, gpu_error: float, **changes: object) -> str | None:
+    return compare(erring("cpu", cpu_error, **changes), erring("gpu", gpu_error, **changes)).unmatched
+
+
+def test_errors_that_only_two_precisions_explain_are_told() -> None:
+    assert unmatched(1e-7, 3e-4, precision="default") == (
+        "precision=default: error 3e-04 on the GPU, 1e-07 on the CPU"
+    )
+    assert unmatched(3e-4, 1e-7, precision="highest") == (
+        "precision=highest: error 1e-07 on the GPU, 3e-04 on the CPU"
+    )
+    assert unmatched(0.0, 3e-4) == "precision=highest: error 3e-04 on the GPU, 0e+00 on the CPU"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_it_goes_by_the_errors_and_not_by_the_type(dtype: str) -> None:
+    assert unmatched(2e-3, 1.9e-2, dtype=dtype) is None
+    assert unmatched(2e-3, 2.1e-2, dtype=dtype) is not None
+    assert unmatched(2.1e-2, 2e-3, dtype=dtype) is not None
+    assert unmatched(0.0, 0.0, dtype=dtype) is None
+
+
+@pytest.mark.parametrize(
+    ("cpu_error", "gpu_error"),
+    [(1.2e-6, 1.2e-7), (1.3e-6, 1.2e-7), (0.0, 2e-6), (1e-12, 1e-7), (2e-7, 2.1e-6), (1e-9, 0.0)],
+)
+def test_rounding_and_its_luck_are_no_other_precision(cpu_error: float, gpu_error: float) -> None:
+    assert unmatched(cpu_error, gpu_error) is None
+    assert unmatched(gpu_error, cpu_error) is None
+
+
+def test_float64_has_a_finer_rounding() -> None:
+    assert unmatched(1e-16, 1e-7, dtype="float64") is not None
+    assert unmatched(0.0, 1e-12, dtype="float64") is not None
+    assert unmatched(0.0, 1e-14, dtype="float64") is None
+
+
+def test_without_both_errors_nothing_is_said_of_precision() -> None:
+    far = erring("cpu", 1e-7), erring("gpu", 3e-4)
+    for k in (0, 1):
+        sides = [replace(side, accuracy=None) if i == k else side for i, side in enumerate(far)]
+        assert compare(*sides).unmatched is None
+    assert compare(far[0], None).unmatched is None
+    assert compare(far[0], make_failed("gpu", accuracy=far[1].accuracy)).unmatched is None

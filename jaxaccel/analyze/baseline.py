@@ -17,6 +17,10 @@ from jaxaccel.analyze.differences import Aspect, Difference, differences
 from jaxaccel.analyze.stats import SEVERE_FLAGS, bursts_of, pass_medians
 from jaxaccel.records import Case, Metric, Record, Trend
 
+# What a change is looked for in. Device time would tell of the same change again, and each further ratio
+# takes from the chance of finding any; transfers, and calls that they are part of, are the machine's.
+JUDGED = (Metric.latency, Metric.throughput)
+
 FALSE_ALARMS = 0.01  # the most whole comparisons in which a change may be told where there is none
 
 ONE_PASS = "one pass: how processes differ is unknown"
@@ -95,7 +99,7 @@ class BaselineComparison:
 def compare_with_baseline(
     new: Iterable[Record], base: Iterable[Record], *, fail_over: float = 0.05
 ) -> BaselineComparison:
-    """Every metric of every arm that both sides measured; of several records of one the last ok one counts.
+    """JUDGED metrics of every arm that both sides measured; of several records of one the last ok one counts.
 
     It compares what differs in machine, versions or precision too, and tells: refusing is up to the caller.
 
@@ -215,7 +219,7 @@ class _Measured:
 
 
 def _measured(new: Record, base: Record) -> Iterator[_Measured]:
-    for metric in Metric:
+    for metric in JUDGED:
         if metric in new.timings or metric in base.timings:
             medians = [
                 pass_medians(bursts_of(record.timings[metric])) if metric in record.timings else []
