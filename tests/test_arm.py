@@ -3,7 +3,7 @@
 import functools
 import math
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,10 +12,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxaccel.records import Arm, ArmFacts, Case, Metric
+from jaxaccel.measure.client import Worker
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Inspect,
+    Inspected,
+    Open,
+    Opened,
+    Round,
+    Unavailable,
+)
+from jaxaccel.records import RESIDENT, Arm, ArmFacts, Case, DeviceTime, Energy, Metric, Transfers
 from jaxaccel.worker import arm as worker_arm
-from jaxaccel.worker.arm import OpenArm, RefusedError, check_placed, compile_function, make_call
+from jaxaccel.worker.arm import BLOCKED, NOT_ASKED, OpenArm
+from jaxaccel.worker.checks import RefusedError, check_placed
+from jaxaccel.worker.kernels import Event, KernelTimer
+from jaxaccel.worker.program import Resident, compile_function, make_call
+from jaxaccel.worker.slope import LoopError
 from jaxaccel.worker.timing import AWAITED, InvariantError
+from jaxaccel.worker.transfer import NO_PINNED, PINNED_TRAVELS, Travel
 from jaxaccel.workloads.matvec import Matvec
 from jaxaccel.workloads.matvec import direct as right
 
@@ -87,6 +105,20 @@ class Huge(Matvec):
         raise AssertionError("data was made before the size was refused")
 
 
+def make_energy() -> Energy:
+    return Energy(
+        per_call_j=2.0,
+        above_idle_per_call_j=1.0,
+        uncertainty_j=0.1,
+        idle_w=50.0,
+        source="a meter",
+        scope="all",
+        resolution_s=0.1,
+        calls=3,
+        duration_s=2.0,
+    )
+
+
 @pytest.fixture(autouse=True)
 def width() -> Iterator[None]:
     yield
@@ -98,11 +130,9 @@ def case(size: int = SIZE, **changes: Any) -> Case:
     return Case(workload="matvec", size=size, **known | changes)
 
 
-def open_arm(target: str = MATVEC, **changes: Any) -> OpenArm:
-    device = jax.devices()[0]
-    return OpenArm(
-        Arm(case=case(**changes), device="cpu", target=target), device, ArmFacts(requested="cpu"), {}
-    )
+def open_arm(target: str = MATVEC, metrics: Sequence[Metric] = BLOCKED, **changes: Any) -> OpenArm:
+    arm = Arm(case=case(**changes), device="cpu", target=target)
+    return OpenArm(arm, jax.devices()[0], ArmFacts(requested="cpu"), {}, metrics)
 
 
 def open_odd(variant: str) -> OpenArm:
@@ -129,6 +159,9 @@ def test_an_open_arm_tells_its_facts(opened: OpenArm) -> None:
     assert facts.memory.capacity_bytes > facts.memory.predicted_bytes
     assert facts.memory.arguments_bytes == (SIZE**2 + SIZE) * 4
     assert facts.memory.outputs_bytes == SIZE * 4
+    assert facts.memory.working_set_bytes == (SIZE**2 + 2 * SIZE) * 4
+    assert facts.memory.peak_bytes is not None
+    assert facts.memory.peak_bytes >= facts.memory.arguments_bytes + facts.memory.outputs_bytes
     assert facts.spent_s.accounted > 0
 
 
@@ -138,7 +171,7 @@ def test_every_invariant_of_a_good_arm_has_passed(opened: OpenArm) -> None:
     assert {worker_arm.ANSWER, AWAITED, worker_arm.NO_TRANSFER} <= set(opened.facts.invariants)
 
 
-@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("metric", BLOCKED)
 def test_a_round_is_a_burst_of_samples(opened: OpenArm, metric: Metric) -> None:
     burst = opened.round(metric)
     assert 1 <= len(burst.samples_s) <= 100
@@ -157,6 +190,229 @@ def test_float64_is_float64_and_what_comes_after_it_is_float32_again() -> None:
     error = open_arm(dtype="float64", size=50).facts.accuracy.relative_error
     assert error < 1e-15
     assert 1e-15 < open_arm(size=50).facts.accuracy.relative_error < 1e-6
+
+
+# --- transfers, device time, what is found out once ------------------------------------------------
+
+LARGE = 64  # enough work in a call for the loop whose slope is its device time
+
+
+@pytest.fixture(scope="module")
+def opened_for_all() -> OpenArm:
+    return open_arm(metrics=tuple(Metric), size=LARGE)
+
+
+def test_a_cpu_arm_offers_all_metrics_but_those_of_pinned_memory(opened_for_all: OpenArm) -> None:
+    facts = opened_for_all.facts
+    assert facts.metrics == tuple(metric for metric in Metric if metric not in PINNED_TRAVELS)
+    assert facts.absent == {f"timings.{metric}": NO_PINNED for metric in PINNED_TRAVELS}
+    assert facts.transfers == Transfers(
+        h2d_bytes=4 * (LARGE**2 + LARGE), d2h_bytes=4 * LARGE, h2d="aliased", d2h="aliased"
+    )
+    assert facts.spent_s.inspection > 0
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_a_round_can_be_had_of_each_metric_that_is_offered(opened_for_all: OpenArm, metric: Metric) -> None:
+    found = opened_for_all.round(metric)
+    if metric in PINNED_TRAVELS:
+        assert found == Unavailable(reason=NO_PINNED)
+    else:
+        assert isinstance(found, Round), found
+        assert float(np.median(found.samples_s)) > 0
+
+
+@pytest.mark.parametrize("metric", [metric for metric in Metric if metric not in BLOCKED])
+def test_what_was_not_asked_for_when_it_was_opened_is_not_there(opened: OpenArm, metric: Metric) -> None:
+    """And is no other metric under its name."""
+    assert opened.round(metric) == Unavailable(reason=NOT_ASKED)
+    assert opened.facts.metrics == BLOCKED
+    assert opened.facts.transfers is None
+    assert opened.facts.absent == {"transfers": NOT_ASKED}
+
+
+def test_a_training_step_offers_all_metrics_too() -> None:
+    params = {"batch": 4, "features": 8}
+    arm = open_arm("jaxaccel.workloads.mlp:Mlp", tuple(Metric), size=LARGE, params=params)
+    assert arm.facts.transfers == Transfers(
+        h2d_bytes=4 * (4 * 8 + 4), d2h_bytes=4, h2d="aliased", d2h="aliased"
+    )
+    for metric in [*arm.facts.metrics, *reversed(arm.facts.metrics)]:  # all hand on one carry
+        assert isinstance(arm.round(metric), Round)
+
+
+def test_a_call_of_too_little_work_has_no_device_time_and_says_why() -> None:
+    arm = open_arm(metrics=RESIDENT, size=4)
+    assert arm.facts.metrics == BLOCKED
+    assert "so little work" in arm.facts.absent["timings.device"]
+    found = arm.round(Metric.device)
+    assert found == Unavailable(reason=arm.facts.absent["timings.device"])
+    inspected = arm.inspect(0.0)
+    assert inspected.device_time is None
+    assert inspected.absent["device_time"] == arm.facts.absent["timings.device"]
+
+
+def test_a_second_copy_that_does_not_fit_leaves_the_other_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_arm, "Travel", functools.partial(Travel, capacity=lambda _: 0))
+    arm = open_arm(metrics=(Metric.latency, Metric.h2d, Metric.d2h, Metric.end_to_end))
+    assert arm.facts.metrics == (Metric.latency, Metric.d2h)
+    assert arm.facts.transfers is None
+    assert set(arm.facts.absent) == {"timings.h2d", "timings.end_to_end", "transfers"}
+    assert all("does not fit on the device" in reason for reason in arm.facts.absent.values())
+    assert isinstance(arm.round(Metric.d2h), Round)
+    assert isinstance(arm.round(Metric.h2d), Unavailable)
+
+
+def test_an_answer_of_data_that_has_just_arrived_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_fed_call(compiled: Any, resident: Resident) -> Any:
+        return lambda arrived: compiled(*arrived) + 1
+
+    monkeypatch.setattr(worker_arm, "make_fed_call", make_fed_call)
+    with pytest.raises(InvariantError, match="just arrived") as caught:
+        open_arm(metrics=(Metric.end_to_end,))
+    assert caught.value.name == worker_arm.ANSWER
+
+
+def test_arms_of_different_width_do_not_disturb_each_other() -> None:
+    """JAX has one width for a process: numbers that travel or are traced would be cut to float32."""
+    wide = open_arm(metrics=tuple(Metric), dtype="float64", size=LARGE)
+    open_arm(metrics=tuple(Metric), size=LARGE)
+    for metric in wide.facts.metrics:
+        assert isinstance(wide.round(metric), Round)
+    open_arm(size=LARGE)
+    wide._timer = gpu_timer(KERNEL_NS)
+    wide.round(Metric.device)
+    found = wide.inspect(0.0).device_time
+    assert found is not None
+    assert found.slope_s is not None
+
+
+def test_on_a_cpu_device_time_is_the_loop_s_slope(opened_for_all: OpenArm) -> None:
+    found = opened_for_all.inspect(0.0)
+    assert found.device_time == DeviceTime(source="slope")
+    assert found.energy is None
+    assert found.absent == {"energy": "not asked for: timing.energy_s is 0"}
+    assert 0 <= found.spent_s < 10
+
+
+def test_without_device_time_it_is_told_that_it_was_not_asked_for(opened: OpenArm) -> None:
+    found = opened.inspect(0.0)
+    assert found.device_time is None
+    assert found.absent["device_time"] == NOT_ASKED
+
+
+def test_the_reason_why_nothing_counts_energy_is_told(
+    opened: OpenArm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_arm.energy, "counter", lambda device: f"absent on {device.platform}")
+    found = opened.inspect(2.0)
+    assert found.energy is None
+    assert found.absent["energy"] == "absent on cpu"
+
+
+@pytest.mark.parametrize("gives", [make_energy(), "the counter stands still"])
+def test_energy_is_counted_over_queued_calls_for_as_long_as_was_asked_for(
+    opened: OpenArm, gives: Energy | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def measure(run: Any, typical_s: float, counter: Any, *, at_least_s: float) -> Energy | str:
+        run(3)
+        asked.update(typical_s=typical_s, counter=counter, at_least_s=at_least_s)
+        return gives
+
+    monkeypatch.setattr(worker_arm.energy, "counter", lambda _: "no reason".split)
+    monkeypatch.setattr(worker_arm.energy, "measure", measure)
+    found = opened.inspect(1.5)
+    assert asked["at_least_s"] == 1.5
+    assert asked["counter"] == "no reason".split
+    assert 0 < asked["typical_s"] < 1
+    assert found.energy == (gives if isinstance(gives, Energy) else None)
+    assert found.absent.get("energy") == (None if isinstance(gives, Energy) else gives)
+
+
+# --- the same for a GPU, whose profiler is played ---------------------------------------------------
+
+KERNEL_NS = 60_000.0
+
+
+def gpu_timer(kernel_ns: float, lost: int = 0) -> KernelTimer:
+    """Of calls with one kernel each, of whose events the profiler loses some."""
+    calls: list[int] = []
+
+    def trace(run: Callable[[], None]) -> list[Event]:
+        calls.clear()
+        run()
+        return [Event("gemv", 1e6 * call, kernel_ns) for call in calls][lost:]
+
+    return KernelTimer(lambda: calls.append(len(calls)), lambda _: None, trace, typical_s=1e-3)
+
+
+def inspected_as_on_a_gpu(timer: KernelTimer) -> Inspected:
+    arm = open_arm(metrics=RESIDENT, size=LARGE)
+    arm._timer, arm._on_gpu = timer, True
+    arm.round(Metric.device)
+    return arm.inspect(0.0)
+
+
+def test_on_a_gpu_device_time_is_the_profiler_s_with_the_slope_beside_it() -> None:
+    found = inspected_as_on_a_gpu(gpu_timer(KERNEL_NS)).device_time
+    assert found is not None
+    assert found.source == "profiler"
+    (kernel,) = found.kernels
+    assert (kernel.name, kernel.launches, kernel.share) == ("gemv", 1, 1)
+    assert kernel.time_s == pytest.approx(60e-6)
+    assert found.slope_s is not None
+    assert found.slope_s > 0
+
+
+def test_beside_short_kernels_there_is_no_slope_and_a_reason() -> None:
+    found = inspected_as_on_a_gpu(gpu_timer(KERNEL_NS / 2))
+    assert found.device_time is not None
+    assert found.device_time.slope_s is None
+    assert "shorter than 50 µs" in found.absent["device_time.slope_s"]
+
+
+def test_where_the_profiler_saw_nothing_there_is_no_device_time_and_a_reason() -> None:
+    found = inspected_as_on_a_gpu(gpu_timer(KERNEL_NS, lost=1))
+    assert found.device_time is None
+    assert "kernels" in found.absent["device_time"]
+
+
+def test_a_loop_that_tells_nothing_leaves_the_profiler_s_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_slope(self: OpenArm, typical_s: float) -> Any:
+        raise LoopError("no loop")
+
+    arm = open_arm(metrics=RESIDENT, size=LARGE)
+    arm._timer, arm._on_gpu = gpu_timer(KERNEL_NS), True
+    arm.round(Metric.device)
+    monkeypatch.setattr(OpenArm, "_make_slope", make_slope)
+    found = arm.inspect(0.0)
+    assert found.device_time is not None
+    assert found.device_time.kernels
+    assert found.absent["device_time.slope_s"] == "no loop"
+
+
+# --- the same from a worker ------------------------------------------------------------------------
+
+
+def test_a_worker_answers_all_of_it() -> None:
+    arm = Arm(case=case(size=LARGE), device="cpu", target=MATVEC)
+    with Worker("cpu") as worker:
+        facts = worker.ask(Open(key="a", arm=arm, metrics=tuple(Metric)))
+        assert isinstance(facts, Opened), facts
+        assert Metric.h2d_pinned not in facts.metrics
+        assert facts.transfers is not None
+        for metric in facts.metrics:
+            assert isinstance(worker.ask(AskRound(key="a", metric=metric)), Round)
+        refused = worker.ask(AskRound(key="a", metric=Metric.h2d_pinned))
+        assert refused == Unavailable(reason=NO_PINNED)
+        found = worker.ask(Inspect(key="a"))
+        assert isinstance(found, Inspected), found
+        assert found.device_time == DeviceTime(source="slope")
+        assert found.absent == {"energy": "not asked for: timing.energy_s is 0"}
+        assert isinstance(worker.ask(Close(key="a")), Closed)
+        assert isinstance(worker.ask(Inspect(key="a")), Failure)
 
 
 # --- what is caught --------------------------------------------------------------------------------
@@ -260,7 +516,7 @@ def test_another_shape_than_the_compiled_one_is_an_error_and_no_new_compilation(
 def test_a_carry_is_taken_up_by_the_next_call() -> None:
     total, two = jax.device_put((np.float32(0), np.float32(2)))
     compiled, _ = compile_function(lambda t, x: (t + x, t), (total, two), "highest", carries=True)
-    call, block = make_call(compiled, (total, two), carries=True)
+    call, block = make_call(compiled, Resident((total, two), carries=True))
     assert [float(block(call())[0]) for _ in range(3)] == [2, 4, 6]
 
 

@@ -1,5 +1,6 @@
 import gc
 import math
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,9 @@ from jaxaccel.worker.timing import (
     MAX_DEPTH,
     MIN_DEPTH,
     InvariantError,
+    Laps,
     Stopwatch,
+    burst,
     quiet,
 )
 
@@ -208,6 +211,114 @@ def test_without_a_warm_up_the_shallowest_queue_is_taken() -> None:
     assert stopwatch(FakeProgram(clock, S[-14]), clock).round(Metric.throughput).depth == MIN_DEPTH
 
 
+# --- calls that are not timed one by one -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("calls", [0, 1, 9, 10, 11, 25])
+def test_a_run_makes_so_many_calls_and_waits_for_all(calls: int) -> None:
+    watch, program = warm(S[-14], output_bytes=FLIGHT_BYTES // 10)
+    watch.run(calls)
+    assert program.calls == calls
+    assert [number for results in program.blocked for number in results] == list(range(1, calls + 1))
+
+
+def test_a_run_has_no_more_calls_in_flight_than_memory_allows() -> None:
+    watch, program = warm(S[-14], output_bytes=FLIGHT_BYTES // 10)
+    watch.run(25)
+    assert [len(results) for results in program.blocked] == [10, 10, 5]
+
+
+def test_a_run_of_chained_calls_waits_for_the_last_of_each_queue() -> None:
+    watch, program = warm(S[-14], output_bytes=FLIGHT_BYTES // 10, chained=True)
+    watch.run(25)
+    assert program.blocked == [10, 20, 25]
+
+
+def test_a_run_leaves_no_result_alive() -> None:
+    class Result:
+        pass
+
+    made: list[weakref.ref[Result]] = []
+
+    def call() -> Result:
+        result = Result()
+        made.append(weakref.ref(result))
+        return result
+
+    Stopwatch(call, lambda result: result, chained=False, output_bytes=8).run(3)
+    assert [reference() for reference in made] == [None] * 3
+
+
+# --- a burst of anything ---------------------------------------------------------------------------
+
+
+class Sampler:
+    """Each sample takes `time_s` on the clock, and says that it took a thousandth of that."""
+
+    def __init__(self, time_s: float) -> None:
+        self.clock, self._time_s, self.taken = FakeClock(), time_s, 0
+
+    def __call__(self) -> float:
+        self.clock.advance(self._time_s)
+        self.taken += 1
+        return self._time_s / 1024
+
+
+def test_a_burst_holds_what_its_samples_say_not_what_they_took() -> None:
+    sampler = Sampler(S[-9])
+    found = burst(sampler, depth=7, clock=sampler.clock)
+    assert found.samples_s == (pytest.approx(S[-19], abs=1e-12),) * 15
+    assert found.depth == 7
+    assert found.spent_s == 15 * S[-9]
+
+
+def test_what_a_burst_takes_before_its_first_sample_is_warm_up() -> None:
+    sampler = Sampler(S[-9])
+    found = burst(sampler, clock=sampler.clock)
+    assert found.warmup_s == 2 * S[-9]
+    assert sampler.taken == len(found.samples_s) + 2
+
+
+@pytest.mark.parametrize(
+    ("least", "time_s", "n"), [(5, S[-9], 11), (5, S[-6], 5), (5, S[-3], 4), (30, S[-9], 30), (30, S[-6], 30)]
+)
+def test_a_burst_ends_at_20_ms_but_not_before_the_least_number_of_samples(
+    least: int, time_s: float, n: int
+) -> None:
+    sampler = Sampler(time_s)
+    assert len(burst(sampler, least=least, clock=sampler.clock).samples_s) == n
+
+
+def test_a_burst_for_which_an_idle_moment_does_not_matter_begins_at_once() -> None:
+    sampler = Sampler(S[-4])
+    found = burst(sampler, idle_matters=False, clock=sampler.clock)
+    assert found.warmup_s == 0
+    assert sampler.taken == len(found.samples_s) == 8
+
+
+@pytest.mark.usefixtures("collector")
+def test_no_garbage_is_collected_inside_a_burst_nor_while_it_warms_up() -> None:
+    sampler, seen = Sampler(S[-9]), set[bool]()
+
+    def sample() -> float:
+        seen.add(gc.isenabled())
+        return sampler()
+
+    burst(sample, clock=sampler.clock)
+    assert seen == {False}
+    assert gc.isenabled()
+
+
+def test_a_lap_begins_where_the_one_before_it_ended() -> None:
+    clock = FakeClock()
+    laps = Laps(clock)
+    found = []
+    for pause_s in (0.5, 0.0, 2.0):
+        clock.advance(pause_s)
+        found.append(laps.lap())
+    assert found == [0.5, 0.0, 2.0]
+
+
 # --- nothing else runs -----------------------------------------------------------------------------
 
 
@@ -221,7 +332,7 @@ def collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("collector")
-@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("metric", [Metric.latency, Metric.throughput])
 def test_no_garbage_is_collected_inside_a_round(metric: Metric) -> None:
     clock = FakeClock()
     program = FakeProgram(clock, S[-9])
@@ -258,7 +369,7 @@ def test_a_collector_that_was_off_stays_off() -> None:
 # --- what was timed had finished -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("metric", [Metric.latency, Metric.throughput])
 def test_a_result_that_was_not_waited_for_fails_the_round(metric: Metric) -> None:
     watch, _ = warm(S[-9], ready=lambda _: False)
     with pytest.raises(InvariantError, match="not finished"):

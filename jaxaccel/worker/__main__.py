@@ -15,6 +15,7 @@ from jaxaccel.messages import (
     Close,
     Closed,
     Failure,
+    Inspect,
     Message,
     Open,
     Started,
@@ -49,7 +50,8 @@ def main(device: str) -> int:
 
 def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     """Answer each request with one message, a Failure where it went wrong."""
-    from jaxaccel.worker.arm import OpenArm, RefusedError, dispatch_floor_s
+    from jaxaccel.worker.arm import OpenArm, dispatch_floor_s
+    from jaxaccel.worker.checks import RefusedError
 
     arms: dict[str, OpenArm] = {}
     floor_s: dict[str, float] = {}
@@ -61,10 +63,12 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
                 if not floor_s:  # not at the start, when other processes are starting, too
                     floor_s.update(dispatch_floor_s(jax_device))
                 floor_took = Spent(warmup=time.perf_counter() - begin)
-                arms[request.key] = opened = OpenArm(request.arm, jax_device, facts, floor_s)
+                arms[request.key] = opened = OpenArm(request.arm, jax_device, facts, floor_s, request.metrics)
                 return replace(opened.facts, spent_s=opened.facts.spent_s + floor_took)
             case AskRound():
                 return arms[request.key].round(request.metric)
+            case Inspect():
+                return arms[request.key].inspect(request.energy_s)
             case Close():
                 del arms[request.key]
                 return Closed()

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxaccel.records import Accuracy
+from jaxaccel.records import Accuracy, Cost
 from jaxaccel.worker.timing import Block, Call
 from jaxaccel.workloads.base import Array
 from jaxaccel.workloads.matvec import Matvec
@@ -109,6 +109,16 @@ class ReducedPrecision(Matvec):
             return jax.lax.reduce_precision(value, exponent_bits=8, mantissa_bits=10)
 
         return lambda a, x: rounded(a) @ rounded(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverstatedCost(Matvec):
+    """Says that it does ten times the work that it does: its rates are beyond what the device can reach."""
+
+    def cost(self) -> Cost:
+        """Ten times that of the product."""
+        right = super().cost()
+        return Cost(flops=10 * right.flops, bytes=10 * right.bytes)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,130 @@
+"""What must be true of an arm before it is timed: it fits, the work is there, on the device, and right."""
+
+import dataclasses
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxaccel.records import Accuracy, Case, Memory
+from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
+from jaxaccel.worker.hlo import operations
+from jaxaccel.worker.program import compile_function
+from jaxaccel.worker.timing import AWAITED, InvariantError
+from jaxaccel.workloads.base import Workload
+
+OPERATIONS = "operations there"
+PLACED = "on the device"
+ANSWER = "answer right"
+
+
+class RefusedError(ValueError):
+    """The request can't be measured rightly: a wrong argument, or more memory than there is."""
+
+
+def make_workload(target: str, case: Case) -> Workload:
+    """The workload of a case.
+
+    **Raises** RefusedError where `target` names nothing, or it does not take the case's parameters.
+    """
+    try:
+        kind: Any = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RefusedError(
+            f"`workload._target_` must be package.module:Class, got {target!r} ({error})"
+        ) from error
+    parameters = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else None
+    if parameters is None:
+        raise RefusedError(f"`workload._target_` must be a workload's class, got {target!r}, which is none")
+    known = [
+        entry.name for entry in dataclasses.fields(kind) if entry.name not in ("size", "dtype", "variant")
+    ]
+    for name in case.params:
+        if name not in known:
+            raise RefusedError(
+                f"unknown key `workload.{name}`; {case.workload} has {', '.join(known) or 'no parameters'}"
+            )
+    try:
+        made: Workload = kind(size=case.size, dtype=case.dtype, variant=case.variant, **case.params)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+    return made
+
+
+def predict_memory(workload: Workload, case: Case, device: Any) -> Memory:
+    """What the case will hold, against what there is.
+
+    **Raises** RefusedError, with both numbers, before anything is allocated.
+    """
+    needed = workload.memory_bytes()
+    host = host_available_bytes()
+    # The data is made in the host's memory, and placed from there: a CPU holds it twice.
+    places = (
+        [("cpu", 2 * needed, host)]
+        if device.platform == "cpu"
+        else [("gpu", needed, capacity_bytes(device)), ("cpu", needed, host)]
+    )
+    for name, wanted, there in places:
+        if wanted > there:
+            raise RefusedError(
+                f"`size`={case.size} does not fit: {case.workload} in {case.dtype} needs {binary(wanted)} "
+                f"on the {name}, which has {binary(there)} free"
+            )
+    _, wanted, there = places[0]
+    return Memory(predicted_bytes=wanted, capacity_bytes=there, working_set_bytes=needed)
+
+
+def check_operations(workload: Workload, compiled: Any) -> None:
+    """The work is in the optimised program, and inside its loop where it is to be repeated.
+
+    **Raises** InvariantError where XLA found that it need not do it.
+    """
+    there = operations(compiled.as_text(), inside_loops=workload.loops)
+    if not there.intersection(workload.operations):
+        where = "its loop's body" if workload.loops else "the optimised program"
+        wanted = " or ".join(sorted(workload.operations))
+        raise InvariantError(
+            OPERATIONS, f"{where} has no {wanted}: XLA left the work out, or does it only once"
+        )
+
+
+def check_placed(result: Any, device: Any) -> None:
+    """Every output is an array on the device that was asked for.
+
+    **Raises** InvariantError otherwise; waiting for something else than an array would wait for nothing.
+    """
+    for leaf in jax.tree.leaves(result):
+        if not isinstance(leaf, jax.Array):
+            raise InvariantError(
+                AWAITED, f"the timed function returned a {type(leaf).__name__}, not an array"
+            )
+        if leaf.devices() != {device}:
+            raise InvariantError(PLACED, f"the output is on {leaf.devices()}, not on {device}")
+
+
+def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, device: Any) -> Accuracy:
+    """Compare with the workload's reference.
+
+    **Raises** InvariantError where the answer is wrong: a time of a wrong answer is no measurement.
+    """
+
+    def run(function: Callable[..., Any], *arguments: Any) -> Any:
+        placed = jax.device_put(arguments, device)
+        compiled, _ = compile_function(function, placed, case.precision)
+        return jax.device_get(compiled(*placed))
+
+    accuracy = workload.verify(inputs, jax.device_get(output), case.precision, run)
+    if not accuracy.ok:
+        raise InvariantError(
+            ANSWER,
+            f"the output differs from {accuracy.reference} by {accuracy.relative_error:.1e}, "
+            f"and {accuracy.tolerance:.1e} is tolerated",
+        )
+    return accuracy
+
+
+def binary(count: int) -> str:
+    """Bytes for people: 1.5 GiB."""
+    power = max(p for p in range(9) if p == 0 or count >= 1024**p)
+    return f"{count / 1024**power:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB', 'ZiB', 'YiB')[power]}"

@@ -1,0 +1,134 @@
+"""From a workload's function to a compiled program, and the calls that run it on resident data."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxaccel.records import Compile
+from jaxaccel.worker.timing import Block, Call, InvariantError, Laps
+
+ARGUMENTS = "everything an argument"
+
+
+class Resident:
+    """A workload's arguments on the device. Where it carries, each call's carry replaces the one before."""
+
+    def __init__(self, arguments: tuple[Any, ...], *, carries: bool) -> None:
+        self.carries = carries
+        self.carry = arguments[0] if carries else None
+        self.rest = arguments[1:] if carries else arguments
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """All of them, as the next call takes them."""
+        return (self.carry, *self.rest) if self.carries else self.rest
+
+
+def compile_function(
+    function: Callable[..., Any], arguments: tuple[Any, ...], precision: str, *, carries: bool = False
+) -> tuple[Any, Compile]:
+    """The AOT-compiled function, which refuses other shapes, and how long each step took.
+
+    **Raises** InvariantError where the function captured an array: XLA would fold it into the answer.
+    """
+    # Kept even where it is not read: JAX would drop such a carry, and the result could not take its memory.
+    jitted = jax.jit(function, donate_argnums=(0,) if carries else (), keep_unused=carries)
+    watch = Laps()
+    with cache_events() as events, jax.default_matmul_precision(precision):
+        traced = jitted.trace(*arguments)
+        trace_s = watch.lap()
+        lowered = traced.lower()
+        lower_s = watch.lap()
+        compiled = lowered.compile()
+        compile_s = watch.lap()
+    constants = [shape for shape in captured_shapes(traced.jaxpr) if math.prod(shape) > 1]
+    if constants:
+        raise InvariantError(
+            ARGUMENTS,
+            f"the timed function captured an array of shape {constants[0]} instead of taking it as an "
+            "argument: XLA may compute with it once, at compile time",
+        )
+    cache = "hit" if "cache_hits" in events else "miss" if "cache_misses" in events else "off"
+    return compiled, Compile(trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache)
+
+
+def captured_shapes(closed: Any) -> list[tuple[int, ...]]:
+    """Shapes of the arrays that a jaxpr, or one that it calls, holds as constants."""
+    found = [np.shape(value) for value in closed.consts]
+    for equation in closed.jaxpr.eqns:
+        for parameter in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "consts")
+        ):
+            if hasattr(parameter, "consts"):
+                found += captured_shapes(parameter)
+    return found
+
+
+def make_call(compiled: Any, resident: Resident) -> tuple[Call, Block]:
+    """A function of no arguments that runs the program once, and one that waits for what it returned.
+
+    Where the workload carries, each call takes up what the one before it returned.
+    """
+    if not resident.carries:
+        return functools.partial(compiled, *resident.rest), wait
+    rest = resident.rest
+
+    def step() -> Any:
+        resident.carry, output = compiled(resident.carry, *rest)
+        return resident.carry, output
+
+    return step, wait
+
+
+def make_fed_call(compiled: Any, resident: Resident) -> Callable[[tuple[Any, ...]], Any]:
+    """A function that runs the program on arguments that have just arrived, and gives its output.
+
+    A carry does not travel: it stays on the device, as in a training loop.
+    """
+    if not resident.carries:
+        return lambda arrived: compiled(*arrived)
+
+    def step(arrived: tuple[Any, ...]) -> Any:
+        resident.carry, output = compiled(resident.carry, *arrived)
+        return output
+
+    return step
+
+
+def wait(result: Any) -> Any:
+    """Block until every array of a result is there.
+
+    `jax.block_until_ready` walks a pytree, which costs microseconds that a single array need not pay.
+    """
+    return result.block_until_ready() if isinstance(result, jax.Array) else jax.block_until_ready(result)
+
+
+def is_ready(result: Any) -> bool:
+    """Whether every array of a result is there, without waiting for it."""
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(result) if not leaf.is_deleted())
+
+
+class cache_events:  # noqa: N801
+    """Collects the names of JAX's compile-cache events while it is entered."""
+
+    _listening: set[str] | None = None
+    _registered = False
+
+    def __enter__(self) -> set[str]:
+        if not cache_events._registered:  # JAX has no public way to take a listener off again
+            jax.monitoring.register_event_listener(self._note)
+            cache_events._registered = True
+        cache_events._listening = set()
+        return cache_events._listening
+
+    def __exit__(self, *_: object) -> None:
+        cache_events._listening = None
+
+    @staticmethod
+    def _note(event: str, **_: object) -> None:
+        if cache_events._listening is not None and "compilation_cache" in event:
+            cache_events._listening.add(event.rsplit("/", 1)[-1])

@@ -1,0 +1,141 @@
+"""Device time from the slope of a loop inside one program: two trip counts differ by calls, not by dispatch.
+
+The operands travel in the loop's carry behind an optimisation barrier that ties them to the last output: XLA
+would otherwise compute once what does not change. The barrier copies nothing: on a CPU the loop's body has
+the very operations, copies and threads of the program that is called (jax 0.10.2). A trip has one call: of
+several equal ones XLA makes one, once it has taken the barriers away. So a trip's own cost is part of the
+slope: 2 to 3 µs on a GPU (H100: 87.4 against 85.2 µs of kernel for matvec 8192), next to nothing on a CPU.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxaccel.messages import Round, Unavailable
+from jaxaccel.worker.hlo import operations
+from jaxaccel.worker.program import Resident, wait
+from jaxaccel.worker.timing import burst
+from jaxaccel.workloads.base import Workload
+
+LONGER_S = 0.005  # by how much the longer loop should take longer: many times what dispatch varies by
+SAMPLES = 5  # of a round: each is of many calls, and a round should be over before the machine has drifted
+MAX_TRIPS = 1 << 16
+# Of a call shorter than LONG_CALL_S, by so many calls at least: a difference of few has the noise of as many.
+MIN_MORE, LONG_CALL_S = 3, 0.05
+TRIES = 3
+# XLA's mark on a loop that touches no more than 1 KiB on a CPU. LLVM compiles it as one function, barriers
+# forgotten, and leaves calls out: a trip of a sum of 16 numbers "took" 6 picoseconds (jax 0.10.2).
+WHOLE = "xla_cpu_small_call"
+
+
+class Slope:
+    """Rounds of a call's time inside a loop. `typical_s` is about what a call takes, or more.
+
+    A sample is the difference between two loops over their calls: noise can make one negative.
+    """
+
+    def __init__(
+        self, workload: Workload, resident: Resident, *, precision: str, typical_s: float, on_gpu: bool
+    ) -> None:
+        """Compile the loop.
+
+        **Raises** LoopError where the work may not be done in each trip.
+        """
+        self._resident = resident
+        short = 2 if on_gpu else 1  # XLA does away with a loop of which it knows that it has one trip
+        self._idle_matters = typical_s < LONG_CALL_S
+        least = MIN_MORE if self._idle_matters else 1
+        more = max(least, min(MAX_TRIPS, math.ceil(LONGER_S / typical_s)))
+        loop = looped(workload.function, carries=workload.carries)
+        donated = (1,) if workload.carries else ()
+        with jax.default_matmul_precision(precision):
+            if on_gpu:  # where the count is known, the GPU need not ask the host after each trip
+                self._loops = [
+                    jax.jit(loop, static_argnums=0, donate_argnums=donated, keep_unused=True)
+                    .lower(count, resident.carry, resident.rest)
+                    .compile()
+                    for count in (short, short + more)
+                ]
+                self._counts: list[tuple[Any, ...]] = [(), ()]
+            else:
+                compiled = (
+                    jax.jit(loop, donate_argnums=donated, keep_unused=True)
+                    .lower(np.int32(0), resident.carry, resident.rest)
+                    .compile()
+                )
+                self._loops = [compiled, compiled]
+                self._counts = [self._count(short), self._count(short + more)]
+        program = self._loops[1].as_text()
+        if not operations(program, inside_loops=True).intersection(workload.operations):
+            raise LoopError("XLA moved the work out of the loop whose slope would tell")
+        if WHOLE in program:
+            raise LoopError("so little work that the compiler sees through the loop whose slope would tell")
+        # Dispatch is in `typical_s`, but not in a trip: of a short call, more trips are needed.
+        while not on_gpu and more < MAX_TRIPS:
+            took_s = min(self._timed(1) for _ in range(3))
+            if took_s > 0.7 * LONGER_S:
+                break
+            more = min(MAX_TRIPS, math.ceil(more * LONGER_S / took_s))
+            self._counts[1] = self._count(short + more)
+        self._more = more
+
+    def round(self) -> Round | Unavailable:
+        """A sample for each pair of a short and a long loop; it says why where noise hides the slope."""
+        for _ in range(TRIES):
+            found = burst(self._sample, depth=self._more, least=SAMPLES, idle_matters=self._idle_matters)
+            if np.median(found.samples_s) > 0:
+                return found
+        return Unavailable(reason="the longer loop was no slower than the shorter: there is too much noise")
+
+    def _count(self, trips: int) -> tuple[Any]:
+        """A number of trips, where the data is."""
+        (device,) = jax.tree.leaves(self._resident.arguments)[0].devices()
+        return (jax.device_put(np.int32(trips), device),)
+
+    def _sample(self) -> float:
+        short, long = (self._timed(which) for which in (0, 1))
+        return (long - short) / self._more
+
+    def _timed(self, which: int) -> float:
+        resident = self._resident
+        start = time.perf_counter()
+        carry, output = self._loops[which](*self._counts[which], resident.carry, resident.rest)
+        wait((carry, output))
+        took = time.perf_counter() - start
+        resident.carry = carry
+        return took
+
+
+class LoopError(RuntimeError):
+    """A loop does not do what its slope would be taken for."""
+
+
+def looped(function: Callable[..., Any], *, carries: bool) -> Callable[..., Any]:
+    """(trips, carry, rest) -> (carry, last output), calling `function` once a trip."""
+
+    def loop(trips: Any, carry: Any, rest: tuple[Any, ...]) -> tuple[Any, Any]:
+        def call(carry: Any, rest: tuple[Any, ...]) -> tuple[Any, Any]:
+            return function(carry, *rest) if carries else (carry, function(*rest))
+
+        def trip(_: Any, state: Any) -> Any:
+            carry, rest, last = state
+            # The carry too: a function may leave a part of it as it is.
+            carry, rest, last = jax.lax.optimization_barrier((carry, rest, last))
+            carry, last = call(carry, rest)
+            return carry, rest, last
+
+        shapes = jax.eval_shape(call, carry, rest)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        carry, _, last = jax.lax.fori_loop(_like(trips, 0), trips, trip, (carry, rest, nothing))
+        return carry, last
+
+    return loop
+
+
+def _like(trips: Any, number: int) -> Any:
+    return number if isinstance(trips, int) else jnp.asarray(number, trips.dtype)

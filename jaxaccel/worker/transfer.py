@@ -1,0 +1,178 @@
+"""What it costs to bring a call's inputs to the device and its output back, alone and around the call."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxaccel.messages import Round, Unavailable
+from jaxaccel.records import Metric, Transfers
+from jaxaccel.worker.checks import ANSWER, binary
+from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
+from jaxaccel.worker.program import wait
+from jaxaccel.worker.timing import InvariantError, burst
+
+PINNED = "pinned_host"  # JAX's name for host memory that a device copies from and to by itself
+NO_PINNED = "a CPU reads the host's memory as it is: there is nothing to pin"
+LONG_S = 0.05
+# One program on the same bits may sum in another order, which is far from summing something else.
+SAME = 0.05
+
+TRAVELS = (
+    Metric.end_to_end,
+    Metric.end_to_end_pinned,
+    Metric.h2d,
+    Metric.h2d_pinned,
+    Metric.d2h,
+    Metric.d2h_pinned,
+)
+PINNED_TRAVELS = (Metric.end_to_end_pinned, Metric.h2d_pinned, Metric.d2h_pinned)
+BACK = (Metric.d2h, Metric.d2h_pinned)  # need no inputs but those that are resident
+
+
+class Travel:
+    """Rounds of transfers. `inputs` are those that travel, on the host.
+
+    `fed` runs the program on what has arrived, `fresh` on resident data; both give the output. Where the
+    workload `carries`, no two outputs need be the same. `capacity` gives the bytes that are free on a device.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[Any, ...],
+        fed: Callable[[tuple[Any, ...]], Any],
+        fresh: Callable[[], Any],
+        device: Any,
+        *,
+        carries: bool,
+        capacity: Callable[[Any], int] = capacity_bytes,
+        host_capacity: Callable[[], int] = host_available_bytes,
+    ) -> None:
+        self._inputs, self._fed, self._fresh, self._device = inputs, fed, fresh, device
+        self._carries, self._capacity, self._host_capacity = carries, capacity, host_capacity
+        self._on_cpu = device.platform == "cpu"
+        self._there = jax.sharding.SingleDeviceSharding(device)
+        self._pinned: tuple[Any, ...] | None = None
+        self._typical_s: dict[Metric, float] = {}
+        self._result: Any = None  # of the last sample: freed before the next clock starts
+
+    def lacks(self, metric: Metric) -> str | None:
+        """Why no round of a metric can be had; None where it can."""
+        wanted = _nbytes(self._inputs)
+        if metric in PINNED_TRAVELS:
+            if self._on_cpu:
+                return NO_PINNED
+            if self._pinned is None and wanted > self._host_capacity():
+                return f"a pinned copy of the inputs, {binary(wanted)}, does not fit in the host's memory"
+        if metric not in BACK and wanted > self._capacity(self._device):
+            return f"a second copy of the inputs, {binary(wanted)}, does not fit on the device"
+        return None
+
+    def facts(self) -> Transfers:
+        """What travels, and whether anything moves at all. Needs room for a second copy of the inputs.
+
+        **Raises** InvariantError where data that has just arrived gives another answer than resident data.
+        """
+        arrived = self._put(self._inputs)
+        up = _how(self._inputs, arrived)
+        answer = None if self._carries else jax.device_get(self._fed(arrived))
+        del arrived
+        output = wait(self._fresh())
+        back = jax.device_get(output)
+        if not self._carries:
+            check_same(answer, back)
+        return Transfers(
+            h2d_bytes=_nbytes(self._inputs), d2h_bytes=_nbytes(back), h2d=up, d2h=_how(back, output)
+        )
+
+    def round(self, metric: Metric) -> Round | Unavailable:
+        """A short burst of samples; or why there is none."""
+        if reason := self.lacks(metric):
+            return Unavailable(reason=reason)
+        if metric in PINNED_TRAVELS and self._pinned is None:
+            self._pinned = jax.block_until_ready(jax.device_put(self._inputs, self._host_side()))
+        samples: dict[Metric, Callable[[], float]] = {
+            Metric.h2d: lambda: self._h2d(self._inputs),
+            Metric.h2d_pinned: lambda: self._h2d(self._pinned),
+            Metric.d2h: lambda: self._d2h(jax.device_get),
+            Metric.d2h_pinned: lambda: self._d2h(self._get_pinned),
+            Metric.end_to_end: lambda: self._end_to_end(self._inputs, jax.device_get),
+            Metric.end_to_end_pinned: lambda: self._end_to_end(self._pinned, self._get_pinned),
+        }
+        sample, first_s = samples[metric], 0.0
+        if metric not in self._typical_s:
+            self._typical_s[metric] = first_s = sample()
+        found = burst(sample, idle_matters=self._typical_s[metric] < LONG_S)
+        self._result = None
+        return replace(found, warmup_s=found.warmup_s + first_s)
+
+    def _h2d(self, inputs: Any) -> float:
+        self._result = None
+        start = time.perf_counter()
+        arrived = self._put(inputs)
+        took = time.perf_counter() - start
+        self._result = arrived
+        return took
+
+    def _d2h(self, get: Callable[[Any], Any]) -> float:
+        self._result = None
+        # A fresh output for each: JAX keeps the host's copy of an array that it has fetched.
+        output = wait(self._fresh())
+        start = time.perf_counter()
+        back = get(output)
+        took = time.perf_counter() - start
+        self._result = back, output
+        return took
+
+    def _end_to_end(self, inputs: Any, get: Callable[[Any], Any]) -> float:
+        self._result = None
+        start = time.perf_counter()
+        output = self._fed(jax.device_put(inputs, self._there))
+        back = get(output)
+        took = time.perf_counter() - start
+        self._result = back, output
+        return took
+
+    def _put(self, inputs: Any) -> Any:
+        return jax.block_until_ready(jax.device_put(inputs, self._there))
+
+    def _get_pinned(self, output: Any) -> Any:
+        return jax.block_until_ready(jax.device_put(output, self._host_side()))
+
+    def _host_side(self) -> Any:
+        return jax.sharding.SingleDeviceSharding(self._device, memory_kind=PINNED)
+
+
+def check_same(output: Any, other: Any) -> None:
+    """Two outputs of one program on the same data are the same.
+
+    **Raises** InvariantError where they differ by more than rounding.
+    """
+    for value, expected in zip(jax.tree.leaves(output), jax.tree.leaves(other), strict=True):
+        if np.array_equal(value, expected):
+            continue
+        one, two = (np.asarray(side, np.float64) for side in (value, expected))
+        off, scale = float(np.max(np.abs(one - two))), float(np.max(np.abs(two)))
+        if not off <= SAME * scale:
+            raise InvariantError(
+                ANSWER,
+                f"data that has just arrived gives another answer than resident data: {off:.1e} off, "
+                f"where the largest number is {scale:.1e}",
+            )
+
+
+def _nbytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def _how(host: Any, device: Any) -> str:
+    """Whether arrays on the device share the memory of those on the host."""
+    shared = [
+        array.devices().pop().platform == "cpu"
+        and array.unsafe_buffer_pointer() == np.asarray(other).ctypes.data
+        for other, array in zip(jax.tree.leaves(host), jax.tree.leaves(device), strict=True)
+    ]
+    return "aliased" if all(shared) else "partly aliased" if any(shared) else "copied"
