@@ -48,6 +48,8 @@ class Schema:
     precision: Precision = MISSING
     seed: Any = MISSING
     passes: Any = MISSING
+    metrics: Any = MISSING
+    ceilings: Any = MISSING
     resume: Any = None
     wait_s: Any = MISSING
     debug: bool = False

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from jaxaccel.records import DEVICES, Arm, Case
+from jaxaccel.records import DEVICES, Arm, Case, Metric
 
 
 class BadInputError(ValueError):
@@ -32,6 +32,14 @@ class Precision(StrEnum):
     highest = "highest"
     high = "high"
     default = "default"
+
+
+class CeilingsMode(StrEnum):
+    """What a result is held against: this day's ceilings, ones measured anew, or none."""
+
+    auto = "auto"
+    fresh = "fresh"
+    off = "off"
 
 
 class WandbMode(StrEnum):
@@ -65,8 +73,12 @@ class TimingConfig:
     limit_s: float
     passes: int
     max_rounds: int = 30
+    energy_s: float = 0.0
 
     def __post_init__(self) -> None:
+        energy_s = self.energy_s
+        if isinstance(energy_s, bool) or not isinstance(energy_s, int | float) or not 0 <= energy_s < 600:
+            raise ValueError(f"`timing.energy_s` must be seconds from 0 to below 600, got {energy_s!r}")
         for name in ("relative_ci", "limit_s", "max_rounds"):
             require_positive(f"timing.{name}", getattr(self, name))
         if not isinstance(self.max_rounds, int):
@@ -98,6 +110,8 @@ class RunConfig:
     timing: TimingConfig
     passes: int
     wandb: WandbConfig
+    metrics: tuple[Metric, ...] = tuple(Metric)
+    ceilings: CeilingsMode = CeilingsMode.auto
     resume: Path | None = None
     wait_s: float = 600.0
 
@@ -158,6 +172,8 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         seed=whole_number("seed", raw.pop("seed")),
         timing=only_known(TimingConfig, "timing", raw.pop("timing")),
         passes=whole_number("passes", raw.pop("passes")),
+        metrics=_metrics(raw.pop("metrics")),
+        ceilings=choice(CeilingsMode, "ceilings", raw.pop("ceilings")),
         resume=Path(resume) if (resume := raw.pop("resume")) is not None else None,
         wait_s=raw.pop("wait_s"),
         wandb=only_known(
@@ -174,6 +190,19 @@ def _devices(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"`device.arms` must be a list of {' or '.join(DEVICES)}, got {value!r}")
     return tuple(value)
+
+
+def _metrics(value: Any) -> tuple[Metric, ...]:
+    """All metrics, one, or several, in the order in which they are measured."""
+    if value == "all":
+        return tuple(Metric)
+    names = list(value) if isinstance(value, list | tuple) else [value]
+    if not names:
+        raise ValueError("`metrics` must be all, or a list of at least one, got []")
+    for name in names:
+        if str(name) not in tuple(Metric):
+            raise ValueError(f"`metrics` must be all, or some of {', '.join(Metric)}, got {name!r}")
+    return tuple(metric for metric in Metric if metric in [str(name) for name in names])
 
 
 def only_known(kind: type[Any], group: str, values: Mapping[str, Any]) -> Any:

@@ -14,16 +14,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from jaxaccel.config import BadInputError
+from jaxaccel.config import BadInputError, CeilingsMode
 from jaxaccel.measure.client import Worker
 from jaxaccel.records import DEVICES, Record, Status
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
+    from jaxaccel.measure.ceilings import Book
     from jaxaccel.measure.session import Group, Place
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -78,7 +79,8 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
             hold_devices(devices, wait_s=composed.jobs[0].config.wait_s, waiting=waiting),
             ShowProgress(make_console()) as progress,
         ):
-            for place, record in measure(Plan(groups=groups, command=command), launcher, progress):
+            plan = Plan(groups=groups, command=command, book=open_book(composed.jobs[0].config.ceilings))
+            for place, record in measure(plan, launcher, progress):
                 found[place] = record
                 # Refused arms wait: where nothing at all was measured, nothing is left behind.
                 if record.status is not Status.refused and record.sweep_id == sweep_id:
@@ -152,14 +154,16 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
 
     resumed = composed.jobs[0].config.resume
     earlier = latest(store.load_records([resumed])) if resumed else {}
-    groups: dict[tuple[str, Stop], Group] = {}
+    groups: dict[tuple[Any, ...], Group] = {}
     folders: dict[Place, list[Path]] = {}
     for job in composed.jobs:
         timing = job.config.timing
         stop = Stop(relative_ci=timing.relative_ci, limit_s=timing.limit_s, max_rounds=timing.max_rounds)
         for arm in job.config.arms:
-            key = (arm.case.case_id, stop)
-            group = groups.setdefault(key, Group(stop=stop))
+            key = (arm.case.case_id, stop, job.config.metrics, timing.energy_s)
+            group = groups.setdefault(
+                key, Group(stop=stop, metrics=job.config.metrics, energy_s=timing.energy_s)
+            )
             group.arms.setdefault(arm.device, arm)
             group.passes = max(group.passes, job.config.passes)
             # A pair has a folder a device.
@@ -171,6 +175,18 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
             if prior := earlier.get((arm.case.case_id, arm.device)):
                 group.prior[arm.device] = prior
     return list(groups.values()), folders
+
+
+def open_book(mode: CeilingsMode) -> "Book | None":
+    """The ceilings of this user's devices; None where results are to be held against none."""
+    import platformdirs
+
+    from jaxaccel.measure.ceilings import Book
+
+    if mode is CeilingsMode.off:
+        return None
+    folder = Path(platformdirs.user_cache_dir("jaxaccel")) / "ceilings"
+    return Book(folder=folder, fresh=mode is CeilingsMode.fresh)
 
 
 def keep(record: Record, folders: Sequence[Path]) -> None:

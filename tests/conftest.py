@@ -21,7 +21,9 @@ from jaxaccel.measure.client import worker_variables
 os.environ |= {name: value for name, value in worker_variables("cpu").items() if name.startswith("JAX_")}
 
 ROOT = Path(__file__).resolve().parent.parent
-QUICK = ("timing=quick", "timing.limit_s=0.1", "wandb=disabled")
+# The least that is a measurement: what is measured beside it has tests of its own, and one run of all.
+LEAN = ("ceilings=off", "metrics=[latency,throughput]")
+QUICK = ("timing=quick", "timing.limit_s=0.1", "wandb=disabled", *LEAN)
 TIMEOUT_S = 180
 
 
@@ -113,20 +115,25 @@ def run_cli(tmp_path: Path) -> RunCli:
 
 
 @pytest.fixture(scope="session")
-def run_once(tmp_path_factory: pytest.TempPathFactory) -> RunCli:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def run_once(shared_folder: Path) -> RunCli:
     """run_once(*arguments) runs a command once for all tests that only look at what it gave.
 
     Once for all processes of pytest-xdist too: a lock and a file carry the result from one to the other.
     """
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def run(*arguments: str, env: Mapping[str, str] | None = None) -> Ran:
         key = sha256(json.dumps([arguments, dict(env or {})]).encode()).hexdigest()[:12]
-        saved = base / f"once-{key}.json"
+        saved = shared_folder / f"once-{key}.json"
         with FileLock(f"{saved}.lock"):
             if not saved.exists():
-                ran = run_in(base / f"once-{key}", arguments, env or {})
+                ran = run_in(shared_folder / f"once-{key}", arguments, env or {})
                 saved.write_text(json.dumps(asdict(ran), default=str))
         fields = json.loads(saved.read_text())
         return Ran(**fields | {"cwd": Path(fields["cwd"])})

@@ -10,17 +10,37 @@ from jaxaccel import __version__
 from jaxaccel.analyze.stats import Burst, summarize
 from jaxaccel.measure.sampling import Sampled, Stop
 from jaxaccel.measure.session import Group
-from jaxaccel.messages import AskRound, Close, Closed, Failure, Message, Open, Opened, Round, Started
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Opened,
+    Round,
+    Started,
+    Unavailable,
+)
 from jaxaccel.records import (
+    RESIDENT,
     SCHEMA_VERSION,
     Accuracy,
     Arm,
     ArmFacts,
     Case,
+    Ceiling,
+    Ceilings,
     Compile,
     Cost,
+    DeviceTime,
+    Energy,
     Flag,
     HostLoad,
+    Kernel,
+    Limit,
     Memory,
     Metric,
     Problem,
@@ -29,6 +49,7 @@ from jaxaccel.records import (
     Spent,
     Status,
     Timing,
+    Transfers,
 )
 
 # --- a clock ---------------------------------------------------------------------------------------
@@ -108,6 +129,10 @@ class Behaviour:
     cache: str = "miss"
     slowdowns: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
+    offers: tuple[Metric, ...] = tuple(Metric)  # of those that it is opened for
+    unavailable: Mapping[Metric, str] = field(default_factory=dict)  # in place of rounds
+    inspected: Inspected | Failure = field(default_factory=lambda: INSPECTED)
+    dies_in_inspection: bool = False
 
 
 class FakeArm:
@@ -121,12 +146,14 @@ class FakeArm:
         self._log = [] if log is None else log
         self.rounds = 0
 
-    def round(self, metric: Metric) -> Round | Failure:
+    def round(self, metric: Metric) -> Round | Unavailable | Failure:
         """A round, or the failure that was arranged for it."""
         self._log.append(self._name)
         number, self.rounds = self.rounds, self.rounds + 1
         if number == self._behaviour.fails_in_round:
             return self._behaviour.failing or failure("Runtime", "it broke in a round")
+        if reason := self._behaviour.unavailable.get(metric):
+            return Unavailable(reason=reason)
         queued = self._behaviour.queued if metric is Metric.throughput else None
         samples = tuple(float(value) for value in (queued or self._behaviour.draw)(self._rng))
         return Round(
@@ -139,7 +166,7 @@ class FakeArm:
 
 
 class FakeWorker:
-    """A worker that answers Open, AskRound and Close in this process, and may die of them."""
+    """A worker that answers Open, AskRound, Inspect and Close in this process, and may die of them."""
 
     def __init__(self, lab: "FakeLab", device: str, start: Started | Failure, start_s: float) -> None:
         self._lab, self._start = lab, start
@@ -176,10 +203,14 @@ class FakeWorker:
                     return behaviour.on_open
                 seed = self._lab.next_seed()
                 self._arms[request.key] = FakeArm(behaviour, seed=seed), behaviour
-                return opened(self.device, cache=behaviour.cache, absent=behaviour.absent)
+                metrics = tuple(metric for metric in request.metrics if metric in behaviour.offers)
+                return opened(self.device, cache=behaviour.cache, absent=behaviour.absent, metrics=metrics)
             case AskRound():
                 arm, behaviour = self._arms[request.key]
                 return self._died() if arm.rounds == behaviour.dies_in_round else arm.round(request.metric)
+            case Inspect():
+                _, behaviour = self._arms[request.key]
+                return self._died() if behaviour.dies_in_inspection else behaviour.inspected
             case Close():
                 del self._arms[request.key]
                 return Closed()
@@ -236,6 +267,7 @@ class FakeWatcher:
         self.steps: list[tuple[str, int, int, int]] = []
         self.rounds = 0
         self.passes: list[tuple[int, int, int]] = []
+        self.records: list[Sequence[Record]] = []  # after each pass
 
     def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
         self.steps.append((case, pass_index, done, total))
@@ -245,6 +277,7 @@ class FakeWatcher:
 
     def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
         self.passes.append((pass_index, passes, len(records)))
+        self.records.append(records)
 
 
 class FakeMeter:
@@ -261,7 +294,55 @@ class FakeMeter:
 
 CPU_ENVIRONMENT = {"host_id": "abc", "python": "3.12.4", "cpu": {"model": "EPYC", "cores": 8}}
 FLOOR_S = {"latency": 1e-5, "throughput": 5e-6}
+INSPECTED = Inspected(
+    device_time=DeviceTime(source="slope"),
+    spent_s=0.5,
+    absent={"energy": "there is no counter here", "device_time.slope_s": "it is the timing itself"},
+)
 GPU_ENVIRONMENT = CPU_ENVIRONMENT | {"gpu": {"name": "H200", "driver": "580.1"}}
+TRANSFERS = {
+    "cpu": Transfers(h2d_bytes=4_000_000, d2h_bytes=4_096, h2d="aliased", d2h="aliased"),
+    "gpu": Transfers(h2d_bytes=4_000_000, d2h_bytes=4_096, h2d="copied", d2h="copied"),
+}
+DEVICE_TIME = {
+    "cpu": DeviceTime(source="slope"),
+    "gpu": DeviceTime(
+        source="profiler",
+        kernels=(
+            Kernel(name="gemv2T_kernel_val", time_s=3e-5, launches=1, share=0.75),
+            Kernel(name="loop_add_fusion", time_s=1e-5, launches=2, share=0.25),
+        ),
+        slope_s=4.1e-5,
+    ),
+}
+ENERGY = {
+    "gpu": Energy(
+        per_call_j=0.0125,
+        above_idle_per_call_j=0.009,
+        uncertainty_j=0.0005,
+        idle_w=75.0,
+        source="NVML total energy",
+        scope="GPU board",
+        resolution_s=0.1,
+        calls=50_000,
+        duration_s=2.0,
+    )
+}
+
+
+def _ceilings(bytes_per_s: float, flops_per_s: float, up_bytes_per_s: float) -> Ceilings:
+    def of(workload: str, rate_per_s: float) -> Ceiling:
+        return Ceiling(rate_per_s=rate_per_s, workload=workload, working_set_bytes=1 << 22)
+
+    return Ceilings(
+        measured_at="2026-01-02T03:00:00+00:00",
+        memory=of("stream 1048576 kind=read float32 highest", bytes_per_s),
+        compute=of("matmul 1024 float32 highest", flops_per_s),
+        transfers={"h2d": of("transfer 1048576 float32 highest", up_bytes_per_s)},
+    )
+
+
+CEILINGS = {"cpu": _ceilings(1e11, 5e11, 1e10), "gpu": _ceilings(1e11, 5e11, 2.5e10)}
 
 
 def failure(kind: str, message: str, *, hint: str | None = None, refused: bool = False) -> Failure:
@@ -280,7 +361,13 @@ def facts_of(device: str) -> ArmFacts:
     return ArmFacts(requested=device, platform=platform, kind=kind, count=1, variant="direct", flags=flags)
 
 
-def opened(device: str, *, cache: str = "miss", absent: Mapping[str, str] | None = None) -> Opened:
+def opened(
+    device: str,
+    *,
+    cache: str = "miss",
+    absent: Mapping[str, str] | None = None,
+    metrics: tuple[Metric, ...] = (Metric.latency, Metric.throughput),
+) -> Opened:
     return Opened(
         arm=facts_of(device),
         floor_s=FLOOR_S,
@@ -291,6 +378,8 @@ def opened(device: str, *, cache: str = "miss", absent: Mapping[str, str] | None
         memory=Memory(predicted_bytes=4_000_000, capacity_bytes=16 << 30),
         spent_s=Spent(data=0.5, compile=1.0, warmup=0.25, reference=0.125),
         invariants={"answer": "passed"},
+        metrics=metrics,
+        transfers=TRANSFERS[device] if set(metrics) - set(RESIDENT) else None,
         absent=absent or {},
     )
 
@@ -301,10 +390,17 @@ def make_case(size: int = 1024, **changes: Any) -> Case:
 
 
 def make_group(
-    case: Case, *devices: str, passes: int = 1, relative_ci: float = 0.01, limit_s: float = 1000.0
+    case: Case,
+    *devices: str,
+    passes: int = 1,
+    relative_ci: float = 0.01,
+    limit_s: float = 1000.0,
+    metrics: tuple[Metric, ...] = (Metric.latency, Metric.throughput),
+    energy_s: float = 0.0,
 ) -> Group:
     arms = {device: Arm(case=case, device=device, target="fakes:None") for device in devices}
-    return Group(stop=Stop(relative_ci=relative_ci, limit_s=limit_s), passes=passes, arms=arms)
+    stop = Stop(relative_ci=relative_ci, limit_s=limit_s)
+    return Group(stop=stop, passes=passes, arms=arms, metrics=metrics, energy_s=energy_s)
 
 
 def bursts(rounds: Sequence[Sequence[float]], *, pass_index: int = 0, depth: int = 1) -> list[Burst]:
@@ -325,6 +421,25 @@ def noisy_timing(
     shape = (passes, rounds, n)
     samples = median_s * (1 + spread * np.random.default_rng(seed).standard_normal(shape))
     return make_timing(*samples.tolist())
+
+
+def make_timings(
+    device: str, latency_s: float, *, transfer_s: float = 0.0, seed: int = 0
+) -> dict[str, Timing]:
+    """A timing of each metric that the device has; h2d takes `transfer_s`, d2h a tenth, pinned a quarter."""
+    moved = {Metric.h2d: transfer_s, Metric.d2h: transfer_s / 10}
+    medians = {
+        Metric.latency: latency_s,
+        Metric.throughput: 0.75 * latency_s,
+        Metric.device: 0.5 * latency_s,
+        Metric.end_to_end: latency_s + sum(moved.values()),
+        **moved,
+    }
+    if device == "gpu":
+        medians[Metric.end_to_end_pinned] = latency_s + sum(moved.values()) / 4
+        medians |= {Metric.h2d_pinned: moved[Metric.h2d] / 4, Metric.d2h_pinned: moved[Metric.d2h] / 4}
+    unit_s = noisy_timing(1.0, seed=seed).median_s
+    return {m.value: noisy_timing(medians[m] / unit_s, seed=seed) for m in Metric if m in medians}
 
 
 def make_record(device: str = "cpu", **changes: Any) -> Record:
@@ -351,7 +466,14 @@ def make_record(device: str = "cpu", **changes: Any) -> Record:
         compile=Compile(trace_s=0.25, lower_s=0.125, compile_s=0.5, cache="miss"),
         first_call_s=0.01,
         cost=Cost(flops=2e6, bytes=4e6),
-        rates=Rates(metric="throughput", flops_per_s=2.5e10, bytes_per_s=5e10),
+        rates=Rates(
+            metric="throughput",
+            flops_per_s=2.5e10,
+            bytes_per_s=5e10,
+            of_compute_ceiling=0.05,
+            of_memory_ceiling=0.5,
+            limit=Limit.memory,
+        ),
         accuracy=Accuracy(relative_error=1e-7, tolerance=1e-5, ok=True, reference="float64"),
         memory=Memory(
             predicted_bytes=4_000_000,
@@ -359,7 +481,12 @@ def make_record(device: str = "cpu", **changes: Any) -> Record:
             arguments_bytes=4_000_000,
             outputs_bytes=4_096,
             temporaries_bytes=0,
+            peak_bytes=4_004_096,
         ),
+        transfers=TRANSFERS[device],
+        device_time=DEVICE_TIME[device],
+        energy=ENERGY.get(device),
+        ceilings=CEILINGS[device],
         series={"loss": (2.5, 1.25, 0.625)},
         dispatch_floor_s=FLOOR_S,
         host_load=HostLoad(others_cores=0.25, stolen_cores=0.0, pressure_percent=None),
@@ -367,7 +494,7 @@ def make_record(device: str = "cpu", **changes: Any) -> Record:
         spent_s=Spent(worker=2.0, data=0.5, compile=1.0, warmup=0.25, sampling=0.5, total=5.0),
         environment=CPU_ENVIRONMENT if device == "cpu" else GPU_ENVIRONMENT,
         warnings=(Flag(name="noisy", metric="latency", message="the middle half spans 12% of the median"),),
-        absent={"energy": "no meter here"},
+        absent={} if device in ENERGY else {"energy": "no meter here"},
     )
     return replace(record, **changes)
 
@@ -382,6 +509,10 @@ def make_failed(device: str = "gpu", *, message: str = "no GPU that JAX supports
         "rates": None,
         "accuracy": None,
         "memory": None,
+        "transfers": None,
+        "device_time": None,
+        "energy": None,
+        "ceilings": None,
         "series": {},
         "dispatch_floor_s": {},
         "host_load": None,

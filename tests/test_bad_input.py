@@ -8,9 +8,12 @@ import pytest
 from conftest import QUICK, RunCli
 
 from jaxaccel import run
+from jaxaccel.records import Metric
 
-WORKLOADS = ["dot", "matvec", "mlp", "mlp_article"]
+WORKLOADS = ["dot", "matmul", "matvec", "mlp", "mlp_article", "stream", "transfer"]
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
+
+HELD = "ceilings=auto|fresh|off"
 
 # Arguments, and what the message must name.
 TABLE: list[tuple[list[str], list[str]]] = [
@@ -43,10 +46,20 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["timing.limit_s=inf"], ["`timing.limit_s`", "above 0", "inf"]),
     (["timing.limit_s=abc"], ["`timing.limit_s`", "above 0", "'abc'"]),
     (["timing.relative_ci=-0.01"], ["`timing.relative_ci`", "above 0", "-0.01"]),
+    (["timing.energy_s=-1"], ["`timing.energy_s`", "seconds", "-1"]),
+    (["timing.energy_s=true"], ["`timing.energy_s`", "seconds", "True"]),
+    (["timing.energy_s=nan"], ["`timing.energy_s`", "seconds", "nan"]),
+    (["metrics=bogus"], ["`metrics`", "all", *Metric, "'bogus'"]),
+    (["metrics=[latency,bogus]"], ["`metrics`", "all", *Metric, "'bogus'"]),
+    (["metrics=[]"], ["`metrics`", "at least one", "[]"]),
+    (["metrics="], ["`metrics`", "''"]),
+    (["metrics=latency,device"], ["metrics=latency,device", "-m"]),
+    (["ceilings=bogus"], ["`ceilings`", "auto, fresh, off", "'bogus'"]),
+    (["-m", "ceilings=auto,bogus"], ["`ceilings`", "auto, fresh, off", "'bogus'"]),
     (["wandb=bogus"], ["`wandb`", "'bogus'", "auto", "online", "offline", "disabled"]),
     (["wandb.mode=bogus"], ["`wandb.mode`", "'bogus'", "auto", "online", "offline", "disabled"]),
     (["wandb.project="], ["`wandb.project`", "''"]),
-    (["experiment=bogus"], ["`experiment`", "'bogus'", "first_look_matvec"]),
+    (["experiment=bogus"], ["`experiment`", "'bogus'", "accounting_matvec"]),
     (["bogus=2"], ["`bogus`", "--help"]),
     (["+bogus=2"], ["`+bogus=2`", "key=value"]),
     (["++bogus=2"], ["`++bogus=2`", "key=value"]),
@@ -195,7 +208,7 @@ def test_whole_numbers_may_be_written_as_floats(
 def test_help_names_all_that_can_be_asked_for_and_starts_nothing(run_cli: RunCli) -> None:
     ran = run_cli("--help")
     assert ran.code == 0
-    for word in (*WORKLOADS, *DTYPES, "cpu|gpu|both", "quick|default|thorough", "highest|high|default"):
+    for word in (*WORKLOADS, *DTYPES, "cpu|gpu|both", "quick|default|thorough", "highest|high|default", HELD):
         assert word in ran.out
     assert ran.err == ""
     assert list(ran.cwd.iterdir()) == []

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,20 @@ import pytest
 
 from jaxaccel.measure import client
 from jaxaccel.measure.client import Worker, worker_variables
-from jaxaccel.messages import AskRound, Close, Closed, Failure, Open, Opened, Round, Started, encode_message
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Inspect,
+    Inspected,
+    Open,
+    Opened,
+    Round,
+    Started,
+    Unavailable,
+    encode_message,
+)
 from jaxaccel.records import Arm, Case, Metric, Problem
 from jaxaccel.workloads.matvec import Matvec
 
@@ -129,11 +142,20 @@ def test_a_worker_s_start_took_no_longer_than_it_was_waited_for() -> None:
 
 
 def test_a_worker_opens_gives_rounds_and_closes(worker: Worker) -> None:
-    assert isinstance(worker.ask(request(key="whole")), Opened)
-    for metric in Metric:
+    opened = worker.ask(replace(request(key="whole"), metrics=tuple(Metric)))
+    assert isinstance(opened, Opened)
+    assert {Metric.latency, Metric.throughput, Metric.d2h} <= set(opened.metrics)
+    assert {f"timings.{metric}" for metric in Metric if metric not in opened.metrics} <= set(opened.absent)
+    for metric in opened.metrics:
         burst = worker.ask(AskRound(key="whole", metric=metric))
+        if metric is Metric.device and isinstance(burst, Unavailable):
+            assert "noise" in burst.reason  # on a busy machine
+            continue
         assert isinstance(burst, Round)
         assert burst.samples_s
+    found = worker.ask(Inspect(key="whole"))
+    assert isinstance(found, Inspected)
+    assert (found.energy is None) == ("energy" in found.absent)
     assert isinstance(worker.ask(Close(key="whole")), Closed)
 
 

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from jaxaccel.config import Dtype, Precision, RunConfig, TimingConfig, WandbMode, WorkloadConfig, parse
+from jaxaccel.config import (
+    CeilingsMode,
+    Dtype,
+    Precision,
+    RunConfig,
+    TimingConfig,
+    WandbMode,
+    WorkloadConfig,
+    parse,
+)
+from jaxaccel.records import Metric
 
 
 def raw(**changes: Any) -> dict[str, Any]:
@@ -18,13 +28,15 @@ def raw(**changes: Any) -> dict[str, Any]:
             "variant": "direct",
         },
         "device": {"name": "both", "arms": ["cpu", "gpu"]},
-        "timing": {"relative_ci": 0.01, "limit_s": 1, "passes": 5},
+        "timing": {"relative_ci": 0.01, "limit_s": 1, "passes": 5, "energy_s": 2},
         "wandb": {"mode": "auto", "project": "jaxaccel", "entity": None},
         "size": 4096,
         "dtype": "float32",
         "precision": "highest",
         "seed": 0,
         "passes": 5,
+        "metrics": "all",
+        "ceilings": "auto",
         "resume": None,
         "wait_s": 600,
         "debug": False,
@@ -86,6 +98,31 @@ def test_every_choice_that_is_offered_is_taken(dtype: Dtype, precision: Precisio
 @pytest.mark.parametrize("mode", WandbMode)
 def test_every_mode_of_wandb_is_taken(mode: WandbMode) -> None:
     assert parse(raw(wandb__mode=str(mode), wandb__entity="team")).wandb.mode is mode
+
+
+@pytest.mark.parametrize("mode", CeilingsMode)
+def test_every_mode_of_ceilings_is_taken(mode: CeilingsMode) -> None:
+    assert parse(raw(ceilings=str(mode))).ceilings is mode
+
+
+@pytest.mark.parametrize(
+    ("value", "metrics"),
+    [
+        ("all", tuple(Metric)),
+        ("latency", (Metric.latency,)),
+        (["d2h_pinned"], (Metric.d2h_pinned,)),
+        (["device", "latency"], (Metric.latency, Metric.device)),  # as they are measured
+        (("latency", "latency"), (Metric.latency,)),
+        ([str(metric) for metric in reversed(Metric)], tuple(Metric)),
+    ],
+)
+def test_metrics_are_all_one_or_several_and_each_once(value: Any, metrics: tuple[Metric, ...]) -> None:
+    assert parse(raw(metrics=value)).metrics == metrics
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 0.5, 2, 599])
+def test_energy_is_counted_for_as_many_seconds_as_one_likes(value: float) -> None:
+    assert parse(raw(timing__energy_s=value)).timing.energy_s == value
 
 
 def test_a_folder_to_resume_is_a_path_or_nothing(tmp_path: Path) -> None:
@@ -156,6 +193,41 @@ def test_an_unknown_wandb_mode_is_refused_with_the_choices(value: Any) -> None:
 @pytest.mark.parametrize("name", ["relative_ci", "limit_s"])
 def test_a_timing_that_is_no_positive_number_is_refused(name: str, value: Any) -> None:
     assert_refused({f"timing__{name}": value}, f"`timing.{name}`", "above 0", f"got {value!r}")
+
+
+NAMES = ", ".join(Metric)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        ("bogus", "'bogus'"),
+        (["bogus"], "'bogus'"),
+        (["latency", "bogus"], "'bogus'"),
+        (["all"], "'all'"),
+        ([["latency"]], "['latency']"),
+        ("", "''"),
+        (None, "None"),
+        (3, "3"),
+        (True, "True"),
+    ],
+)
+def test_a_metric_that_is_none_is_refused_with_the_choices(value: Any, got: str) -> None:
+    assert_refused({"metrics": value}, "`metrics`", "all", NAMES, f"got {got}")
+
+
+def test_no_metrics_are_refused() -> None:
+    assert_refused({"metrics": []}, "`metrics`", "at least one", "got []")
+
+
+@pytest.mark.parametrize("value", ["bogus", None, True, ["auto"]])
+def test_an_unknown_mode_of_ceilings_is_refused_with_the_choices(value: Any) -> None:
+    assert_refused({"ceilings": value}, "`ceilings`", "auto, fresh, off", f"got {value!r}")
+
+
+@pytest.mark.parametrize("value", [-1, -0.001, 600, True, False, float("nan"), float("inf"), "2", None, [2]])
+def test_seconds_of_energy_that_are_none_are_refused(value: Any) -> None:
+    assert_refused({"timing__energy_s": value}, "`timing.energy_s`", "seconds", f"got {value!r}")
 
 
 @pytest.mark.parametrize("value", ["", None, 3])

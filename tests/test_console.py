@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import (
@@ -12,6 +13,7 @@ from fakes import (
     make_failed,
     make_record,
     make_timing,
+    make_timings,
     noisy_timing,
 )
 from rich.console import Console
@@ -20,9 +22,26 @@ from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.measure.sampling import Sampled
 from jaxaccel.publish import console
-from jaxaccel.publish.numbers import interval, rate, ratio, seconds
+from jaxaccel.publish.console.job import flag_lines, speedup_words
+from jaxaccel.publish.names import case_name, device_name
+from jaxaccel.publish.numbers import brief, count, interval, joules, rate, ratio, seconds, volume
 from jaxaccel.publish.progress import ShowProgress
-from jaxaccel.records import Flag, Metric, Problem, Record, Speedup, Status, Verdict
+from jaxaccel.records import (
+    Accuracy,
+    Comparison,
+    Compile,
+    DeviceTime,
+    Flag,
+    Kernel,
+    Limit,
+    Metric,
+    Problem,
+    Rates,
+    Record,
+    Speedup,
+    Status,
+    Verdict,
+)
 
 Show = Callable[..., str]
 
@@ -106,6 +125,60 @@ def test_speedups_have_three_digits(value: float, text: str) -> None:
     assert ratio(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00123, "0.0012"),
+        (0.3412, "0.34"),
+        (0.994, "0.99"),
+        (0.996, "0.996"),
+        (1.014, "1.01"),
+        (21.54, "21.5"),
+        (123456.4, "123456"),
+        (999_999.6, "1.0e6"),
+        (1.24e12, "1.2e12"),
+        (1e-6, "1e-06"),
+    ],
+)
+def test_a_number_of_a_table_has_six_characters_at_most(value: float, text: str) -> None:
+    assert brief(value) == text
+    assert len(text) <= 6
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "1"),
+        (999, "999"),
+        (1000, "1.0k"),
+        (1234, "1.2k"),
+        (9960, "10k"),
+        (345_678, "346k"),
+        (999_999, "1000k"),
+        (7_200_000, "7.2M"),
+        (10**10, "10G"),
+        (123 * 10**12, "123T"),
+    ],
+)
+def test_a_number_of_calls_has_five_characters_at_most(value: int, text: str) -> None:
+    assert count(value) == text
+    assert len(text) <= 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0 B"), (999, "999 B"), (4096, "4.10 kB"), (16 << 30, "17.2 GB"), (None, "–")]
+)
+def test_bytes_have_three_digits_and_a_decimal_prefix(value: int | None, text: str) -> None:
+    assert volume(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0125, "12.5 mJ"), (1.234, "1.23 J"), (4.5e-6, "4.50 µJ"), (-0.002, "-2.00 mJ")]
+)
+def test_joules_have_three_digits_and_a_unit(value: float, text: str) -> None:
+    assert joules(value) == text
+
+
 def test_an_interval_is_half_its_width_in_percent() -> None:
     timing = replace(make_timing([[1.0] * 6] * 5), ci95_s=(0.98, 1.02))
     assert interval(timing) == "±2.0%"
@@ -124,26 +197,26 @@ def test_an_interval_is_half_its_width_in_percent() -> None:
 )
 def test_a_verdict_in_words(verdict: Verdict, words: str) -> None:
     speedup = Speedup(ratio=3, ci95=(2.5, 3.5), ci_over="passes", verdict=verdict)
-    assert console.speedup_words(speedup) == words
-    within = console.speedup_words(replace(speedup, ci_over="rounds"))
+    assert speedup_words(speedup) == words
+    within = speedup_words(replace(speedup, ci_over="rounds"))
     assert within == f"{words} within one process"
 
 
 def test_a_speedup_without_an_interval_shows_none() -> None:
     speedup = Speedup(ratio=3, ci95=None, ci_over="passes", verdict=Verdict.undecided)
-    assert console.speedup_words(speedup) == "undecided: speedup of the GPU 3x"
+    assert speedup_words(speedup) == "undecided: speedup of the GPU 3x"
 
 
 def test_a_case_is_named_by_what_is_not_the_default() -> None:
-    assert console.case_name(make_case()) == "matvec 1024"
-    named = console.case_name(make_case(variant="einsum", dtype="float16", precision="high"))
+    assert case_name(make_case()) == "matvec 1024"
+    named = case_name(make_case(variant="einsum", dtype="float16", precision="high"))
     assert named == "matvec 1024 einsum float16 high"
 
 
 def test_a_device_is_named_with_the_cores_of_a_cpu() -> None:
-    assert console.device_name(make_record("cpu")) == "cpu: AMD EPYC, 8 cores"
-    assert console.device_name(make_record("gpu")) == "gpu: NVIDIA H200"
-    assert console.device_name(make_failed("gpu")) == "gpu: –"
+    assert device_name(make_record("cpu")) == "cpu: AMD EPYC, 8 cores"
+    assert device_name(make_record("gpu")) == "gpu: NVIDIA H200"
+    assert device_name(make_failed("gpu")) == "gpu: –"
 
 
 # --- records ---------------------------------------------------------------------------------------
@@ -164,6 +237,24 @@ def many_flags(record: Record) -> Record:
     )
 
 
+def whole(device: str, latency_s: float, transfer_s: float = 1e-4, **changes: Any) -> Record:
+    """A record with a timing of each metric that the device has."""
+    timings = make_timings(device, latency_s, transfer_s=transfer_s, seed=len(device + str(latency_s)))
+    return make_record(device, **({"timings": timings, "warnings": ()} | changes))
+
+
+def without_news(record: Record) -> Record:
+    """The record as the first version would have written it."""
+    assert record.rates
+    rates = replace(record.rates, of_compute_ceiling=None, of_memory_ceiling=None, limit=None)
+    blocks = ("transfers", "device_time", "energy", "ceilings")
+    return replace(record, rates=rates, absent={}, **dict.fromkeys(blocks))
+
+
+TF32 = Accuracy(relative_error=3e-4, tolerance=1e-3, ok=True, reference="float64")
+
+BIMODAL = (Flag(name="bimodal", metric="latency", message="two groups"),)
+
 COLUMNS: dict[str, Sequence[Record]] = {
     "one record": [make_record("cpu")],
     "a pair": [make_record("cpu"), make_record("gpu")],
@@ -173,6 +264,17 @@ COLUMNS: dict[str, Sequence[Record]] = {
     "a long case": [
         make_record("cpu", case=make_case(workload="w" * 60, variant="v" * 60)),
         make_record("gpu", case=make_case(workload="w" * 60, variant="v" * 60)),
+    ],
+    "all timings": [whole("cpu", 3e-4), whole("gpu", 1e-4)],
+    "many kernels": [
+        make_record(
+            "gpu",
+            device_time=DeviceTime(
+                source="profiler",
+                slope_s=1.0,
+                kernels=(Kernel(name="k" * 300, time_s=1e-5, launches=1, share=0.2),) * 5,
+            ),
+        )
     ],
     "passes": [
         make_record(d, timings={m.value: noisy_timing(1e-4, passes=5) for m in Metric})
@@ -197,19 +299,91 @@ def test_a_record_is_shown_with_all_that_matters(show: Show) -> None:
     text = one_line(show(console.show_records, [record]))
     assert "matvec 1024" in text
     assert "cpu: AMD EPYC, 8 cores" in text
-    assert "18.1 µs ±0.0% within one process, n=100" in text
-    assert "9.00 µs (n=6) within one process, n=6, 8 calls queued" in text
+    assert "latency 18.1 µs ±0.0%, n=100" in text
+    assert "throughput 9.00 µs, n=6, 8 calls queued" in text
+    assert "95% intervals within one process" in text
     assert "500 ms (cache miss)" in text
-    assert "25.0 GFLOP/s" in text
-    assert "50.0 GB/s" in text
+    assert "compute rate 25.0 GFLOP/s, 5% of 500 GFLOP/s" in text
+    assert "memory rate 50.0 GB/s, 50% of 100 GB/s" in text
+    assert "limit memory (rates by throughput)" in text
     assert "1.0e-07 of 1.0e-05 tolerated" in text
 
 
 def test_intervals_over_passes_are_told_from_those_within_a_process(show: Show) -> None:
     record = make_record("cpu", timings={"latency": noisy_timing(1e-4, passes=5)})
     text = one_line(show(console.show_records, [record]))
-    assert "over 5 passes" in text
+    assert "95% intervals over 5 passes" in text
     assert "within one process" not in text
+    mixed = {"throughput": noisy_timing(1e-4), "device": noisy_timing(1e-4, passes=5)}
+    text = one_line(show(console.show_records, [replace(record, timings={**record.timings, **mixed})]))
+    assert "95% intervals over 5 passes" in text
+    assert re.search(r"throughput 100 µs ±\d\.\d% within one process, n=120", text)
+    assert text.count("within one process") == 1
+
+
+def rows_of(text: str) -> dict[str, str]:
+    """What the table of a record has beside each name; a line without a name belongs to the one before."""
+    rows: dict[str, str] = {}
+    for line in text.strip("\n").splitlines()[2:]:
+        name, _, cell = line.partition("  ")
+        last = name.strip() or next(reversed(rows))
+        rows[last] = f"{rows.get(last, '')} {cell.strip() or name}".strip()
+    return rows
+
+
+def test_a_gpu_is_shown_with_its_transfers_its_dispatch_and_its_kernels(show: Show) -> None:
+    text = show(console.show_records, [whole("gpu", 1e-4, transfer_s=4e-3)])
+    rows = rows_of(text)
+    assert re.fullmatch(r"100 µs ±\d\.\d%, n=120", rows["latency"])
+    assert re.fullmatch(r"50\.0 µs ±\d\.\d%, n=120, by profiler 41\.0 µs by slope", rows["device"])
+    assert rows["dispatch"] == "50.0 µs, 50% of latency"
+    assert re.fullmatch(r"4\.50 ms ±\d\.\d%, pinned 1\.20 ms ±\d\.\d%", rows["end to end"])
+    assert re.fullmatch(r"4\.00 ms ±\d\.\d%, pinned 1\.00 ms ±\d\.\d%", rows["h2d"])
+    assert re.fullmatch(r"400 µs ±\d\.\d%, pinned 100 µs ±\d\.\d%", rows["d2h"])
+    assert rows["data moved"] == "4.00 MB in, 4.10 kB out"
+    assert rows["memory"] == ("arguments 4.00 MB, temporaries 0 B, output 4.10 kB, peak 4.00 MB, of 17.2 GB")
+    assert rows["energy"] == "12.5 mJ ±4.0% a call, 9.00 mJ above idle (NVML total energy, GPU board)"
+    assert rows["kernels"] == "75% gemv2T_kernel_val 25% loop_add_fusion"
+
+
+def test_on_a_cpu_transfers_are_told_as_aliased_and_energy_with_its_reason(show: Show) -> None:
+    reason = "absent: no RAPL counter under /sys/class/powercap (virtual machines have none)"
+    rows = rows_of(show(console.show_records, [whole("cpu", 1e-4, absent={"energy": reason})]))
+    assert re.fullmatch(r"100 µs ±\d\.\d%, aliased: no copy", rows["h2d"])
+    assert "pinned" not in "".join(rows.values())
+    assert rows["energy"] == "no RAPL counter under /sys/class/powercap"
+    assert "kernels" not in rows
+
+
+def test_energy_that_was_not_asked_for_has_no_row(show: Show) -> None:
+    absent = {"energy": "not asked for: timing.energy_s=0"}
+    assert "energy" not in rows_of(show(console.show_records, [whole("cpu", 1e-4, absent=absent)]))
+
+
+def test_only_the_most_costly_kernels_are_named_and_long_names_are_cut(show: Show) -> None:
+    names = ("gemv", "void_cutlass_kernel_" + "x" * 300, "copy", "fill", "sum")
+    kernels = tuple(Kernel(name=name, time_s=1e-5, launches=1, share=0.2) for name in names)
+    device_time = DeviceTime(source="profiler", kernels=kernels)
+    rows = rows_of(show(console.show_records, [whole("gpu", 1e-4, device_time=device_time)]))
+    assert rows["kernels"] == "20% gemv 20% void_cutlass_kernel_xxxxxxx… 20% copy and 2 more"
+
+
+def test_device_time_that_is_no_shorter_than_latency_leaves_no_dispatch(show: Show) -> None:
+    timings = {"latency": noisy_timing(1e-4), "device": noisy_timing(2e-4)}
+    rows = rows_of(show(console.show_records, [make_record(timings=timings)]))
+    assert rows["dispatch"] == "none: the device takes as long"
+
+
+def test_rows_that_no_record_has_anything_for_are_left_out(show: Show) -> None:
+    old = without_news(make_record("cpu"))
+    rows = rows_of(show(console.show_records, [old]))
+    assert {"latency", "throughput", "compute rate", "memory", "error"} <= rows.keys()
+    news = {"device", "dispatch", "h2d", "d2h", "end to end", "data moved", "limit", "energy", "kernels"}
+    assert not news & rows.keys()
+    assert rows["compute rate"] == "25.0 GFLOP/s"
+    beside = rows_of(show(console.show_records, [old, whole("gpu", 1e-4)]))
+    assert news <= beside.keys()
+    assert beside["limit"].split() == ["–", "memory", "(rates", "by", "throughput)"]
 
 
 def test_a_pair_is_shown_with_its_speedup(show: Show) -> None:
@@ -219,16 +393,75 @@ def test_a_pair_is_shown_with_its_speedup(show: Show) -> None:
     assert "as fast" not in show(console.show_records, records[:1])
 
 
-def test_flags_are_told_in_words_and_the_severe_ones_marked(show: Show) -> None:
+def test_a_pair_says_who_wins_where_the_data_lives(show: Show) -> None:
+    records = [whole("cpu", 3e-4, transfer_s=1e-7), whole("gpu", 1e-4, transfer_s=4.1e-3)]
+    text = one_line(show(console.show_records, records))
+    for metric in ("latency", "throughput", "device"):
+        assert f" {metric}: the GPU is 3x as fast as the CPU" in text
+    assert "end to end: the CPU is faster: speedup of the GPU 0.0651x" in text
+    assert "end to end, pinned: the CPU is faster: speedup of the GPU 0.2" in text
+    # Transfers of 4.51 ms, pinned 1.13 ms, against 0.2 ms a call.
+    assert "data brought in once: the GPU is ahead from 23 calls on (pinned: from 6; compilation " in text
+    assert "h2d: the CPU" not in text
+    assert "compilation included: from 23)" in text
+    slower = replace(records[1], compile=Compile(trace_s=0.25, lower_s=0.125, compile_s=0.6, cache="miss"))
+    assert "compilation included: from 523)" in one_line(show(console.show_records, [records[0], slower]))
+
+
+def test_a_pair_whose_gpu_is_slower_at_each_call_is_never_ahead(show: Show) -> None:
+    text = one_line(show(console.show_records, [whole("cpu", 1e-4, transfer_s=1e-7), whole("gpu", 3e-4)]))
+    assert "data brought in once: the GPU is never ahead (pinned: never;" in text
+
+
+def test_the_speedups_of_a_job_at_unmatched_precision_are_marked_and_explained(show: Show) -> None:
+    cpu, gpu = whole("cpu", 3e-4), whole("gpu", 1e-4, accuracy=TF32)
+    lines = show(console.show_records, [cpu, gpu]).splitlines()
+    speedups = [line for line in lines if "as the CPU" in line or "speedup of the GPU" in line]
+    assert len(speedups) == 5
+    assert all(line.endswith(" †") for line in speedups)
+    assert "† no one speedup: the sides did not compute at one precision;" in one_line("\n".join(lines))
+    assert "error 3e-04 on the GPU, 1e-07 on the CPU" in one_line("\n".join(lines))
+    assert "†" not in show(console.show_records, [cpu, whole("gpu", 1e-4)])
+
+
+def test_flags_are_told_by_name_with_their_metrics_and_the_severe_ones_marked(show: Show) -> None:
     flags = (
-        Flag(name="bimodal", metric="latency", message="two groups"),
+        Flag(name="very noisy", metric="latency", message="spans 31% of the median"),
         Flag(name="host busy", metric=None, message="others used 4 cores"),
+        Flag(name="very noisy", metric="device", message="spans 565% of the median"),
         Flag(name="outliers", metric="throughput", message="7% far above"),
+        Flag(name="very noisy", metric="h2d", message="spans 46% of the median"),
     )
     lines = show(console.show_records, [make_record("cpu", warnings=flags)]).splitlines()
-    assert "! cpu, latency bimodal: two groups" in lines
-    assert "! cpu, host busy: others used 4 cores" in lines
-    assert "  cpu, throughput outliers: 7% far above" in lines
+    assert "! cpu, very noisy: latency, device, h2d (device: spans 565% of the median)" in lines
+    assert "! cpu, host busy (others used 4 cores)" in lines
+    assert "  cpu, outliers: throughput (7% far above)" in lines
+    assert sum("cpu, very noisy" in line for line in lines) == 1
+
+
+def test_a_flag_that_all_timings_have_names_none() -> None:
+    timings = make_timings("cpu", 1e-4, transfer_s=1e-6)
+    flags = tuple(Flag(name="not converged", metric=metric, message="±1.0%") for metric in timings)
+    record = make_record("cpu", timings=timings, warnings=flags)
+    assert flag_lines([record]) == ["! cpu, not converged: all timings (latency: ±1.0%)"]
+    assert "all timings" not in flag_lines([replace(record, warnings=flags[1:])])[0]
+
+
+def test_on_a_noisy_machine_only_the_severe_flags_are_told_in_full() -> None:
+    mild = ("noisy", "outliers", "autocorrelated", "drifting", "on the dispatch floor", "power capped")
+    flags = [Flag(name=name, metric=m, message="as it were, 5%") for name in mild for m in ("latency", "h2d")]
+    flags += [Flag(name="bimodal", metric=None, message="two groups")]
+    few = flag_lines([make_record("cpu", warnings=tuple(flags))])
+    assert len(few) == 7
+    assert all("as it were" in line for line in few[:-1])
+    many = flag_lines([make_record(device, warnings=tuple(flags)) for device in ("cpu", "gpu")])
+    assert len(many) <= 12
+    assert [line for line in many if line[0] == "!"] == [
+        f"! {d}, bimodal (two groups)" for d in ("cpu", "gpu")
+    ]
+    for device in ("cpu", "gpu"):
+        assert any(line.startswith(f"  {device}, also noisy (latency, h2d), outliers") for line in many)
+    assert "as it were" not in "".join(many)
 
 
 def test_a_job_of_failures_alone_has_no_table(show: Show) -> None:
@@ -248,6 +481,27 @@ def sweep(*sizes: int) -> list[Record]:
     ]
 
 
+def extremes(ratio: float) -> list[Record]:
+    """A pair with marks wherever there can be one, at unmatched precision, with that speedup in all."""
+    case = make_case(50, workload="mlp_article", dtype="float64", precision="default", seed=int(ratio))
+    rates = Rates(
+        metric="device",
+        flops_per_s=1e12,
+        bytes_per_s=1e9,
+        of_compute_ceiling=1.04,
+        of_memory_ceiling=0.2,
+        limit=Limit.compute,
+    )
+    records = [
+        whole(device, time_s, time_s / 1e3, case=case, warnings=BIMODAL, rates=rates)
+        for device, time_s in (("cpu", 0.123 * ratio**0.5), ("gpu", 0.123 / ratio**0.5))
+    ]
+    return [records[0], replace(records[1], accuracy=TF32)]
+
+
+EXTREMES = (0.00123, 123456, 1e12)
+WIDEST = [record for ratio in EXTREMES for record in extremes(ratio)]
+
 ROWS: dict[str, list[Record]] = {
     "one case": sweep(1024),
     "many cases": sweep(*(2**k for k in range(20))),
@@ -264,6 +518,12 @@ ROWS: dict[str, list[Record]] = {
         make_record("cpu", timings={"latency": noisy_timing(1e3)}),
         make_record("gpu", timings={"latency": noisy_timing(1e-9, spread=0.3)}),
     ],
+    "all that is wide, on one device": [WIDEST[0]],
+    "all that is wide": WIDEST,
+    "hosts of many kinds": [
+        replace(record, environment={"cpu": {"cores": cores}})
+        for cores, record in zip((2, 2, 16, 16, 128, 128), sweep(1, 2, 3), strict=True)
+    ],
     "several workloads": [
         make_record(d, case=make_case(workload=w)) for w in ("dot", "matvec", "dot") for d in ("cpu", "gpu")
     ],
@@ -275,6 +535,60 @@ def test_what_a_sweep_measured_fits(show: Show, records: Sequence[Record]) -> No
     assert_fits(show(console.show_comparisons, pair(records)))
 
 
+@pytest.mark.parametrize("ratio", EXTREMES)
+def test_no_number_is_cut_off_where_all_are_wide(show: Show, ratio: float) -> None:
+    (comparison,) = pair(extremes(ratio))
+    comparison = replace(
+        comparison,
+        speedups={
+            "latency": speedup_of(ratio, (0.9 * ratio, 1.1 * ratio), Verdict.undecided),
+            "end_to_end": speedup_of(ratio, None, Verdict.undecided),
+        },
+    )
+    text = show(console.show_comparisons, [comparison])
+    assert_fits(text)
+    assert "…" not in text
+    row = next(line for line in text.splitlines() if line.startswith("mlp"))
+    assert f"{brief(ratio)}x† [{brief(0.9 * ratio)}, {brief(1.1 * ratio)}]  ? " in row
+    assert f" {brief(ratio)}x†? " in row
+    assert row.count("!") == 2
+    assert "104c 104c" in row
+    name = "".join(re.split(r" {2,}|$", line)[0] for line in text.splitlines()).replace(" ", "")
+    assert "mlp_article50float64default" in name  # folded
+
+
+def test_in_a_terminal_of_80_columns_cells_are_folded_and_nothing_is_lost() -> None:
+    narrow = Console(width=80, file=io.StringIO(), emoji=False, highlight=False)
+    wide = [whole("cpu", 3e-4, warnings=BIMODAL), whole("gpu", 1e-4, warnings=BIMODAL, accuracy=TF32)]
+    console.show_comparisons(narrow, pair(wide))
+    assert isinstance(narrow.file, io.StringIO)
+    text = narrow.file.getvalue()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "…" not in text
+    for word in ("matvec", "1024", "300 µs!", "100 µs!", "3x†", "[", "gpu", "1.95x†", "50m", "3e-04"):
+        assert word in text
+
+
+def speedup_of(ratio: float, ci95: tuple[float, float] | None, verdict: Verdict, among: int = 1) -> Speedup:
+    return Speedup(ratio=ratio, ci95=ci95, ci_over="passes", verdict=verdict, among=among)
+
+
+def row_of(text: str, name: str = "matvec") -> list[str]:
+    """The cells of the only row that starts with `name`."""
+    (row,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
+    return re.split(r" {2,}", row.strip())
+
+
+def judged(latency: Speedup, end_to_end: Speedup | None = None, **changes: Any) -> Comparison:
+    """A pair with these speedups; the GPU's calls save 0.2 ms, its transfers cost 4.51 ms."""
+    (comparison,) = pair([whole("cpu", 3e-4, 1e-7), whole("gpu", 1e-4, changes.pop("transfer_s", 4.1e-3))])
+    speedups = {"latency": latency} | ({"end_to_end": end_to_end} if end_to_end else {})
+    return replace(comparison, speedups=speedups, **changes)
+
+
+SURE = speedup_of(3, (2.9, 3.1), Verdict.gpu)
+
+
 def test_a_sweep_is_a_row_a_case(show: Show) -> None:
     text = show(console.show_comparisons, pair(sweep(16, 1024)))
     assert "gpu: NVIDIA H200" in text
@@ -283,8 +597,148 @@ def test_a_sweep_is_a_row_a_case(show: Show) -> None:
     small, large = (line for line in text.splitlines() if line.startswith("matvec"))
     assert small.startswith("matvec 16")
     assert large.startswith("matvec 1024")
-    assert re.search(r"30\d µs ±\d\.\d%\s+10\d µs ±\d\.\d%\s+3x \[2\.\d+, 3\.\d+\]\s+gpu", large)
+    assert re.search(r"30\d µs\s+10\d µs\s+3x \[2\.\d+, 3\.\d+\]\s+gpu", large)
     assert large.rstrip().endswith("1e-07")
+
+
+def test_hosts_with_other_numbers_of_cores_are_all_named(show: Show) -> None:
+    text = show(console.show_comparisons, pair(ROWS["hosts of many kinds"]))
+    assert " 2 or 16 or 128 " in text
+    assert text.count("cpu: AMD EPYC, ") == 3
+
+
+def test_a_row_says_who_wins_resident_and_end_to_end_and_from_how_many_calls_on(show: Show) -> None:
+    text = show(console.show_comparisons, [judged(SURE, speedup_of(0.067, (0.06, 0.07), Verdict.cpu))])
+    assert row_of(text) == [
+        "matvec 1024",
+        "300 µs",
+        "100 µs",
+        "3x [2.9, 3.1]",
+        "gpu",
+        "0.067x",
+        "23",
+        "50m",
+        "50m",
+        "1e-07",
+    ]
+    for legend in ("speedup: CPU time / GPU time", "end to end: ", "break even: ", "% ceiling: "):
+        assert sum(line.startswith(legend) for line in text.splitlines()) == 1
+
+
+def test_what_is_undecided_has_a_question_mark_and_the_legend_says_why(show: Show) -> None:
+    unsure = speedup_of(1.1, (0.9, 1.3), Verdict.undecided, among=26)
+    text = show(console.show_comparisons, [judged(unsure, replace(unsure, ratio=0.9))])
+    assert row_of(text)[3:7] == ["1.1x [0.9, 1.3]", "?", "0.9x?", "23?"]
+    assert "?: undecided: not sure enough for the verdicts on 26 cases" in text
+    sure = show(console.show_comparisons, [judged(SURE, SURE)])
+    assert "?" not in sure
+    assert row_of(sure)[3:7] == ["3x [2.9, 3.1]", "gpu", "3x", "23"]
+
+
+def test_devices_that_are_equally_fast_are_equal_and_break_even_is_in_doubt(show: Show) -> None:
+    equal = speedup_of(1.0, (0.99, 1.01), Verdict.equivalent)
+    text = show(console.show_comparisons, [judged(equal, equal)])
+    assert row_of(text)[3:7] == ["1x [0.99, 1.01]", "equal", "1x", "23?"]
+    assert "equal: surely no more than 2% apart" in text
+
+
+def test_a_gpu_whose_calls_take_longer_never_breaks_even(show: Show) -> None:
+    text = show(console.show_comparisons, pair([whole("cpu", 1e-4, 1e-7), whole("gpu", 3e-4)]))
+    assert row_of(text)[6] == "never"
+
+
+def test_a_gpu_that_is_ahead_for_some_calls_only_says_up_to_how_many(show: Show) -> None:
+    # Its calls take 0.2 ms longer, its transfers 1.1 ms less.
+    records = [whole("cpu", 1e-4, 1.1e-3), whole("gpu", 3e-4, 1e-4)]
+    assert row_of(show(console.show_comparisons, pair(records)))[6] == "≤5"
+    assert "the GPU is ahead up to 5 calls (" in one_line(show(console.show_records, records))
+
+
+@pytest.mark.parametrize(
+    ("limit", "pair_cell", "alone"),
+    [
+        (Limit.memory, "82m", "82% memory"),
+        (Limit.compute, "<1c", "<1% compute"),
+        (Limit.dispatch, "disp", "dispatch"),
+        (None, "–", None),
+    ],
+)
+def test_the_share_of_a_ceiling_is_that_of_the_limit_it_is_under(
+    show: Show, limit: Limit | None, pair_cell: str, alone: str | None
+) -> None:
+    rates = Rates(
+        metric="device",
+        flops_per_s=1e9,
+        bytes_per_s=1e9,
+        of_compute_ceiling=0.002,
+        of_memory_ceiling=0.82,
+        limit=limit,
+    )
+    cpu, gpu = whole("cpu", 3e-4), whole("gpu", 1e-4, rates=rates)
+    (row,) = [x for x in show(console.show_comparisons, pair([cpu, gpu])).splitlines() if x[:6] == "matvec"]
+    assert row.split()[-3:] == ["50m", pair_cell, "1e-07"]
+    single = show(console.show_comparisons, pair([gpu]))
+    assert (row_of(single)[5] if alone else None) == alone
+    assert ("% of ceiling" in single) == (alone is not None)
+
+
+def test_a_speedup_at_unmatched_precision_is_marked_and_the_errors_are_told(show: Show) -> None:
+    cases = [make_case(size, precision="default") for size in (1, 2, 4, 8, 16)]
+    records = [
+        record
+        for case in cases
+        for record in (whole("cpu", 3e-4, case=case), whole("gpu", 1e-4, case=case, accuracy=TF32))
+    ]
+    matched = [whole("cpu", 3e-4), whole("gpu", 1e-4)]
+    text = show(console.show_comparisons, pair([*records, *matched]))
+    rows = [line for line in text.splitlines() if line.startswith("matvec")]
+    assert ["x† [" in row for row in rows] == [True] * 5 + [False]
+    assert [row.count("†") for row in rows] == [2] * 5 + [0]
+    lines = text.splitlines()
+    at = lines.index("† no one speedup, as the two sides did not compute at one precision:")
+    assert lines[at + 1] == (
+        "  matvec 1 default: precision=default: error 3e-04 on the GPU, 1e-07 on the CPU"
+    )
+    assert lines[at + 4] == "  and 2 more: `unmatched` in CSV and JSON"
+    assert "†" not in show(console.show_comparisons, pair(matched))
+
+
+def test_records_of_the_first_version_have_no_empty_columns(show: Show) -> None:
+    old = [without_news(record) for record in sweep(16, 1024)]
+    text = show(console.show_comparisons, pair(old))
+    assert len(row_of(text, "matvec 16")) == 6  # latencies, speedup, who is faster, error
+    heads = text.splitlines()[: next(i for i, line in enumerate(text.splitlines()) if line.startswith("──"))]
+    assert heads[-1].split() == ["resident", "8", "cores", "GPU", "speedup", "[95%]", "faster", "error"]
+    for word in ("end to end", "break", "ceiling", "–"):
+        assert word not in text
+    alone = show(console.show_comparisons, pair(old[:1]))
+    for word in ("throughput", "device", "end to end", "ceiling", "–"):
+        assert word not in alone
+
+
+def test_what_is_unknown_of_one_case_only_is_a_dash(show: Show) -> None:
+    old = [without_news(record) for record in sweep(16)]
+    text = show(console.show_comparisons, pair([*old, whole("cpu", 3e-4), whole("gpu", 1e-4)]))
+    assert row_of(text, "matvec 16")[5:] == ["–", "–", "–", "–", "1e-07"]
+    assert "–" not in row_of(text, "matvec 1024")
+
+
+def test_one_device_is_shown_with_what_its_time_is_made_of(show: Show) -> None:
+    text = show(console.show_comparisons, pair([whole("gpu", 1e-4, transfer_s=4e-3)]))
+    row = row_of(text)
+    assert re.fullmatch(r"100 µs ±\d\.\d%", row[1])
+    assert [row[0], *row[2:]] == ["matvec 1024", "75.0 µs", "50.0 µs", "4.50 ms", "50% memory", "1e-07"]
+
+
+def test_what_an_interval_speaks_for_is_in_the_legend(show: Show) -> None:
+    once = [make_record(d, timings={"latency": noisy_timing(1e-4, seed=1)}) for d in ("cpu", "gpu")]
+    thrice = [make_record(d, timings={"latency": noisy_timing(1e-4, passes=3)}) for d in ("cpu", "gpu")]
+    for records, words in ((once, "within one process"), (thrice, "over passes: where a rerun would land")):
+        for shown in (records, records[:1]):
+            assert words in show(console.show_comparisons, pair(shown))
+    other = [replace(record, case=make_case(7), case_id=make_case(7).case_id) for record in thrice]
+    told = show(console.show_comparisons, pair([*once, *other]))
+    assert "intervals: 95%, some over passes, some within one process" in told
 
 
 def test_cases_that_differ_in_a_parameter_alone_can_be_told_apart(show: Show) -> None:
@@ -299,7 +753,8 @@ def test_the_larger_error_of_the_two_is_shown(show: Show) -> None:
     cpu, gpu = sweep(16)
     assert gpu.accuracy is not None
     gpu = replace(gpu, accuracy=replace(gpu.accuracy, relative_error=3e-4))
-    assert "3e-04" in show(console.show_comparisons, pair([cpu, gpu]))
+    for records in ([cpu, gpu], [replace(cpu, accuracy=gpu.accuracy), replace(gpu, accuracy=cpu.accuracy)]):
+        assert row_of(show(console.show_comparisons, pair(records)), "matvec 16")[-1] == "3e-04"
 
 
 def test_an_arm_without_a_measurement_is_in_its_row(show: Show) -> None:
@@ -559,7 +1014,7 @@ def test_the_table_in_a_terminal_narrows_with_every_pass(
         assert [row.partition("  ")[0] for row in rows] == names
         assert all(width in row for row in rows)
         assert text.splitlines()[-2].startswith(caption)
-        assert text.count("latency of a call") == 1
+        assert sum("latency" in line for line in text.splitlines()[:-1]) == 1
     assert "±5.0%" not in second
     assert between.splitlines()[:-1] == first.splitlines()[:-1]
     assert "pass 2: matvec 16: latency  cpu …" in between.splitlines()[-1]
@@ -587,12 +1042,12 @@ def test_a_table_taller_than_the_terminal_hides_no_bar_and_leaves_nothing_behind
             progress.passed(pass_index, 3, known_within(0.01, *range(1, 51)))
             progress.doing("matvec 7", pass_index, 0, 50)
             assert "matvec 7: opening" in shown(terminal).splitlines()[-1]
-            assert (f"… {54 - (height - 4)} more lines" in shown(terminal)) == (height > 3)
+            assert (f"… {55 - (height - 4)} more lines" in shown(terminal)) == (height > 3)
     assert shown(terminal) == ""
 
 
 def test_a_table_that_just_fits_is_whole(tty: Callable[..., Console]) -> None:
-    terminal = tty(13)
+    terminal = tty(14)
     with ShowProgress(terminal) as progress:
         progress.passed(0, 2, known_within(0.01, *range(1, 7)))
         assert "matvec 6 " in shown(terminal)

@@ -30,7 +30,7 @@ def test_published_records_can_be_read_and_are_accurate(path: Path) -> None:
 def test_there_are_tables_in_the_texts() -> None:
     assert {text.relative_to(ROOT).as_posix() for text, *_ in BLOCKS} >= {
         "README.md",
-        "experiments/first_look/README.md",
+        "experiments/accounting/README.md",
         "experiments/rerun/README.md",
     }
 

@@ -27,6 +27,7 @@ FLOORS = {
     "crossover": 4,
     "advise": 4,
     "report": 4,
+    "study": 4,
     "selftest": 4,
 }
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.

@@ -4,10 +4,33 @@ from typing import get_args
 
 import msgspec
 import pytest
-from fakes import facts_of, failure, make_case, make_failed, make_record, opened, started
+from fakes import (
+    DEVICE_TIME,
+    ENERGY,
+    facts_of,
+    failure,
+    make_case,
+    make_failed,
+    make_record,
+    opened,
+    started,
+)
 
-from jaxaccel.messages import AskRound, Close, Closed, Message, Open, Round, decode_message, encode_message
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Round,
+    Unavailable,
+    decode_message,
+    encode_message,
+)
 from jaxaccel.records import (
+    RESIDENT,
     Arm,
     Case,
     Comparison,
@@ -156,9 +179,14 @@ def test_spent_time_adds_up_part_by_part() -> None:
 MESSAGES: list[Message] = [
     started("gpu"),
     Open(key="k", arm=Arm(case=make_case(params={"batch": 2}), device="gpu", target="package.module:Name")),
-    replace(opened("gpu", absent={"memory": "unknown"}), series={"loss": (1.0, 0.5)}),
+    replace(opened("gpu", absent={"memory": "unknown"}, metrics=tuple(Metric)), series={"loss": (1.0, 0.5)}),
     AskRound(key="k", metric=Metric.throughput),
     Round(samples_s=(1e-5, 1.25e-5), depth=8, spent_s=0.02, warmup_s=0.001, slowdowns=("sw_thermal",)),
+    Unavailable(reason="there is too much noise"),
+    Inspect(key="k", energy_s=2.0),
+    Inspected(
+        device_time=DEVICE_TIME["gpu"], energy=ENERGY["gpu"], spent_s=2.5, absent={"device_time.slope_s": "µ"}
+    ),
     Close(key="k"),
     Closed(),
     replace(failure("Refused", "two\nlines", hint="do µ", refused=True), environment={"host_id": "abc"}),
@@ -197,6 +225,13 @@ GARBAGE = {
 def test_a_line_without_a_message_is_refused(line: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_message(line)
+
+
+def test_an_arm_is_opened_for_resident_data_where_nothing_else_is_said() -> None:
+    arm = Arm(case=make_case(), device="gpu", target="x:Y")
+    assert decode_message(encode_message(Open(key="k", arm=arm))).metrics == RESIDENT
+    two = Open(key="k", arm=arm, metrics=(Metric.d2h, Metric.h2d))
+    assert decode_message(encode_message(two)).metrics == (Metric.d2h, Metric.h2d)
 
 
 def test_what_the_device_is_survives_the_pipe() -> None:

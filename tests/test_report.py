@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CPU_ENVIRONMENT, make_case, make_failed, make_record, make_timing
+from fakes import CPU_ENVIRONMENT, make_case, make_failed, make_record, make_timing, make_timings
 
 from jaxaccel.analyze.baseline import ONE_PASS
 from jaxaccel.publish import store
@@ -397,6 +397,19 @@ def test_records_by_themselves_have_the_other_formats_too(report: Said) -> None:
     (entry,) = json.loads(report(records, None, "--format", "json")[1])
     assert float(row["latency_speedup"]) == entry["latency_speedup"]
     assert row["workload"] == entry["workload"] == "matvec"
+
+
+def test_the_other_formats_have_what_the_table_leaves_out(report: Said) -> None:
+    records = [
+        make_record(device, timings=make_timings(device, time_s, transfer_s=transfer_s))
+        for device, time_s, transfer_s in (("cpu", 3e-4, 1e-9), ("gpu", 1e-4, 4.1e-3))
+    ]
+    (row,) = csv.DictReader(io.StringIO(report(records, None, "--format", "csv")[1]))
+    (entry,) = json.loads(report(records, None, "--format", "json")[1])
+    assert (row["break_even_calls"], entry["break_even_calls"]) == ("23", 23)
+    assert (row["gpu_limit"], entry["gpu_limit"]) == ("memory", "memory")
+    assert (row["cpu_energy_per_call_j"], entry["cpu_energy_per_call_j"]) == ("", None)
+    assert entry.keys() == row.keys()
 
 
 def test_it_runs_as_a_module(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import psutil
 import pytest
 from conftest import QUICK, Ran, RunCli
@@ -21,15 +23,16 @@ from filelock import FileLock
 
 from jaxaccel import run
 from jaxaccel.compose import Composed, compose
-from jaxaccel.config import BadInputError
+from jaxaccel.config import BadInputError, CeilingsMode
 from jaxaccel.publish import store
-from jaxaccel.records import SCHEMA_VERSION, Record
+from jaxaccel.records import SCHEMA_VERSION, Metric, Record
 from jaxaccel.workloads.matvec import Matvec
 
 BOTH = ("device=both", "size=16", *QUICK)
 SINGLE = ("size=16", *QUICK)
 SWEEP = ("-m", "device=cpu,gpu", "size=16,32", *QUICK)
 CPU_SWEEP = ("size=16,17", *QUICK, "-m")
+FULL = ("size=16", *QUICK, "metrics=all", "ceilings=auto")
 
 # For workers to find the workloads of this file.
 HERE = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
@@ -77,6 +80,19 @@ def cpu_sweep(run_once: RunCli) -> Ran:
 
 
 @pytest.fixture
+def own_cache(shared_folder: Path) -> dict[str, str]:
+    """Variables for a cache folder of the tests' own, but for compiled programs."""
+    xla = Path(platformdirs.user_cache_dir("jaxaccel")) / "xla"
+    return {"XDG_CACHE_HOME": str(shared_folder / "cache"), "JAX_COMPILATION_CACHE_DIR": str(xla)}
+
+
+@pytest.fixture
+def full(run_once: RunCli, own_cache: dict[str, str]) -> Ran:
+    """All metrics, and ceilings measured anew."""
+    return run_once(*FULL, env=own_cache)
+
+
+@pytest.fixture
 def composed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """composed(*arguments) is what Hydra makes of them, in this process."""
     monkeypatch.setattr(sys, "argv", ["run"])
@@ -118,7 +134,7 @@ def test_its_record_says_what_was_asked_for(single: Ran) -> None:
     }
     assert record["arm"]["requested"] == record["arm"]["platform"] == "cpu"
     assert record["arm"]["flags"]["JAX_PLATFORMS"] == "cpu"
-    assert record["command"] == f"python -m jaxaccel.run {' '.join(SINGLE)}"
+    assert record["command"] == f"python -m jaxaccel.run {shlex.join(SINGLE)}"
     assert record["paired"] is False
     assert single.folder.name.endswith(record["sweep_id"])
 
@@ -143,10 +159,15 @@ def test_its_record_holds_all_samples_and_what_follows_from_them(single: Ran) ->
     assert set(record["invariants"].values()) & {"passed"}
 
 
-def test_what_a_record_does_not_know_is_null_and_has_a_reason(single: Ran) -> None:
-    record = only(single)
-    assert record["memory"]["peak_bytes"] is None
-    assert record["absent"]["memory.peak_bytes"]
+@pytest.mark.parametrize("ran", ["single", "full"])
+def test_what_a_record_does_not_know_is_null_and_has_a_reason(
+    ran: str, request: pytest.FixtureRequest
+) -> None:
+    record = only(request.getfixturevalue(ran))
+    for name in ("energy", "ceilings", "transfers", "device_time", "rates", "compile", "cost", "memory"):
+        assert (record[name] is None) == (name in record["absent"]), name
+    for metric in Metric:
+        assert (metric in record["timings"]) != (f"timings.{metric}" in record["absent"]), metric
     for path, reason in record["absent"].items():
         value: Any = record
         for key in path.split("."):
@@ -155,12 +176,67 @@ def test_what_a_record_does_not_know_is_null_and_has_a_reason(single: Ran) -> No
         assert reason
 
 
-def test_the_time_that_was_spent_adds_up(single: Ran) -> None:
-    spent = only(single)["spent_s"]
+def test_the_time_that_was_spent_adds_up(full: Ran) -> None:
+    spent = only(full)["spent_s"]
     total_s = spent.pop("total")
     assert all(part_s > 0 for part_s in spent.values())
     assert sum(spent.values()) <= total_s
-    assert total_s > single.wall_s / 4  # nothing long is left out
+    assert total_s > full.wall_s / 4  # nothing long is left out
+
+
+# --- all metrics, and ceilings -----------------------------------------------------------------------
+
+
+def test_all_that_a_cpu_has_is_measured(full: Ran) -> None:
+    assert full.code == 0, full.said
+    record = only(full)
+    there = {"latency", "throughput", "end_to_end", "h2d", "d2h"}
+    assert set(record["timings"]) - {"device"} == there  # on a busy machine, noise hides the loop's slope
+    assert record["transfers"]["h2d_bytes"] == 4 * (16 * 16 + 16)
+    assert record["transfers"]["d2h_bytes"] == 4 * 16
+    assert record["device_time"]["source"] == "slope"
+    assert record["memory"]["working_set_bytes"] == 1152
+    assert record["memory"]["peak_bytes"] > 0
+    assert "energy_s is 0" in record["absent"]["energy"]
+    for metric in ("end_to_end_pinned", "h2d_pinned", "d2h_pinned"):
+        assert "pin" in record["absent"][f"timings.{metric}"]
+
+
+def test_a_result_is_held_against_what_the_machine_reached_today(full: Ran) -> None:
+    record = only(full)
+    ceilings, rates = record["ceilings"], record["rates"]
+    assert ceilings["transfers"] == {}
+    for name, unit, workload in (
+        ("memory", "bytes_per_s", "stream "),
+        ("compute", "flops_per_s", "matmul "),
+    ):
+        if ceilings[name] is None:
+            assert "noise" in record["absent"][f"ceilings.{name}"]
+            continue
+        assert ceilings[name]["workload"].startswith(workload)
+        assert rates[f"of_{name}_ceiling"] == pytest.approx(rates[unit] / ceilings[name]["rate_per_s"])
+    assert record["invariants"]["rate within the ceiling"].split(":")[0] in ("passed", "skipped")
+
+
+def test_ceilings_are_kept_in_the_user_s_cache_folder_for_the_next_command(
+    full: Ran, own_cache: dict[str, str], run_cli: RunCli
+) -> None:
+    (path,) = Path(own_cache["XDG_CACHE_HOME"]).glob("jaxaccel/ceilings/*.json")
+    kept = json.loads(path.read_text())
+    first = only(full)["ceilings"]
+    assert kept["measured_at"] == first["measured_at"]
+    again = only(run_cli(*FULL, "metrics=latency", env=own_cache))["ceilings"]
+    assert again["measured_at"] == first["measured_at"]
+    assert again["compute"] == first["compute"]
+    if first["memory"]:
+        assert again["memory"] == first["memory"]
+
+
+def test_without_ceilings_none_are_measured(single: Ran) -> None:
+    record = only(single)
+    assert record["ceilings"] is None
+    assert record["absent"]["ceilings"] == "not asked for: ceilings=off"
+    assert record["spent_s"]["ceilings"] == 0
 
 
 def test_a_record_can_be_read_back(single: Ran) -> None:
@@ -315,6 +391,39 @@ def test_other_cases_and_other_timings_are_groups_of_their_own(composed: Any) ->
 
 
 @pytest.mark.parametrize(
+    "argument", ["metrics=latency,[device,latency],all", "timing.energy_s=0,1,2"], ids=["metrics", "energy"]
+)
+def test_other_metrics_and_another_count_of_energy_are_groups_of_their_own(
+    argument: str, composed: Any
+) -> None:
+    groups, folders = run.group_arms(composed("-m", "size=16", argument))
+    assert len(groups) == 3
+    assert [len(folders[index, "cpu"]) for index in range(3)] == [1, 1, 1]
+    if "metrics" in argument:
+        assert [group.metrics for group in groups] == [
+            (Metric.latency,),
+            (Metric.latency, Metric.device),
+            tuple(Metric),
+        ]
+    else:
+        assert [group.energy_s for group in groups] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("mode", "fresh"), [("auto", False), ("fresh", True), ("off", None)])
+def test_the_book_of_ceilings_is_in_the_user_s_cache_folder(
+    mode: str, fresh: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
+    book = run.open_book(CeilingsMode(mode))
+    if fresh is None:
+        assert book is None
+    else:
+        assert book is not None
+        assert (book.folder, book.fresh) == (tmp_path / "jaxaccel/ceilings", fresh)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("arguments", "devices"),
     [
         ([], ["cpu"]),
@@ -374,6 +483,28 @@ def test_a_run_can_be_resumed_with_more_passes(run_cli: RunCli, single: Ran, tmp
         assert len(new) > len(old)
         assert {entry[0] for entry in after["timings"][metric]["rounds"]} == {0, 1}
     assert not (ran.cwd / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("metrics=[latency]", "with metrics=[latency,throughput]: its record would be lost"),
+        ("timing.energy_s=1", "with other timing settings: its record would be lost"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_metrics_or_another_count_of_energy(
+    argument: str, words: str, run_cli: RunCli, single: Ran, tmp_path: Path
+) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(single.folder, folder)
+    before = (folder / "record.json").read_text()
+    ran = run_cli(*SINGLE, argument, "passes=2", f"resume={folder}")
+    assert ran.code == 2
+    (told,) = [line for line in ran.err.splitlines() if line.startswith("jaxaccel:")]
+    assert told.startswith("jaxaccel: `resume`: matvec 16")
+    assert words in told
+    assert "Traceback" not in ran.said
+    assert (folder / "record.json").read_text() == before
 
 
 def test_a_folder_of_another_case_is_not_resumed(composed: Any, single: Ran, tmp_path: Path) -> None:

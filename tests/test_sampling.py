@@ -3,10 +3,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 import pytest
-from fakes import Behaviour, FakeArm, noisy, shaken, steady
+from fakes import Behaviour, FakeArm, failure, noisy, shaken, steady
 
 from jaxaccel.analyze.stats import MIN_ROUNDS, summarize
-from jaxaccel.measure.sampling import Sampled, Stop, sample
+from jaxaccel.measure.sampling import Sampled, Stop, as_round, sample, stop_of
+from jaxaccel.messages import Closed, Message, Round, Unavailable
 from jaxaccel.records import Metric
 
 PRECISE = Stop(relative_ci=0.01, limit_s=1000.0)
@@ -181,3 +182,59 @@ def test_a_failed_arm_does_not_keep_a_known_one_going() -> None:
 
 def test_no_arms_give_nothing() -> None:
     assert run(PRECISE)[0] == {}
+
+
+# --- a metric that can't be had --------------------------------------------------------------------
+
+
+def test_an_arm_that_can_not_give_a_metric_drops_out_and_has_not_failed() -> None:
+    lacking = Behaviour(unavailable={Metric.latency: "too much noise"})
+    found, arms = run(PRECISE, cpu=Behaviour(draw=steady(1e-4)), gpu=lacking)
+    got = found["gpu"]
+    assert (got.unavailable, got.failure, got.bursts, got.over) == ("too much noise", None, [], True)
+    assert arms["gpu"].rounds == 1
+    assert arms["cpu"].rounds == MIN_ROUNDS
+    assert not found["cpu"].over
+
+
+def test_what_was_had_of_a_metric_before_stays() -> None:
+    reasons: dict[Metric, str] = {}
+    arm = FakeArm(Behaviour(draw=noisy(1e-4, 0.05), unavailable=reasons))
+
+    def between(found: Mapping[str, Sampled]) -> None:
+        if len(found["gpu"].bursts) == 3:
+            reasons[Metric.device] = "too much noise"
+
+    found = sample(
+        {"gpu": arm}, Metric.device, NEVER_SURE, pass_index=0, rng=random.Random(0), between=between
+    )
+    assert len(found["gpu"].bursts) == 3
+    assert found["gpu"].unavailable == "too much noise"
+    assert arm.rounds == 4
+
+
+ROUND = Round(samples_s=(1e-4,), depth=1, spent_s=0.1, warmup_s=0.0)
+
+
+@pytest.mark.parametrize("reply", [ROUND, Unavailable(reason="none"), failure("Runtime", "it broke")])
+def test_an_answer_to_a_request_for_a_round_is_passed_on(reply: Message) -> None:
+    assert as_round(reply) is reply
+
+
+def test_an_answer_to_something_else_is_an_error() -> None:
+    with pytest.raises(TypeError, match="answered with Closed"):
+        as_round(Closed())
+
+
+# --- what each metric gets -------------------------------------------------------------------------
+
+
+def test_calls_get_all_of_the_time_device_time_half_and_transfers_less_at_twice_the_width() -> None:
+    stop = Stop(relative_ci=0.01, limit_s=10.0, max_rounds=7)
+    for metric in (Metric.latency, Metric.throughput):
+        assert stop_of(metric, stop) == stop
+    assert stop_of(Metric.device, stop) == Stop(relative_ci=0.01, limit_s=5.0, max_rounds=7)
+    transfers = [m for m in Metric if m not in (Metric.latency, Metric.throughput, Metric.device)]
+    assert len(transfers) == 6
+    for metric in transfers:
+        assert stop_of(metric, stop) == Stop(relative_ci=0.02, limit_s=3.0, max_rounds=7)

@@ -168,11 +168,15 @@ def test_a_failed_installation_is_tried_again(checkout: Path, tmp_path: Path) ->
     assert (checkout / "calls").read_text().count("pip install") == 2
 
 
-def test_run_hands_its_arguments_on(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "where"), [("run", "."), ("study", "check out")])
+def test_a_command_hands_its_arguments_on_and_works_where_it_should(
+    script: str, where: str, checkout: Path, tmp_path: Path
+) -> None:
     good = pythons(tmp_path / "good", python3=(3, 12, 1))
     fake(good, ["nvidia-smi"], "exit 1")
+    fake(checkout / ".venv/bin", ["python"], f'echo "$PWD: $@" >>"{checkout}/calls"')
     done = subprocess.run(
-        [str(checkout / "scripts/run"), "device=cpu", "wandb.project=two words"],
+        [str(checkout / "scripts" / script), "device=cpu", "wandb.project=two words"],
         cwd=tmp_path,
         env={"PATH": f"{good}:/usr/bin:/bin"},
         capture_output=True,
@@ -181,4 +185,4 @@ def test_run_hands_its_arguments_on(checkout: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     last = (checkout / "calls").read_text().splitlines()[-1]
-    assert last == "-m jaxaccel.run device=cpu wandb.project=two words"
+    assert last == f"{tmp_path / where}: -m jaxaccel.{script} device=cpu wandb.project=two words"

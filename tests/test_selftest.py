@@ -1,18 +1,32 @@
 """The self-test: it passes what is sound, and fails what is not."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import make_record, make_timing
+from fakes import failure, make_record, make_timing, opened
 
 from jaxaccel.analyze import stats
 from jaxaccel.config import BadInputError
+from jaxaccel.measure import ceilings
 from jaxaccel.measure.client import Worker
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Round,
+    Unavailable,
+)
 from jaxaccel.publish import store
+from jaxaccel.records import DeviceTime, Metric
 from jaxaccel.selftest import __main__ as selftest
-from jaxaccel.selftest import hardware, rerun, simulated
+from jaxaccel.selftest import clocks, hardware, rerun, simulated
 from jaxaccel.selftest.check import Check, Outcome, share
 
 
@@ -57,8 +71,140 @@ def test_an_honest_workload_passes_for_no_mutant(worker: Worker) -> None:
     assert len(rounds) == 2
 
 
+def test_a_cost_that_is_overstated_is_caught_by_no_other_invariant(worker: Worker) -> None:
+    arm = hardware._arm("cpu", "jaxaccel.worker.mutants:OverstatedCost", size=256)
+    failure, rounds = hardware._measure(worker, arm)
+    assert failure is None
+    assert set(rounds) == set(hardware.TIMED)
+
+
+def test_a_session_catches_an_overstated_cost_by_the_ceiling_and_lets_an_honest_one_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ceilings, "MATMULS", {"cpu": (512,)})  # larger ones take long to open
+    monkeypatch.setattr(hardware, "MUTANT_SIZE", 1024)
+    for _ in range(
+        3
+    ):  # where others keep the machine busy while the ceilings are measured, these are too low
+        honest, overstated = hardware._rates("cpu", Worker)
+        assert overstated.outcome is Outcome.passed, overstated
+        assert "rate within the ceiling" in overstated.found
+        if honest.outcome is Outcome.passed:
+            break
+    assert honest.outcome is Outcome.passed, honest
+
+
 def test_a_call_of_known_duration_never_takes_less(worker: Worker) -> None:
     assert hardware._known_duration(worker, "cpu").outcome is Outcome.passed
+
+
+# --- the slope, the profiler and CUPTI -------------------------------------------------------------
+
+
+class ScriptedWorker:
+    """Says of each round what the profiler saw, and of the loop what `slope` is: seconds, or why not."""
+
+    def __init__(self, profiler_s: float, slope: float | str, on_round: Message | None = None) -> None:
+        self._profiler_s, self._slope, self._on_round = profiler_s, slope, on_round
+        self.asked: list[Message] = []
+
+    def ask(self, request: Message) -> Message:
+        self.asked.append(request)
+        match request:
+            case Open():
+                return opened("gpu")
+            case AskRound():
+                samples = (0.5 * self._profiler_s, self._profiler_s, 9 * self._profiler_s)
+                return self._on_round or Round(samples_s=samples, depth=1, spent_s=1.0, warmup_s=0.0)
+            case Inspect():
+                known = not isinstance(self._slope, str)
+                return Inspected(
+                    device_time=DeviceTime(source="profiler", slope_s=self._slope if known else None),
+                    absent={} if known else {"device_time.slope_s": self._slope},
+                )
+        return Closed()
+
+
+def on_the_clocks(worker: ScriptedWorker, cupti: list[float] | str, device: str = "gpu") -> list[Check]:
+    arm = hardware._arm(device, hardware.MATVEC, size=clocks.SIZE)
+    return list(clocks.checks(worker, device, arm, lambda: cupti))
+
+
+@pytest.mark.parametrize(
+    ("slope_s", "cupti_s", "outcomes"),
+    [
+        (85e-6, 85e-6, ["passed", "passed"]),
+        (87e-6, 83e-6, ["passed", "passed"]),
+        (88e-6, 85e-6, ["failed", "passed"]),
+        (82e-6, 85e-6, ["failed", "passed"]),
+        (85e-6, 80e-6, ["passed", "failed"]),
+        (21e-6, 340e-6, ["failed", "failed"]),
+    ],
+)
+def test_those_who_time_a_kernel_agree_within_three_percent(
+    slope_s: float, cupti_s: float, outcomes: list[str]
+) -> None:
+    found = on_the_clocks(ScriptedWorker(85e-6, slope_s), [1.0, cupti_s, 0.0])
+    assert [check.outcome for check in found] == outcomes
+
+
+def test_the_kernel_is_timed_in_several_rounds_and_then_inspected() -> None:
+    worker = ScriptedWorker(85e-6, 85e-6)
+    on_the_clocks(worker, [85e-6])
+    kinds = [type(request) for request in worker.asked]
+    assert kinds == [Open, *[AskRound] * clocks.ROUNDS, Inspect, Close]
+    assert worker.asked[0].metrics == (Metric.device,)
+
+
+@pytest.mark.parametrize(
+    ("worker", "cupti", "reasons"),
+    [
+        (ScriptedWorker(85e-6, "noise"), "no CUPTI", ["noise", "no CUPTI"]),
+        (ScriptedWorker(40e-6, 40e-6), [40e-6], ["takes 40.0 µs", "takes 40.0 µs"]),
+        (ScriptedWorker(85e-6, 0, Unavailable(reason="lost events")), [85e-6], ["lost events"] * 2),
+        (ScriptedWorker(85e-6, 0, failure("Runtime", "it broke")), [85e-6], ["it broke"] * 2),
+    ],
+)
+def test_where_one_of_them_can_not_be_had_that_is_told(
+    worker: ScriptedWorker, cupti: list[float] | str, reasons: list[str]
+) -> None:
+    found = on_the_clocks(worker, cupti)
+    assert [check.outcome for check in found] == [Outcome.skipped] * 2
+    for check, reason in zip(found, reasons, strict=True):
+        assert reason in check.found
+    assert isinstance(worker.asked[-1], Close)
+
+
+def test_a_cpu_is_not_asked() -> None:
+    worker = ScriptedWorker(85e-6, 85e-6)
+    found = on_the_clocks(worker, [85e-6], device="cpu")
+    assert [check.outcome for check in found] == [Outcome.skipped] * 2
+    assert all("its device time is the slope" in check.found for check in found)
+    assert worker.asked == []
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("import sys; print('noise'); print([8.5e-05, 8.6e-05])", [8.5e-05, 8.6e-05]),
+        ("print([])", "CUPTI saw no kernel"),
+        ("raise SystemExit('records were dropped')", "CUPTI can't be had: records were dropped"),
+        ("import os; os.abort()", "CUPTI can't be had: exit code -6"),
+        ("import time; time.sleep(60)", "CUPTI gave no answer within 1 s"),
+    ],
+)
+def test_cupti_s_process_may_end_as_it_likes(
+    script: str, found: list[float] | str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(clocks.sys, "executable", str(program))
+    monkeypatch.setattr(clocks, "CUPTI_TIMEOUT_S", 1.0)
+    assert clocks.cupti() == found
+
+
+# --- reruns ----------------------------------------------------------------------------------------
 
 
 def test_a_rerun_inside_the_interval_is_covered_and_one_outside_is_not() -> None:

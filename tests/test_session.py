@@ -1,8 +1,10 @@
+import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import cycle, pairwise
+from typing import Any
 
 import pytest
 from fakes import (
@@ -23,19 +25,70 @@ from fakes import (
 )
 
 from jaxaccel.analyze.compare import pair
+from jaxaccel.analyze.stats import relative_half_width
 from jaxaccel.config import BadInputError
+from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.sampling import Stop
-from jaxaccel.measure.session import Group, Place, Plan, measure
+from jaxaccel.measure.session import CeilingsOf, Group, Place, Plan, WorkerLike, measure
 from jaxaccel.measure.tally import Command
-from jaxaccel.messages import AskRound, Close, Message, Open, Started
-from jaxaccel.records import SCHEMA_VERSION, Arm, Flag, Metric, Record, Status
+from jaxaccel.messages import AskRound, Close, Inspect, Inspected, Message, Open, Opened, Started
+from jaxaccel.records import (
+    SCHEMA_VERSION,
+    Arm,
+    Case,
+    Ceiling,
+    Ceilings,
+    Energy,
+    Flag,
+    Metric,
+    Record,
+    Status,
+    decode_record,
+    encode_record,
+)
 
 SMALL, MIDDLE, LARGE = make_case(256), make_case(1024), make_case(4096)
+TWO = (Metric.latency, Metric.throughput)
+PINNED = (Metric.end_to_end_pinned, Metric.h2d_pinned, Metric.d2h_pinned)
+ALL = tuple(Metric)
+UNPINNED = tuple(metric for metric in ALL if metric not in PINNED)
 
 
-def make_plan(*groups: Group, seed: int = 0, others_cores: float = 0.0, ago_s: float = 0.0) -> Plan:
+class FakeBook:
+    """Ceilings of one rate for all, at the cost of `spent_s`. Notes who asked."""
+
+    def __init__(self, *, spent_s: float = 8.0, absent: dict[str, str] | None = None) -> None:
+        self.spent_s, self.absent = spent_s, absent or {}
+        self.asked: list[tuple[str, Case]] = []
+        self.lab: FakeLab | None = None
+
+    def ceilings(self, worker: WorkerLike, started: Started, opened: Opened, case: Case) -> Found:
+        device = started.arm.requested
+        self.asked.append((device, case))
+        assert worker.alive
+        if self.lab:
+            last = [request for asked, request in self.lab.requests if asked == device][-1]
+            assert isinstance(last, Close), "memory of the arm was not free"
+        return Found(ceilings=CEILINGS, absent=self.absent, spent_s=self.spent_s)
+
+
+CEILINGS = Ceilings(
+    measured_at="2026-01-02T03:04:05+00:00",
+    memory=Ceiling(rate_per_s=1e11, workload="stream", working_set_bytes=4 << 20),
+    compute=Ceiling(rate_per_s=1e12, workload="matmul", working_set_bytes=12 << 20),
+)
+
+
+def make_plan(
+    *groups: Group,
+    seed: int = 0,
+    others_cores: float = 0.0,
+    ago_s: float = 0.0,
+    book: CeilingsOf | None = None,
+) -> Plan:
     command = Command(line="python -m jaxaccel.run -m", sweep_id="5eed", started=time.time() - ago_s)
-    return Plan(groups=groups, command=command, rng=random.Random(seed), meter=FakeMeter(others_cores))
+    rng, meter = random.Random(seed), FakeMeter(others_cores)
+    return Plan(groups=groups, command=command, rng=rng, meter=meter, book=book)
 
 
 def run(
@@ -45,9 +98,12 @@ def run(
     others_cores: float = 0.0,
     ago_s: float = 0.0,
     watcher: FakeWatcher | None = None,
+    book: FakeBook | None = None,
 ) -> list[tuple[Place, Record]]:
     """All records that a session yields, with their places."""
-    plan = make_plan(*groups, seed=seed, others_cores=others_cores, ago_s=ago_s)
+    plan = make_plan(*groups, seed=seed, others_cores=others_cores, ago_s=ago_s, book=book)
+    if book:
+        book.lab = lab
     return list(measure(plan, lab.launch, watcher or FakeWatcher()))
 
 
@@ -105,7 +161,7 @@ def test_one_device_alone_is_no_pair() -> None:
 def test_the_arms_of_a_pair_take_turns_round_by_round() -> None:
     lab = FakeLab(of_device(cpu=Behaviour(draw=shaken(1e-4, 0.02)), gpu=Behaviour(draw=shaken(1e-5, 0.02))))
     run(lab, make_group(SMALL, "cpu", "gpu"))
-    for metric in Metric:
+    for metric in (Metric.latency, Metric.throughput):
         turns = [d for d, r in lab.requests if isinstance(r, AskRound) and r.metric is metric]
         assert len(turns) >= 10
         assert all({one, other} == {"cpu", "gpu"} for one, other in zip(turns[::2], turns[1::2], strict=True))
@@ -116,8 +172,8 @@ def test_both_arms_are_open_before_the_first_round_and_closed_after_the_last() -
     run(lab, make_group(SMALL, "cpu", "gpu"))
     kinds = [type(request) for _, request in lab.requests]
     assert kinds[:2] == [Open, Open]
-    assert kinds[-2:] == [Close, Close]
-    assert set(kinds[2:-2]) == {AskRound}
+    assert kinds[-4:] == [Inspect, Inspect, Close, Close]
+    assert set(kinds[2:-4]) == {AskRound}
 
 
 def test_an_arm_whose_other_failed_to_open_was_not_interleaved() -> None:
@@ -132,7 +188,7 @@ def test_arms_are_closed_before_the_next_case_opens() -> None:
     lab = FakeLab()
     run(lab, make_group(SMALL, "cpu", "gpu"), make_group(LARGE, "cpu", "gpu"))
     kinds = [type(request) for _, request in lab.requests if not isinstance(request, AskRound)]
-    assert kinds == [Open, Open, Close, Close] * 2
+    assert kinds == [Open, Open, Inspect, Inspect, Close, Close] * 2
 
 
 # --- what a record holds ---------------------------------------------------------------------------
@@ -171,7 +227,7 @@ def test_what_is_not_known_has_a_reason() -> None:
     assert record.timings["latency"].ci95_s is None
     assert "1 samples in 1 rounds" in record.absent["timings.latency.ci95_s"]
     assert "500 samples" in record.absent["timings.latency.p99_s"]
-    assert "all cases of a worker" in record.absent["memory.peak_bytes"]
+    assert "XLA" in record.absent["memory.peak_bytes"]
 
 
 def test_a_worker_s_own_reasons_are_kept() -> None:
@@ -310,6 +366,330 @@ def test_what_was_refused_is_refused_and_not_asked_again() -> None:
     assert lab.opened("gpu").count(LARGE) == 3
 
 
+# --- metrics ---------------------------------------------------------------------------------------
+
+
+def medians(record: Record) -> dict[str, float]:
+    return {name: timing.median_s for name, timing in record.timings.items()}
+
+
+def rounds_of(lab: FakeLab, device: str, metric: Metric) -> int:
+    return sum(isinstance(r, AskRound) and r.metric is metric for d, r in lab.requests if d == device)
+
+
+@pytest.mark.parametrize("metrics", [TWO, (Metric.latency,), (Metric.device, Metric.d2h), ALL])
+def test_the_metrics_that_are_asked_for_are_those_that_are_measured(metrics: tuple[Metric, ...]) -> None:
+    lab = FakeLab()
+    ((_, record),) = run(lab, make_group(SMALL, "gpu", metrics=metrics))
+    assert tuple(record.timings) == metrics
+    (asked,) = [request for _, request in lab.requests if isinstance(request, Open)]
+    assert asked.metrics == metrics
+    for metric in set(ALL) - set(metrics):
+        assert record.absent[f"timings.{metric}"] == "not asked for: see `metrics`"
+
+
+def test_metrics_are_measured_one_after_the_other_in_their_order() -> None:
+    lab = FakeLab()
+    run(lab, make_group(SMALL, "cpu", "gpu", metrics=ALL))
+    turns = [request.metric for _, request in lab.requests if isinstance(request, AskRound)]
+    assert tuple(dict.fromkeys(turns)) == ALL
+    assert sum(one != other for one, other in pairwise(turns)) == len(ALL) - 1
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        Behaviour(offers=TWO, absent={"timings.device": "the work left the loop"}),
+        Behaviour(unavailable={Metric.device: "the work left the loop"}),
+    ],
+    ids=["not offered", "unavailable"],
+)
+def test_a_metric_that_one_arm_can_not_give_costs_that_arm_this_metric_only(less: Behaviour) -> None:
+    lab = FakeLab(of_device(cpu=less))
+    metrics = (*TWO, Metric.device)
+    found = dict(run(lab, make_group(SMALL, "cpu", "gpu", metrics=metrics), book=FakeBook()))
+    cpu, gpu = found[0, "cpu"], found[0, "gpu"]
+    assert cpu.ok
+    assert gpu.ok
+    assert tuple(cpu.timings) == TWO
+    assert tuple(gpu.timings) == metrics
+    assert cpu.absent["timings.device"] == "the work left the loop"
+    assert "timings.device" not in gpu.absent
+    assert pair([cpu, gpu])[0].speedups.keys() == set(TWO)
+
+
+@pytest.mark.parametrize(
+    "lacking", [Behaviour(offers=UNPINNED), Behaviour(unavailable=dict.fromkeys(PINNED, "no"))]
+)
+def test_what_only_one_device_has_leaves_a_pair_a_pair(lacking: Behaviour) -> None:
+    lab = FakeLab(of_device(cpu=lacking))
+    found = dict(run(lab, make_group(SMALL, "cpu", "gpu", metrics=ALL, passes=2)))
+    assert found[0, "cpu"].paired
+    assert found[0, "gpu"].paired
+    assert set(found[0, "cpu"].timings) == set(UNPINNED)
+    assert set(found[0, "gpu"].timings) == set(ALL)
+
+
+def test_what_goes_on_alone_after_the_other_failed_was_not_interleaved() -> None:
+    behaviours = iter([Behaviour(), Behaviour(fails_in_round=7)])  # it fails in the second pass
+
+    def behave(arm: Arm) -> Behaviour:
+        return next(behaviours) if arm.device == "gpu" else Behaviour(draw=steady(1e-4))
+
+    found = dict(run(FakeLab(behave), make_group(SMALL, "cpu", "gpu", metrics=ALL, passes=2)))
+    assert found[0, "cpu"].ok
+    assert found[0, "gpu"].lacks_passes
+    assert not found[0, "cpu"].paired
+
+
+def test_what_is_unavailable_is_not_asked_for_again() -> None:
+    lab = FakeLab(of_device(gpu=Behaviour(unavailable={Metric.h2d_pinned: "no memory to pin"})))
+    record = run(lab, make_group(SMALL, "gpu", metrics=ALL, passes=3))[-1][1]
+    assert rounds_of(lab, "gpu", Metric.h2d_pinned) == 1
+    assert numbers(record) == {0, 1, 2}
+    assert record.absent["timings.h2d_pinned"] == "no memory to pin"
+
+
+def test_a_metric_that_was_there_and_is_not_in_a_later_pass_keeps_its_passes_and_is_asked_for_again() -> None:
+    noise = Behaviour(unavailable={Metric.device: "too much noise"})
+    behaviours = iter([Behaviour(), noise, Behaviour()])
+    record = run(
+        FakeLab(lambda _: next(behaviours)),
+        make_group(SMALL, "gpu", metrics=(Metric.latency, Metric.device), passes=3),
+    )[-1][1]
+    assert {pass_index for pass_index, _, _ in record.timings["device"].rounds} == {0, 2}
+    assert {pass_index for pass_index, _, _ in record.timings["latency"].rounds} == {0, 1, 2}
+    assert "timings.device" not in record.absent
+    (flag,) = [flag for flag in record.warnings if flag.name == "fewer rounds"]
+    assert flag.metric == "device"
+    assert "too much noise" in flag.message
+
+
+def test_what_a_pass_does_not_offer_is_not_asked_for_in_it() -> None:
+    behaviours = iter([Behaviour(), Behaviour(offers=TWO)])
+    lab = FakeLab(lambda _: next(behaviours))
+    record = run(lab, make_group(SMALL, "gpu", metrics=(*TWO, Metric.device), passes=2))[-1][1]
+    assert {pass_index for pass_index, _, _ in record.timings["device"].rounds} == {0}
+
+
+def test_what_the_first_pass_does_not_offer_is_not_asked_for_in_a_later_one() -> None:
+    less = Behaviour(offers=TWO, absent={"timings.device": "the work left the loop"})
+    behaviours = iter([less, Behaviour()])
+    lab = FakeLab(lambda _: next(behaviours))
+    record = run(lab, make_group(SMALL, "gpu", metrics=(*TWO, Metric.device), passes=2))[-1][1]
+    assert rounds_of(lab, "gpu", Metric.device) == 0
+    assert record.absent["timings.device"] == "the work left the loop"
+
+
+def test_an_arm_that_has_none_of_the_metrics_fails_with_the_reason() -> None:
+    lab = FakeLab(of_device(cpu=Behaviour(unavailable=dict.fromkeys(PINNED, "nothing to pin"))))
+    found = dict(run(lab, make_group(SMALL, "cpu", "gpu", metrics=PINNED)))
+    cpu = found[0, "cpu"]
+    assert cpu.status is Status.failed
+    assert cpu.error is not None
+    assert (cpu.error.type, cpu.error.message) == ("Unavailable", "nothing to pin")
+    assert found[0, "gpu"].ok
+
+
+def test_device_time_gets_half_of_the_time_limit_and_a_transfer_less() -> None:
+    noise = Behaviour(draw=noisy(1e-4, 0.05), round_s=0.125)
+    lab = FakeLab(of_device(gpu=noise))
+    run(lab, make_group(SMALL, "gpu", metrics=ALL, relative_ci=1e-9, limit_s=1.0))
+    asked = {metric: rounds_of(lab, "gpu", metric) for metric in ALL}
+    assert {asked[metric] for metric in TWO} == {8}
+    assert asked[Metric.device] == 4
+    assert {asked[m] for m in ALL if m not in (*TWO, Metric.device)} == {3}
+
+
+def test_a_transfer_has_converged_at_twice_the_width() -> None:
+    medians = [0.99e-4, 1.0e-4, 1.0e-4, 1.0e-4, 1.02e-4]
+    assert 0.01 < relative_half_width(medians) < 0.02
+    rounds = cycle(medians)
+    group = make_group(SMALL, "gpu", metrics=(Metric.latency, Metric.h2d))
+    group.stop = replace(group.stop, max_rounds=5)
+    ((_, record),) = run(FakeLab(lambda _: Behaviour(draw=lambda _: [next(rounds)] * 15)), group)
+    assert [len(timing.rounds) for timing in record.timings.values()] == [5, 5]
+    assert [timing.converged for timing in record.timings.values()] == [False, True]
+
+
+# --- what is found out once ------------------------------------------------------------------------
+
+
+def inspections(lab: FakeLab, device: str) -> list[Inspect]:
+    return [request for asked, request in lab.requests if asked == device and isinstance(request, Inspect)]
+
+
+def test_an_arm_is_inspected_once_in_the_first_pass() -> None:
+    energy = Energy(
+        per_call_j=0.5,
+        above_idle_per_call_j=0.25,
+        uncertainty_j=0.01,
+        idle_w=100.0,
+        source="a meter",
+        scope="board",
+        resolution_s=0.1,
+        calls=10,
+        duration_s=2.0,
+    )
+    told = Inspected(device_time=None, energy=energy, spent_s=3.0, absent={"device_time": "no profiler"})
+    lab = FakeLab(of_device(gpu=Behaviour(inspected=told)))
+    groups = [make_group(case, "gpu", passes=3, energy_s=2.0) for case in (SMALL, LARGE)]
+    found = dict(run(lab, *groups))
+    assert [request.energy_s for request in inspections(lab, "gpu")] == [2.0, 2.0]
+    for index in range(2):
+        record = found[index, "gpu"]
+        assert record.energy == energy
+        assert "energy" not in record.absent
+        assert record.device_time is None
+        assert record.absent["device_time"] == "no profiler"
+        assert record.spent_s.inspection == 3.0
+
+
+def test_an_inspection_comes_when_all_arms_of_a_case_are_timed() -> None:
+    lab = FakeLab()
+    run(lab, make_group(SMALL, "cpu", "gpu", metrics=ALL))
+    kinds = [type(request) for _, request in lab.requests]
+    assert AskRound not in kinds[kinds.index(Inspect) :]
+
+
+def test_an_inspection_that_fails_costs_only_what_it_would_have_found() -> None:
+    lab = FakeLab(of_size(s256=Behaviour(inspected=failure("Runtime", "the counter is gone"))))
+    found = dict(run(lab, *(make_group(case, "cpu", "gpu", passes=2) for case in (SMALL, LARGE))))
+    record = found[0, "gpu"]
+    assert record.ok
+    assert numbers(record) == {0, 1}
+    assert record.absent["energy"] == record.absent["device_time"] == "the counter is gone"
+    assert all(found[place].ok for place in found)
+    assert len(inspections(lab, "gpu")) == 2  # one a case, none again
+    assert len(lab.of("gpu")) == 2  # one a pass
+
+
+def test_an_inspection_that_kills_its_worker_costs_neither_timings_nor_the_next_case() -> None:
+    lab = FakeLab(of_size(s256=Behaviour(dies_in_inspection=True)))
+    groups = [make_group(case, "cpu", "gpu", passes=2, metrics=ALL) for case in (SMALL, LARGE)]
+    watcher = FakeWatcher()
+    last = dict(run(lab, *groups, book=FakeBook(), watcher=watcher))
+    first = watcher.records[0][1]
+    assert all(record.ok for record in last.values())
+    assert numbers(last[0, "gpu"]) == {0, 1}
+    assert set(last[0, "gpu"].timings) == set(ALL)
+    assert "signal 9" in last[0, "gpu"].absent["energy"]
+    assert len(inspections(lab, "gpu")) == 2
+    # Nobody was there to be asked for ceilings; the next pass asks for them.
+    assert (first.case, first.arm.requested) == (SMALL, "gpu")
+    assert first.ceilings is None
+    assert first.absent["ceilings"] == "the arm ended before it"
+    assert last[0, "gpu"].ceilings == CEILINGS
+    assert "ceilings" not in last[0, "gpu"].absent
+    assert_all_stopped(lab)
+
+
+def test_an_answer_to_something_else_than_an_inspection_is_an_error() -> None:
+    lab = FakeLab(lambda _: Behaviour(inspected=opened("cpu")))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="answered with Opened"):
+        run(lab, make_group(SMALL, "cpu"))
+    assert_all_stopped(lab)
+
+
+def test_an_arm_that_failed_is_not_inspected_and_not_held_against_anything() -> None:
+    lab, book = FakeLab(of_device(gpu=Behaviour(fails_in_round=2))), FakeBook()
+    record = dict(run(lab, make_group(SMALL, "cpu", "gpu"), book=book))[0, "gpu"]
+    assert not record.ok
+    assert inspections(lab, "gpu") == []
+    assert [device for device, _ in book.asked] == ["cpu"]
+    for place in ("device_time", "energy", "ceilings"):
+        assert record.absent[place], place
+
+
+# --- ceilings --------------------------------------------------------------------------------------
+
+
+def test_ceilings_are_asked_for_once_an_arm_when_its_memory_is_free() -> None:
+    lab, book = FakeLab(), FakeBook(absent={"ceilings.transfers.h2d": "no time"})
+    groups = [make_group(case, "cpu", "gpu", passes=3) for case in (SMALL, LARGE)]
+    found = dict(run(lab, *groups, book=book))
+    assert sorted(book.asked, key=str) == sorted(
+        [(device, case) for device in ("cpu", "gpu") for case in (SMALL, LARGE)], key=str
+    )
+    for record in found.values():
+        assert record.ceilings == CEILINGS
+        assert record.spent_s.ceilings == 8.0
+        assert record.absent["ceilings.transfers.h2d"] == "no time"
+        assert record.rates is not None
+        assert record.rates.of_memory_ceiling == pytest.approx(record.rates.bytes_per_s / 1e11)
+        assert record.rates.of_compute_ceiling == pytest.approx(record.rates.flops_per_s / 1e12)
+        assert record.invariants["rate within the ceiling"] == "passed"
+
+
+def test_both_arms_are_closed_before_the_first_ceiling() -> None:
+    lab = FakeLab()
+
+    class Noting(FakeBook):
+        def ceilings(self, *arguments: object) -> Found:
+            kinds = [type(request) for _, request in lab.requests]
+            assert kinds.count(Open) == kinds.count(Close) == 2
+            return super().ceilings(*arguments)  # type: ignore[arg-type]
+
+    run(lab, make_group(SMALL, "cpu", "gpu"), book=Noting())
+
+
+def test_whoever_interrupts_the_ceilings_has_the_timings() -> None:
+    class Interrupted(FakeBook):
+        def ceilings(self, *_: object) -> Found:
+            raise KeyboardInterrupt
+
+    lab, found = FakeLab(), dict[Place, Record]()
+    plan = make_plan(make_group(SMALL, "cpu", "gpu"), make_group(LARGE, "cpu"), book=Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        found.update(measure(plan, lab.launch, FakeWatcher()))
+    assert set(found) == {(0, "cpu"), (0, "gpu")}
+    assert all(record.ok and record.ceilings is None for record in found.values())
+    assert_all_stopped(lab)
+
+
+def test_without_ceilings_there_are_none_and_the_record_says_why() -> None:
+    ((_, record),) = run(FakeLab(), make_group(SMALL, "cpu"))
+    assert record.ceilings is None
+    assert record.absent["ceilings"] == "not asked for: ceilings=off"
+    assert record.rates is not None
+    assert record.rates.of_memory_ceiling is record.rates.of_compute_ceiling is None
+    assert record.invariants["rate within the ceiling"].startswith("skipped")
+    assert record.spent_s.ceilings == 0
+
+
+def test_a_rate_above_the_ceiling_fails_a_gpu() -> None:
+    # 4 MB in 20 µs are 200 GB/s, of 100 GB/s.
+    lab = FakeLab(lambda _: Behaviour(draw=steady(2e-5)))
+    record = run(lab, make_group(SMALL, "gpu"), book=FakeBook())[-1][1]
+    assert record.status is Status.failed
+    assert record.error is not None
+    assert record.error.type == "rate within the ceiling"
+    assert "200.0% of the memory ceiling" in record.error.message
+
+
+def leaves(value: object, path: str = "") -> dict[str, object]:
+    """All that a record holds, by path."""
+    if isinstance(value, dict) and value:
+        return {p: v for name, item in value.items() for p, v in leaves(item, f"{path}.{name}").items()}
+    return {path.removeprefix("."): value}
+
+
+@pytest.mark.parametrize("book", [None, FakeBook()])
+@pytest.mark.parametrize("metrics", [TWO, (Metric.latency,), (Metric.device,), PINNED, ALL])
+def test_whatever_is_null_has_a_reason_and_nothing_else_has(
+    metrics: tuple[Metric, ...], book: FakeBook | None
+) -> None:
+    lab = FakeLab(of_device(gpu=Behaviour(unavailable={Metric.h2d_pinned: "too little memory"})))
+    record = run(lab, make_group(SMALL, "gpu", metrics=metrics, passes=2), book=book)[-1][1]
+    held = leaves(json.loads(encode_record(record)))
+    nulls = {path for path, value in held.items() if value is None}
+    nulls -= {"error", "host_load.stolen_cores", "host_load.pressure_percent"}  # of no worker
+    nulls -= {path for path in nulls if path.startswith("memory.") and path != "memory.peak_bytes"}
+    nulls |= {f"timings.{metric}" for metric in ALL if metric not in record.timings}
+    assert set(record.absent) == nulls
+    assert all(record.absent.values())
+
+
 # --- passes ----------------------------------------------------------------------------------------
 
 
@@ -429,14 +809,16 @@ def test_the_watcher_is_told_of_every_case_pass_and_round() -> None:
 # --- going on with earlier records -----------------------------------------------------------------
 
 
-def prior(passes: int, *devices: str, lab: FakeLab | None = None) -> dict[str, Record]:
-    """The last records of a session over one case, by device."""
-    found = run(lab or FakeLab(seed=100), make_group(SMALL, *devices, passes=passes))
-    return {device: record for (_, device), record in found}
+def prior(
+    passes: int, *devices: str, lab: FakeLab | None = None, book: FakeBook | None = None, **settings: Any
+) -> dict[str, Record]:
+    """The last records of a session over one case, by device, as a file would have them."""
+    found = run(lab or FakeLab(seed=100), make_group(SMALL, *devices, passes=passes, **settings), book=book)
+    return {device: decode_record(encode_record(record)) for (_, device), record in found}
 
 
-def resumed(passes: int, earlier: dict[str, Record], *devices: str) -> Group:
-    group = make_group(SMALL, *devices, passes=passes)
+def resumed(passes: int, earlier: dict[str, Record], *devices: str, **settings: Any) -> Group:
+    group = make_group(SMALL, *devices, passes=passes, **settings)
     group.prior.update(earlier)
     return group
 
@@ -484,6 +866,141 @@ def test_a_record_of_other_timing_settings_is_not_mixed_with_this_one() -> None:
     group.prior.update(prior(1, "cpu"))
     with pytest.raises(BadInputError, match=r"`resume`.*timing"):
         run(FakeLab(), group)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"metrics": (Metric.latency,)}, r"with metrics=\[latency,throughput\]"),
+        ({"metrics": ALL}, r"with metrics=\[latency,throughput\]"),
+        ({"energy_s": 2.0}, "with other timing settings"),
+    ],
+)
+def test_a_record_of_other_metrics_or_another_count_of_energy_is_not_mixed_with_this_one(
+    settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BadInputError, match=f"^`resume`: matvec 256 .* {words}: .* new folder$") as caught:
+        run(FakeLab(), resumed(2, prior(1, "cpu"), "cpu", **settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_not_to_be_had_is_no_other_metric() -> None:
+    less = FakeLab(lambda _: Behaviour(offers=UNPINNED), seed=100)
+    earlier = prior(1, "cpu", lab=less, metrics=ALL)
+    with pytest.raises(BadInputError, match="with other timing settings"):
+        run(FakeLab(), resumed(2, earlier, "cpu", metrics=ALL, limit_s=1.0))
+
+
+def test_seconds_may_be_written_as_a_whole_number() -> None:
+    earlier = prior(1, "cpu", energy_s=2.0, limit_s=1.0)
+    record = run(FakeLab(), resumed(2, earlier, "cpu", energy_s=2, limit_s=1))[-1][1]
+    assert numbers(record) == {0, 1}
+
+
+def passes_of(record: Record, metric: Metric) -> set[int]:
+    return {pass_index for pass_index, _, _ in record.timings[metric].rounds}
+
+
+def test_all_metrics_are_gone_on_with_and_keep_their_samples() -> None:
+    earlier = prior(2, "cpu", "gpu", metrics=ALL)
+    found = dict(run(FakeLab(), resumed(3, earlier, "cpu", "gpu", metrics=ALL)))
+    for device in ("cpu", "gpu"):
+        record = found[0, device]
+        assert record.paired
+        assert record.transfers == earlier[device].transfers
+        for metric in ALL:
+            assert passes_of(record, metric) == {0, 1, 2}
+            before = earlier[device].timings[metric].samples_s
+            assert record.timings[metric].samples_s[: len(before)] == before
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        Behaviour(offers=UNPINNED, absent=dict.fromkeys(map("timings.{}".format, PINNED), "nothing to pin")),
+        Behaviour(unavailable=dict.fromkeys(PINNED, "nothing to pin")),
+    ],
+    ids=["not offered", "unavailable"],
+)
+def test_a_metric_that_was_not_to_be_had_stays_so_and_costs_no_pass(less: Behaviour) -> None:
+    earlier = prior(2, "cpu", lab=FakeLab(lambda _: less, seed=100), metrics=ALL)
+    assert run(FakeLab(), resumed(2, earlier, "cpu", metrics=ALL)) == [((0, "cpu"), earlier["cpu"])]
+    lab = FakeLab(lambda _: less)
+    record = run(lab, resumed(3, earlier, "cpu", metrics=ALL))[-1][1]
+    assert set(record.timings) == set(UNPINNED)
+    assert {metric: passes_of(record, metric) for metric in UNPINNED} == {
+        metric: {0, 1, 2} for metric in UNPINNED
+    }
+    for metric in PINNED:
+        assert rounds_of(lab, "cpu", metric) == 0
+        assert record.absent[f"timings.{metric}"] == "nothing to pin"
+    assert len(lab.opened("cpu")) == 1
+
+
+def test_a_pass_that_lacks_one_metric_is_whole_and_is_not_made_twice() -> None:
+    noise = Behaviour(unavailable={Metric.device: "too much noise"})
+    behaviours = iter([Behaviour(), noise])
+    metrics = (Metric.latency, Metric.device)
+    earlier = prior(2, "gpu", lab=FakeLab(lambda _: next(behaviours), seed=100), metrics=metrics)
+    lab = FakeLab()
+    record = run(lab, resumed(3, earlier, "gpu", metrics=metrics))[-1][1]
+    assert len(lab.opened("gpu")) == 1
+    assert passes_of(record, Metric.device) == {0, 2}
+    assert passes_of(record, Metric.latency) == {0, 1, 2}
+    n = earlier["gpu"].timings["latency"].n
+    assert sum(count for index, _, count in record.timings["latency"].rounds if index < 2) == n
+    assert "fewer rounds" in {flag.name for flag in record.warnings}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [Inspected(absent={"device_time": "none", "energy": "none"}), failure("Runtime", "it broke"), None],
+)
+def test_what_an_earlier_command_found_out_is_not_asked_for_again(told: Inspected | None) -> None:
+    behaviour = Behaviour(inspected=told) if told else Behaviour()
+    book = FakeBook()
+    earlier = prior(1, "cpu", "gpu", lab=FakeLab(lambda _: behaviour, seed=100), book=book)
+    lab, again = FakeLab(), FakeBook()
+    found = dict(run(lab, resumed(2, earlier, "cpu", "gpu"), book=again))
+    for device in ("cpu", "gpu"):
+        record, before = found[0, device], earlier[device]
+        assert inspections(lab, device) == []
+        assert again.asked == []
+        assert (record.device_time, record.energy) == (before.device_time, before.energy)
+        assert record.ceilings == before.ceilings == CEILINGS
+        for place in ("device_time", "energy"):
+            assert record.absent.get(place) == before.absent.get(place)
+
+
+def test_a_record_without_ceilings_gets_them_with_its_next_pass() -> None:
+    earlier = prior(1, "cpu")
+    book = FakeBook()
+    record = run(FakeLab(), resumed(2, earlier, "cpu"), book=book)[-1][1]
+    assert record.ceilings == CEILINGS
+    assert "ceilings" not in record.absent
+    assert book.asked == [("cpu", SMALL)]
+
+
+def test_a_record_with_ceilings_keeps_them_where_none_are_asked_for() -> None:
+    earlier = prior(1, "cpu", book=FakeBook())
+    record = run(FakeLab(), resumed(2, earlier, "cpu"))[-1][1]
+    assert record.ceilings == CEILINGS
+    assert "ceilings" not in record.absent
+
+
+def test_a_record_that_was_gone_on_with_has_the_time_of_both_commands() -> None:
+    _, (_, earlier) = run(FakeLab(seed=100), make_group(SMALL, "cpu"), ago_s=100.0, book=FakeBook())
+    watcher = FakeWatcher()
+    groups = resumed(2, {"cpu": earlier}, "cpu"), make_group(LARGE, "cpu", passes=2)
+    run(FakeLab(), *groups, ago_s=50.0, watcher=watcher)
+    record, other = watcher.records[-1]
+    assert earlier.spent_s.ceilings == record.spent_s.ceilings == 8.0
+    here_s = record.spent_s.accounted - earlier.spent_s.accounted
+    assert here_s > 0
+    # The share in what belongs to no arm of this command is as large as the other's.
+    share_s = other.spent_s.total - other.spent_s.accounted
+    assert record.spent_s.total == pytest.approx(earlier.spent_s.total + here_s + share_s)
+    assert 50.0 <= here_s + other.spent_s.accounted + 2 * share_s < 100.0
 
 
 def test_a_device_that_does_not_start_any_more_leaves_its_earlier_timings() -> None:
@@ -642,7 +1159,7 @@ def test_an_arm_is_sampled_up_to_the_greatest_number_of_rounds_a_metric_and_pass
     lab = FakeLab(of_device(cpu=Behaviour(draw=noisy(1e-4, 0.05))))
     run(lab, make_group(SMALL, "cpu", passes=2, relative_ci=1e-9))
     asked = [request for _, request in lab.requests if isinstance(request, AskRound)]
-    assert len(asked) == 2 * len(Metric) * Stop.max_rounds
+    assert len(asked) == 2 * 2 * Stop.max_rounds  # passes, metrics
 
 
 def test_a_session_of_flags_gives_each_its_metric() -> None:

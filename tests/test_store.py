@@ -1,15 +1,17 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes import make_case, make_failed, make_record
+from fakes import make_case, make_failed, make_record, make_timings
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import store
-from jaxaccel.records import Flag, Problem, Record
+from jaxaccel.records import Flag, Metric, Problem, Record
 
 # --- whole or not at all ---------------------------------------------------------------------------
 
@@ -188,12 +190,93 @@ def test_a_comparison_is_a_row_that_holds_what_the_records_hold(tmp_path: Path) 
     assert row["cpu_cores"] == "8"
 
 
+def whole(device: str, latency_s: float, transfer_s: float, **changes: Any) -> Record:
+    timings = make_timings(device, latency_s, transfer_s=transfer_s)
+    return make_record(device, **({"timings": timings} | changes))
+
+
+def test_a_row_has_the_timings_the_ceilings_and_the_energy_of_both_arms(tmp_path: Path) -> None:
+    cpu, gpu = whole("cpu", 3e-4, 1e-7), whole("gpu", 1e-4, 4e-3)
+    assert cpu.transfers is not None
+    cpu = replace(cpu, transfers=replace(cpu.transfers, h2d="partly aliased"))
+    (row,) = rows([cpu, gpu], tmp_path)
+    for device, record in (("cpu", cpu), ("gpu", gpu)):
+        for metric in Metric:
+            told = row[f"{device}_{metric}_median_s"]
+            timing = record.timings.get(metric)
+            assert told == ("" if timing is None else str(timing.median_s))
+        assert row[f"{device}_limit"] == "memory"
+        assert float(row[f"{device}_of_memory_ceiling"]) == 0.5
+        assert float(row[f"{device}_of_compute_ceiling"]) == 0.05
+        assert float(row[f"{device}_memory_ceiling_bytes_per_s"]) == 1e11
+        assert float(row[f"{device}_compute_ceiling_flops_per_s"]) == 5e11
+        assert (row[f"{device}_h2d_bytes"], row[f"{device}_d2h_bytes"]) == ("4000000", "4096")
+        assert row[f"{device}_peak_bytes"] == "4004096"
+    assert (row["cpu_h2d_how"], row["gpu_h2d_how"]) == ("partly aliased", "copied")
+    assert (row["cpu_d2h_how"], row["gpu_d2h_how"]) == ("aliased", "copied")
+    assert (row["cpu_device_source"], row["gpu_device_source"]) == ("slope", "profiler")
+    assert (row["cpu_device_slope_s"], row["gpu_device_slope_s"]) == ("", "4.1e-05")
+    for name, value in (
+        ("energy_per_call_j", "0.0125"),
+        ("energy_above_idle_per_call_j", "0.009"),
+        ("energy_uncertainty_j", "0.0005"),
+    ):
+        assert (row[f"cpu_{name}"], row[f"gpu_{name}"]) == ("", value)
+
+
+def test_a_row_says_what_the_data_s_place_makes_of_the_speedup(tmp_path: Path) -> None:
+    cpu, gpu = whole("cpu", 3e-4, 1e-9), whole("gpu", 1e-4, 4.1e-3)
+    assert gpu.compile is not None
+    gpu = replace(gpu, compile=replace(gpu.compile, compile_s=0.6))  # 0.1 s longer than the CPU's
+    (row,) = rows([cpu, gpu], tmp_path)
+    # A call saves 0.2 ms, transfers cost 4.51 ms, pinned a quarter of that.
+    assert row["break_even_calls"] == "23"
+    assert row["break_even_calls_pinned"] == "6"
+    assert row["break_even_calls_with_compile"] == "523"
+    for calls in (10, 100, 1000):
+        expected = 3e-4 * calls / (1e-4 * calls + 4.51e-3)
+        assert float(row[f"once_{calls}_speedup"]) == pytest.approx(expected, rel=1e-4)
+    assert float(row["end_to_end_speedup"]) == pytest.approx(3e-4 / 4.61e-3, rel=1e-4)
+    assert float(row["end_to_end_gpu_pinned_speedup"]) == pytest.approx(3e-4 / (1e-4 + 4.51e-3 / 4), rel=1e-4)
+    assert row["end_to_end_gpu_pinned_verdict"] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "cpu_transfer_s", "gpu_s", "gpu_transfer_s", "told"),
+    [(1e-4, 1e-9, 3e-4, 1e-4, "never"), (1e-4, 1.1e-3, 3e-4, 1e-4, "up to 5")],
+)
+def test_a_gpu_that_is_not_ahead_from_some_call_on_says_so(
+    tmp_path: Path, cpu_s: float, cpu_transfer_s: float, gpu_s: float, gpu_transfer_s: float, told: str
+) -> None:
+    records = [whole("cpu", cpu_s, cpu_transfer_s), whole("gpu", gpu_s, gpu_transfer_s)]
+    assert rows(records, tmp_path)[0]["break_even_calls"] == told
+
+
+def test_a_row_at_unmatched_precision_says_why(tmp_path: Path) -> None:
+    cpu, gpu = whole("cpu", 3e-4, 1e-9), whole("gpu", 1e-4, 1e-9)
+    assert gpu.accuracy is not None
+    other = replace(gpu, accuracy=replace(gpu.accuracy, relative_error=3e-4))
+    assert rows([cpu, gpu], tmp_path)[0]["unmatched"] == ""
+    told = rows([cpu, other], tmp_path)[0]["unmatched"]
+    assert told == "precision=highest: error 3e-04 on the GPU, 1e-07 on the CPU"
+
+
 def test_what_is_unknown_is_an_empty_field(tmp_path: Path) -> None:
     (row,) = rows([make_record("cpu"), make_failed("gpu")], tmp_path)
     assert row["gpu_status"] == "failed"
     assert row["gpu_error"] == "no GPU that JAX supports"
-    for name in ("latency_speedup", "latency_verdict", "gpu_latency_median_s", "gpu_compile_s", "gpu_kind"):
+    for name in ("latency_speedup", "latency_verdict", "break_even_calls", "once_10_speedup", "unmatched"):
         assert row[name] == ""
+    for name in (
+        "latency_median_s",
+        "compile_s",
+        "kind",
+        "limit",
+        "h2d_bytes",
+        "device_source",
+        "peak_bytes",
+    ):
+        assert row[f"gpu_{name}"] == ""
 
 
 def test_an_arm_that_was_not_asked_for_has_its_columns_too(tmp_path: Path) -> None:

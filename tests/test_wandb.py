@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import Ran, RunCli
+from conftest import LEAN, Ran, RunCli
+from fakes import make_record, make_timings
 
 from jaxaccel.config import WandbConfig, WandbMode
 from jaxaccel.publish import store, wandb_runs
-from jaxaccel.records import Record
+from jaxaccel.records import Metric, Record
 
-ARGUMENTS = ("size=16", "timing=quick", "timing.limit_s=0.1")
+ARGUMENTS = ("size=16", "timing=quick", "timing.limit_s=0.1", *LEAN)
 PLAIN = (*ARGUMENTS, "wandb=disabled")
 SECRET = "0123456789abcdef" * 3  # as long as a key must be
 
@@ -99,6 +100,43 @@ def test_a_run_is_flat_so_that_dashboards_can_group_and_plot_it(anonymous: Ran) 
     assert found["name"] == "matvec-16-cpu"
     assert set(found["tags"]) == {"matvec", "cpu"}
     assert found["state"] == "finished"
+
+
+def test_a_summary_has_every_block_under_flat_names_with_units() -> None:
+    record = make_record("gpu", timings=make_timings("gpu", 1e-4, transfer_s=4e-3))
+    found = wandb_runs.point_summary(record)
+    medians = {metric: found[f"{metric}/median_s"] for metric in Metric}
+    assert medians == {metric: record.timings[metric].median_s for metric in Metric}
+    for name, value in {
+        "rate/metric": "throughput",
+        "rate/flops_per_s": 2.5e10,
+        "rate/of_compute_ceiling": 0.05,
+        "rate/of_memory_ceiling": 0.5,
+        "limit": "memory",
+        "ceiling/memory_bytes_per_s": 1e11,
+        "ceiling/compute_flops_per_s": 5e11,
+        "ceiling/h2d_bytes_per_s": 2.5e10,
+        "transfer/h2d_bytes": 4_000_000,
+        "transfer/d2h": "copied",
+        "device/source": "profiler",
+        "device/slope_s": 4.1e-5,
+        "energy/per_call_j": 0.0125,
+        "energy/above_idle_per_call_j": 0.009,
+        "energy/uncertainty_j": 0.0005,
+        "energy/source": "NVML total energy",
+        "memory/peak_bytes": 4_004_096,
+        "memory/capacity_bytes": 16 << 30,
+    }.items():
+        assert found[name] == value, name
+    assert {type(value) for value in found.values()} <= {str, int, float, bool}
+
+
+def test_a_summary_leaves_out_what_is_not_known() -> None:
+    blank = dict.fromkeys(("rates", "ceilings", "transfers", "device_time", "energy", "memory"))
+    found = wandb_runs.point_summary(make_record(**blank))
+    assert not [name for name in found if name.partition("/")[0] in ("rate", "limit", "ceiling", "transfer")]
+    assert not [name for name in found if name.partition("/")[0] in ("device", "energy", "memory")]
+    assert None not in found.values()
 
 
 def test_an_environment_that_disables_it_wins(run_cli: RunCli) -> None:

@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from jaxaccel.analyze.stats import Burst, relative_half_width
-from jaxaccel.messages import Failure, Round
+from jaxaccel.messages import Failure, Message, Round, Unavailable
 from jaxaccel.records import Metric
 
 
@@ -25,11 +25,23 @@ class Stop:
     max_rounds: int = 30
 
 
+# What a metric gets of the time that latency and throughput get each, and how much wider its interval may be:
+# there are six of transfers, of which nobody needs the last percent.
+SHARES = {Metric.latency: (1.0, 1.0), Metric.throughput: (1.0, 1.0), Metric.device: (0.5, 1.0)}
+TRANSFER_SHARE = (0.3, 2.0)
+
+
+def stop_of(metric: Metric, stop: Stop) -> Stop:
+    """When a metric has been sampled enough, where `stop` says so for a latency."""
+    time_share, width_share = SHARES.get(metric, TRANSFER_SHARE)
+    return replace(stop, relative_ci=stop.relative_ci * width_share, limit_s=stop.limit_s * time_share)
+
+
 class Sampler(Protocol):
     """An open arm, as the loop sees it."""
 
-    def round(self, metric: Metric) -> Round | Failure:
-        """A short burst of samples, or why there is none."""
+    def round(self, metric: Metric) -> Round | Unavailable | Failure:
+        """A short burst of samples, or why there is none: of this metric, or of anything any more."""
 
 
 @dataclass(kw_only=True)
@@ -42,6 +54,12 @@ class Sampled:
     warmup_s: float = 0.0
     slowdowns: set[str] = field(default_factory=set)
     failure: Failure | None = None
+    unavailable: str | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether no more can be had."""
+        return self.failure is not None or self.unavailable is not None
 
     @property
     def width(self) -> float:
@@ -64,12 +82,12 @@ def sample(
     """Sample a metric on all `arms`, one working at a time, each round's order drawn anew.
 
     All go on until every one that has time left is known well enough, so that their rounds stay pairs.
-    `between` is called after each round, when no arm is being timed. An arm that fails drops out; what it
-    gave before stays.
+    `between` is called after each round, when no arm is being timed. An arm that fails drops out, or one that
+    can't give this metric; what it gave before stays.
     """
     found = {name: Sampled() for name in arms}
     for order in range(stop.max_rounds):
-        able = [n for n, got in found.items() if got.failure is None and got.sampling_s < stop.limit_s]
+        able = [n for n, got in found.items() if not got.over and got.sampling_s < stop.limit_s]
         if all(found[name].width <= stop.relative_ci for name in able):
             break
         for name in rng.sample(able, len(able)):
@@ -78,6 +96,9 @@ def sample(
             if isinstance(reply, Failure):
                 got.failure = reply
                 continue
+            if isinstance(reply, Unavailable):
+                got.unavailable = reply.reason
+                continue
             got.bursts.append(Burst(pass_index, order, reply.samples_s, reply.depth))
             got.medians.append(float(np.median(reply.samples_s)))
             got.sampling_s += reply.spent_s
@@ -85,3 +106,13 @@ def sample(
             got.slowdowns.update(reply.slowdowns)
         between(found)
     return found
+
+
+def as_round(reply: Message) -> Round | Unavailable | Failure:
+    """A worker's answer to a request for a round.
+
+    **Raises** TypeError where it is an answer to something else.
+    """
+    if not isinstance(reply, Round | Unavailable | Failure):
+        raise TypeError(f"a worker answered with {type(reply).__name__}")
+    return reply

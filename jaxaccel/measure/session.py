@@ -11,11 +11,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.host import LoadMeter
-from jaxaccel.measure.sampling import Sampled, Stop, sample
+from jaxaccel.measure.sampling import Sampled, Stop, as_round, sample, stop_of
 from jaxaccel.measure.tally import Command, Tally
-from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round, Started
-from jaxaccel.records import Arm, HostLoad, Metric, Record, Spent
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Failure,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Opened,
+    Round,
+    Started,
+    Unavailable,
+)
+from jaxaccel.records import Arm, Case, HostLoad, Metric, Record, Spent
 
 
 class WorkerLike(Protocol):
@@ -56,6 +69,13 @@ class Watcher(Protocol):
         """A pass is over; `records` are all that there are."""
 
 
+class CeilingsOf(Protocol):
+    """Knows what holds for an arm, or measures it on the arm's worker."""
+
+    def ceilings(self, worker: WorkerLike, started: Started, opened: Opened, case: Case) -> Found:
+        """The ceilings."""
+
+
 class Meter(Protocol):
     """Tells the load by others since it last told."""
 
@@ -67,29 +87,33 @@ class Meter(Protocol):
 class Group:
     """The arms of one case, by device: they are interleaved, and sampled equally long, in `passes`.
 
-    `prior` are records of these arms that an earlier command made.
+    `prior` are records of these arms that an earlier command made. energy_s: how long to count energy.
     """
 
     stop: Stop
     passes: int = 1
+    metrics: tuple[Metric, ...] = (Metric.latency, Metric.throughput)
+    energy_s: float = 0.0
     arms: dict[str, Arm] = field(default_factory=dict)
     prior: dict[str, Record] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class Plan:
-    """What to measure."""
+    """What to measure. `book` has the ceilings; None: results are held against none."""
 
     groups: Sequence[Group]
     command: Command
     rng: random.Random = field(default_factory=random.Random)
     meter: Meter = field(default_factory=LoadMeter)
+    book: CeilingsOf | None = None
 
 
 def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Place, Record]]:
     """Measure all arms; yields the place of an arm and its record whenever a pass has gone over it.
 
-    An arm's last record is the fullest. One that an earlier command has measured already is yielded too.
+    An arm's last record is the fullest: where it gets ceilings, a pass yields it twice. One that an earlier
+    command has measured already is yielded too.
 
     **Raises** BadInputError where an earlier record is not of the arm that would go on.
     """
@@ -108,8 +132,11 @@ def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Plac
             if pass_index == 0:
                 yield from session.records(index for index in order if index not in lacking)
             for done, index in enumerate(lacking):
-                session.go_over(index, pass_index, crew, done=done, of=len(lacking))
+                opened = session.go_over(index, pass_index, crew, done=done, of=len(lacking))
                 yield from session.records([index])
+                # These take a while: whoever interrupts them keeps the timings.
+                if session.hold_against_ceilings(index, opened, crew):
+                    yield from session.records([index])
         watcher.passed(pass_index, passes, [record for _, record in session.records(range(len(order)))])
 
 
@@ -121,7 +148,14 @@ class _Session:
         self._tallies = [
             {
                 device: Tally(
-                    arm, group.stop, plan.command, passes=group.passes, prior=group.prior.get(device)
+                    arm,
+                    group.stop,
+                    plan.command,
+                    passes=group.passes,
+                    metrics=group.metrics,
+                    energy_s=group.energy_s,
+                    held=plan.book is not None,
+                    prior=group.prior.get(device),
                 )
                 for device, arm in group.arms.items()
             }
@@ -157,40 +191,69 @@ class _Session:
             for device, tally in self._tallies[index].items():
                 yield (index, device), tally.record(overhead)
 
-    def go_over(self, index: int, pass_index: int, crew: "_Crew", *, done: int, of: int) -> None:
-        """One pass over the arms of a case. They open one by one: a compilation beside another is slower."""
+    def go_over(self, index: int, pass_index: int, crew: "_Crew", *, done: int, of: int) -> list[str]:
+        """One pass over the arms of a case; returns the devices on which they could be opened.
+
+        They open one by one: a compilation beside another is slower.
+        """
         tallies = {d: tally for d, tally in self._tallies[index].items() if tally.lacks(pass_index)}
         self._watcher.doing(str(next(iter(tallies.values())).arm.case), pass_index, done, of)
+        group = self._plan.groups[index]
         opened: dict[str, _OpenArm] = {}
         for device, tally in tallies.items():
             worker, start_s = crew.working(device)
-            key = f"{tally.arm.case.case_id}-{device}"
-            reply = worker.ask(Open(key=key, arm=tally.arm))
+            arm = _OpenArm(worker, f"{tally.arm.case.case_id}-{device}")
+            reply = arm.open(tally.arm, group.metrics)
             if isinstance(reply, Opened):
                 tally.opened(reply, start_s)
-                opened[device] = _OpenArm(worker, key)
+                opened[device] = arm
             else:
                 tally.ended(_failure(reply))
         self._plan.meter.read()
-        for metric in Metric:
-            able = {device: arm for device, arm in opened.items() if not tallies[device].failed}
-            if not able:
-                break
+        for metric in group.metrics:
+            going = {device: arm for device, arm in opened.items() if not tallies[device].failed}
+            able = {device: arm for device, arm in going.items() if tallies[device].offers(metric)}
             found = sample(
                 able,
                 metric,
-                self._plan.groups[index].stop,
+                stop_of(metric, group.stop),
                 pass_index=pass_index,
                 rng=self._plan.rng,
                 between=lambda state, metric=metric: self._watcher.sampled(metric, state),  # type: ignore[misc]
             )
             for device, got in found.items():
-                tallies[device].sampled(metric, got, interleaved=len(able) > 1)
+                tallies[device].sampled(metric, got, interleaved=len(going) > 1)
         load = self._plan.meter.read()
+        for device, arm in opened.items():
+            self._find_out_once(tallies[device], arm, group.energy_s)
         for device, arm in opened.items():
             if crew.worker(device).alive:
                 arm.close()
             tallies[device].closed(pass_index, load)
+        return list(opened)
+
+    def hold_against_ceilings(self, index: int, devices: Iterable[str], crew: "_Crew") -> bool:
+        """Give arms their ceilings, from their workers, whose memory is free again; whether any had none."""
+        book, gave = self._plan.book, False
+        for device in devices:
+            tally, worker = self._tallies[index][device], crew.worker(device)
+            started = worker.ready()
+            if book is None or tally.ceilings or tally.failed or not worker.alive:
+                continue
+            if tally.facts and isinstance(started, Started):
+                tally.held_against(book.ceilings(worker, started, tally.facts, tally.arm.case))
+                gave = True
+        return gave
+
+    def _find_out_once(self, tally: Tally, arm: "_OpenArm", energy_s: float) -> None:
+        """What needs no more than one pass: kernels, the loop's slope, energy."""
+        if tally.inspected or tally.failed:
+            return
+        reply = arm.inspect(energy_s)
+        if isinstance(reply, Inspected):
+            tally.found_out(reply)
+        else:
+            tally.lost(_failure(reply))
 
 
 class _OpenArm:
@@ -199,9 +262,14 @@ class _OpenArm:
     def __init__(self, worker: WorkerLike, key: str) -> None:
         self._worker, self._key = worker, key
 
-    def round(self, metric: Metric) -> Round | Failure:
-        reply = self._worker.ask(AskRound(key=self._key, metric=metric))
-        return reply if isinstance(reply, Round) else _failure(reply)
+    def open(self, arm: Arm, metrics: tuple[Metric, ...]) -> Message:
+        return self._worker.ask(Open(key=self._key, arm=arm, metrics=metrics))
+
+    def round(self, metric: Metric) -> Round | Unavailable | Failure:
+        return as_round(self._worker.ask(AskRound(key=self._key, metric=metric)))
+
+    def inspect(self, energy_s: float) -> Message:
+        return self._worker.ask(Inspect(key=self._key, energy_s=energy_s))
 
     def close(self) -> Message:
         return self._worker.ask(Close(key=self._key))

@@ -12,19 +12,21 @@ from jaxaccel import __version__
 from jaxaccel.analyze import stats
 from jaxaccel.analyze.differences import identity
 from jaxaccel.config import BadInputError
-from jaxaccel.measure.sampling import Sampled, Stop
-from jaxaccel.messages import Failure, Opened, Started
+from jaxaccel.measure.ceilings import Found
+from jaxaccel.measure.evidence import Evidence, asked_for, derived, mean_load
+from jaxaccel.measure.sampling import Sampled, Stop, stop_of
+from jaxaccel.messages import Failure, Inspected, Opened, Started
 from jaxaccel.records import (
     PASS_FAILED,
     POWER_CAP,
     SCHEMA_VERSION,
     Arm,
     ArmFacts,
+    Ceilings,
     Flag,
     HostLoad,
     Metric,
     Problem,
-    Rates,
     Record,
     Spent,
     Status,
@@ -32,13 +34,7 @@ from jaxaccel.records import (
     digest,
 )
 
-# A blocked call can't be shorter than a queued one; how much noise may make it seem so.
-LATENCY_MARGIN = 1.25
-LATENCY_FIRST = "latency at least throughput"
-NOT_YET = {
-    "throughput at least device time": "skipped: device time is not measured",
-    "rate within the ceiling": "skipped: no ceiling is measured",
-}
+FEWER_ROUNDS = "fewer rounds"  # a flag: of a metric that could not be had all the time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +47,38 @@ class Command:
 
 
 class Tally:
-    """The growing measurement of one arm. `prior` is its record from an earlier command, to go on with."""
+    """The growing measurement of one arm. `prior` is its record from an earlier command, to go on with.
+
+    `held`: whether it is to be held against ceilings.
+    """
 
     def __init__(
-        self, arm: Arm, stop: Stop, command: Command, *, passes: int = 1, prior: Record | None = None
+        self,
+        arm: Arm,
+        stop: Stop,
+        command: Command,
+        *,
+        passes: int = 1,
+        metrics: Sequence[Metric] = (Metric.latency, Metric.throughput),
+        energy_s: float = 0.0,
+        held: bool = False,
+        prior: Record | None = None,
     ) -> None:
         self.arm, self.stop = arm, stop
-        self.spent = Spent()
+        self._metrics, self._energy_s, self._held = metrics, energy_s, held
+        self.spent = Spent()  # by this command
+        self._spent_before = Spent()
         self._prior = prior if prior and prior.ok else None
         self._unchanged = False  # since `prior` was made
         self._interleaved = True
         self._passes = passes
         self._command = command
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
-        self._opened: Opened | None = None
+        self.facts: Opened | None = None
+        self._offered: tuple[Metric, ...] = ()  # in this pass
+        self.ceilings: Ceilings | None = None
+        self.inspected: Inspected | None = None
+        self._absent: dict[str, str] = {}
         self._failure: Failure | None = None
         self._bursts: dict[Metric, list[stats.Burst]] = {}
         self._converged: dict[Metric, bool] = {}
@@ -104,9 +118,14 @@ class Tally:
             if self._prior:
                 self._adopt(self._prior)
 
+    def offers(self, metric: Metric) -> bool:
+        """Whether a round of this metric can be asked for in this pass, for which it has been opened."""
+        known = self.facts is not None and metric in self.facts.metrics
+        return known and metric in self._offered and f"timings.{metric}" not in self._absent
+
     def opened(self, facts: Opened, start_s: float) -> None:
         """It is ready in a pass, its worker having started in `start_s`; what the first found out stays."""
-        self._opened = self._opened or facts
+        self.facts, self._offered = self.facts or facts, facts.metrics
         self._floors.append(facts.floor_s)
         self._warnings.update(dict.fromkeys(facts.warnings))
         self.spent += facts.spent_s + Spent(worker=start_s)
@@ -115,12 +134,37 @@ class Tally:
         """A pass gave it these rounds, in turn with those of the case's other arm if `interleaved`."""
         self._unchanged = False
         self._interleaved = self._interleaved and interleaved
-        self._bursts.setdefault(metric, []).extend(got.bursts)
-        self._converged[metric] = self._converged.get(metric, True) and got.width <= self.stop.relative_ci
+        bursts = self._bursts.setdefault(metric, [])
+        bursts.extend(got.bursts)
+        if got.unavailable and bursts:
+            message = f"a pass has fewer rounds of it, or none: {got.unavailable}"
+            self._warnings[Flag(name=FEWER_ROUNDS, metric=metric.value, message=message)] = None
+        elif got.unavailable:
+            self._absent[f"timings.{metric}"] = got.unavailable
+        self._converged[metric] = self._converged.get(metric, True) and (
+            got.width <= stop_of(metric, self.stop).relative_ci
+        )
         self._slowdowns |= got.slowdowns
         self.spent += Spent(sampling=got.sampling_s, warmup=got.warmup_s)
         if got.failure:
             self.ended(got.failure)
+
+    def found_out(self, found: Inspected) -> None:
+        """What needs no more than one pass."""
+        self.inspected = found
+        self._absent |= found.absent
+        self.spent += Spent(inspection=found.spent_s)
+
+    def lost(self, failure: Failure) -> None:
+        """It could not be inspected; its timings stand."""
+        why = failure.error.message
+        self.found_out(Inspected(absent={"device_time": why, "energy": why}))
+
+    def held_against(self, found: Found) -> None:
+        """What its device reached."""
+        self.ceilings = found.ceilings
+        self._absent |= found.absent
+        self.spent += Spent(ceilings=found.spent_s)
 
     def closed(self, pass_index: int, load: HostLoad) -> None:
         """A pass is over for it."""
@@ -136,21 +180,35 @@ class Tally:
     def arm_id(self) -> str:
         """Identifies what is measured, where and how; known once a worker has told its environment."""
         known = identity(self._environment, self._settings)
-        timing = [self.stop.relative_ci, self.stop.limit_s, self.stop.max_rounds]
-        return digest([self.arm.case.case_id, self.arm.device, known, timing])
+        stop = self.stop
+        # As floats: 1 and 1.0 are one setting.
+        timing = [float(stop.relative_ci), float(stop.limit_s), stop.max_rounds, float(self._energy_s)]
+        return digest([self.arm.case.case_id, self.arm.device, known, timing, list(self._metrics)])
 
     def record(self, overhead_s: float) -> Record:
         """The Record as things stand. `overhead_s` is its share of the time that belongs to no arm."""
         if self._prior and self._unchanged and not self._failure:
             return self._prior
-        opened = self._opened
+        opened = self.facts
         timings = {
             metric: stats.summarize(bursts, converged=self._converged[metric])
             for metric, bursts in self._counting().items()
             if bursts
         }
-        invariants = self._invariants(timings)
+        evidence = Evidence(
+            arm=self.arm,
+            facts=opened,
+            timings=timings,
+            ceilings=self.ceilings,
+            floor_s=self._floor_s(),
+            failure=self._failure,
+            inspected=self.inspected,
+            held=self._held,
+        )
+        invariants = evidence.invariants()
         status, error = self._ending(timings, invariants)
+        load = mean_load(self._loads)
+        spent_s = self._spent_before + self.spent
         return Record(
             schema_version=SCHEMA_VERSION,
             jaxaccel_version=__version__,
@@ -169,17 +227,21 @@ class Tally:
             compile=opened.compile if opened else None,
             first_call_s=opened.first_call_s if opened else None,
             cost=opened.cost if opened else None,
-            rates=_rates(opened, timings),
+            rates=evidence.rates(),
             accuracy=opened.accuracy if opened else None,
             memory=opened.memory if opened else None,
+            transfers=opened.transfers if opened else None,
+            device_time=self.inspected.device_time if self.inspected else None,
+            energy=self.inspected.energy if self.inspected else None,
+            ceilings=self.ceilings,
             series=opened.series if opened else {},
-            dispatch_floor_s=self._floor_s(),
-            host_load=_mean_load(self._loads),
+            dispatch_floor_s=evidence.floor_s,
+            host_load=load,
             invariants=invariants,
-            spent_s=replace(self.spent, total=self.spent.accounted + overhead_s),
+            spent_s=replace(spent_s, total=spent_s.total + self.spent.accounted + overhead_s),
             environment=dict(self._environment),
-            warnings=tuple(self._flags(timings, invariants)),
-            absent=_absent(opened, timings, status),
+            warnings=(*evidence.flags(self.stop), *self._flags(load)),
+            absent=evidence.absent(self._metrics, status) | self._absent,
         )
 
     def _adopt(self, prior: Record) -> None:
@@ -187,7 +249,7 @@ class Tally:
         if not (prior.compile and prior.cost and prior.accuracy and prior.memory):
             return  # no whole record: it is measured again
         self._unchanged, self._interleaved = True, prior.paired
-        self._opened = Opened(
+        self.facts = Opened(
             arm=prior.arm,
             compile=prior.compile,
             first_call_s=prior.first_call_s or 0.0,
@@ -197,19 +259,24 @@ class Tally:
             floor_s=prior.dispatch_floor_s,
             spent_s=Spent(),
             series=prior.series,
-            invariants={name: said for name, said in prior.invariants.items() if name not in NOT_YET},
-            absent={path: why for path, why in prior.absent.items() if not path.startswith("timings.")},
+            metrics=tuple(Metric(name) for name in prior.timings),
+            transfers=prior.transfers,
+            invariants=prior.invariants,
         )
-        self._started_at, self.spent = prior.started_at, prior.spent_s
-        kept = ("gpu shared", "clock throttled", "power capped")
+        if prior.device_time or prior.energy or "energy" in prior.absent:
+            self.inspected = Inspected(device_time=prior.device_time, energy=prior.energy)
+        self.ceilings = prior.ceilings
+        self._absent = {path: why for path, why in prior.absent.items() if not derived(path)}
+        self._started_at, self._spent_before = prior.started_at, prior.spent_s
+        kept = ("gpu shared", "clock throttled", "power capped", FEWER_ROUNDS)
         self._warnings = dict.fromkeys(flag for flag in prior.warnings if flag.name in kept)
         self._floors = [prior.dispatch_floor_s] if prior.dispatch_floor_s else []
         self._loads = [prior.host_load] if prior.host_load else []
         for name, timing in prior.timings.items():
             self._bursts[Metric(name)] = stats.bursts_of(timing)
             self._converged[Metric(name)] = timing.converged
-        passes = [{burst.pass_index for burst in bursts} for bursts in self._bursts.values()]
-        self._done = set.intersection(*passes) if len(passes) == len(Metric) else set()
+        # All passes of an ok record are whole; of a metric, one may have no rounds.
+        self._done = {burst.pass_index for bursts in self._bursts.values() for burst in bursts}
 
     def _difference(self, prior: Record) -> str:
         here, there = (
@@ -217,15 +284,21 @@ class Tally:
             identity(prior.environment, prior.arm.flags),
         )
         differing = [name for name in here if here[name] != there[name]]
+        metrics = asked_for(prior)
+        if differing:
+            what = f"another {', '.join(differing)}"
+        elif metrics != list(self._metrics):
+            what = f"metrics=[{','.join(metrics)}]"
+        else:
+            what = "other timing settings"
         return (
-            f"`resume`: {self.arm.case} on the {self.arm.device} was measured there with "
-            + (f"another {', '.join(differing)}" if differing else "other timing settings")
-            + ": its record would be lost; measure into a new folder"
+            f"`resume`: {self.arm.case} on the {self.arm.device} was measured there with {what}: "
+            "its record would be lost; measure into a new folder"
         )
 
     def _survives(self) -> bool:
         """Whether whole passes were made before a failure that says nothing against them."""
-        broken = self._opened and self._failure and self._failure.error.type in self._opened.invariants
+        broken = self.facts and self._failure and self._failure.error.type in self.facts.invariants
         return bool(self._failure and self._done and not broken)
 
     def _counting(self) -> dict[Metric, list[stats.Burst]]:
@@ -239,40 +312,22 @@ class Tally:
     ) -> tuple[Status, Problem | None]:
         if self._failure and not self._survives():
             return (Status.refused if self._failure.refused else Status.failed), self._failure.error
+        if not timings and self._done:
+            known = {**(self.facts.absent if self.facts else {}), **self._absent}
+            reasons = (known.get(f"timings.{metric}") for metric in self._metrics)
+            message = "; ".join(dict.fromkeys(filter(None, reasons))) or "none of its metrics can be had here"
+            return Status.failed, Problem(type="Unavailable", message=message)
         if not timings:
             return Status.failed, Problem(
                 type="Interrupted", message="it was interrupted before its first samples"
             )
-        broken = next((said for said in invariants.values() if said.startswith("broken")), None)
-        if broken:
-            return Status.failed, Problem(type=LATENCY_FIRST, message=broken)
+        for name, said in invariants.items():
+            if said.startswith("broken"):
+                return Status.failed, Problem(type=name, message=said)
         return Status.ok, None
 
-    def _invariants(self, timings: Mapping[Metric, Timing]) -> dict[str, str]:
-        if self._opened is None:
-            return {}
-        found = dict(self._opened.invariants)
-        latency, throughput = timings.get(Metric.latency), timings.get(Metric.throughput)
-        if latency and throughput:
-            fine = latency.median_s * LATENCY_MARGIN >= throughput.median_s
-            seems = f"a blocked call took {latency.median_s:.3g} s, a queued one {throughput.median_s:.3g} s"
-            # On a CPU, queued calls may overtake and hinder each other.
-            broken = "flagged" if self.arm.device == "cpu" else "broken"
-            found[LATENCY_FIRST] = "passed" if fine else f"{broken}: {seems}"
-        if self._failure and self._failure.error.type in found:
-            found[self._failure.error.type] = f"broken: {self._failure.error.message}"
-        return found | NOT_YET
-
-    def _flags(self, timings: Mapping[Metric, Timing], invariants: Mapping[str, str]) -> Iterable[Flag]:
-        floor_s = self._floor_s()
-        for metric, timing in timings.items():
-            yield from stats.flags(metric, timing, relative_ci=self.stop.relative_ci)
-            if on_floor := stats.floor_flag(metric, timing, floor_s.get(metric.value)):
-                yield on_floor
-        if invariants.get(LATENCY_FIRST, "").startswith("flagged"):
-            yield Flag(
-                name="queueing hinders", metric=Metric.throughput.value, message=invariants[LATENCY_FIRST]
-            )
+    def _flags(self, load: HostLoad | None) -> Iterable[Flag]:
+        """What the driver, the host and later passes have to say."""
         if POWER_CAP in self._slowdowns:
             yield Flag(
                 name="power capped", metric=None, message="the driver held the clock to its power limit"
@@ -282,7 +337,6 @@ class Tally:
         if self._failure and self._survives():
             yield Flag(name=PASS_FAILED, metric=None, message=self._failure.error.message)
         cores = self._environment.get("cpu", {}).get("cores", 1)
-        load = _mean_load(self._loads)
         if load and (busy := stats.load_flag(load, cores)):
             yield busy
         yield from self._warnings
@@ -293,47 +347,3 @@ class Tally:
             name: float(np.median([floor[name] for floor in self._floors if name in floor]))
             for name in sorted(names)
         }
-
-
-def _mean_load(loads: Sequence[HostLoad]) -> HostLoad | None:
-    if not loads:
-        return None
-    stolen = [load.stolen_cores for load in loads if load.stolen_cores is not None]
-    pressure = [load.pressure_percent for load in loads if load.pressure_percent is not None]
-    return HostLoad(
-        others_cores=float(np.mean([load.others_cores for load in loads])),
-        stolen_cores=float(np.mean(stolen)) if stolen else None,
-        pressure_percent=float(np.max(pressure)) if pressure else None,
-    )
-
-
-def _rates(opened: Opened | None, timings: Mapping[Metric, Timing]) -> Rates | None:
-    # Throughput, for a blocked call's rate would be that of the dispatch as much as of the device.
-    timing = timings.get(Metric.throughput)
-    if opened is None or timing is None:
-        return None
-    return Rates(
-        metric=Metric.throughput.value,
-        flops_per_s=opened.cost.flops / timing.median_s,
-        bytes_per_s=opened.cost.bytes / timing.median_s,
-    )
-
-
-def _absent(opened: Opened | None, timings: Mapping[Metric, Timing], status: Status) -> dict[str, str]:
-    if opened is None:
-        return {"timings": f"{status}: see error"}
-    absent = dict(opened.absent)
-    absent["memory.peak_bytes"] = "an allocator counts for all cases of a worker together"
-    for metric in Metric:
-        timing = timings.get(metric)
-        if timing is None:
-            absent[f"timings.{metric}"] = "the arm ended before it"
-            continue
-        if timing.ci95_s is None:
-            passes = len({pass_index for pass_index, _, _ in timing.rounds})
-            absent[f"timings.{metric}.ci95_s"] = (
-                f"{timing.n} samples in {len(timing.rounds)} rounds of {passes} passes are too few"
-            )
-        if timing.p99_s is None:
-            absent[f"timings.{metric}.p99_s"] = f"needs {stats.P99_SAMPLES} samples, has {timing.n}"
-    return absent

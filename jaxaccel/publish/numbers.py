@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from jaxaccel.records import Timing
 
+_DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
 
 def seconds(value: float | None) -> str:
     """Three digits and a unit: 18.1 µs."""
@@ -15,6 +17,25 @@ def rate(value: float | None, unit: str) -> str:
     return (
         "–" if value is None else _scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}")))
     )
+
+
+def joules(value: float) -> str:
+    """Three digits and a unit: 12.3 mJ."""
+    return _scaled(value, ((1e3, "kJ"), (1, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")))
+
+
+def volume(value_bytes: int | None) -> str:
+    """Three digits and a decimal prefix, none for less than a kB: 512 B, 268 MB."""
+    if value_bytes is None:
+        return "–"
+    return f"{value_bytes} B" if value_bytes < 1000 else _scaled(value_bytes, _prefixed("B"))
+
+
+def count(value: int) -> str:
+    """A number of calls in at most five characters below 10^15: 340, 1.2k, 12k."""
+    size, unit = next(((size, unit) for size, unit in _DECIMAL if value >= size), (1.0, ""))
+    scaled = value / size
+    return f"{scaled:.1f}{unit}" if unit and scaled < 9.95 else f"{scaled:.0f}{unit}"
 
 
 def interval(timing: Timing | None) -> str:
@@ -35,6 +56,17 @@ def ratio(value: float) -> str:
 def plain(value: float) -> str:
     """Three digits, and never an exponent where it is large: 0.031, 1.27, 1200."""
     return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
+def brief(value: float) -> str:
+    """As `plain`, but in six characters at most: two digits below 1, 1.2e6 from a million on."""
+    if value >= 999_999.5:
+        return f"{value:.1e}".replace("e+", "e").replace("e0", "e")
+    return plain(value) if value >= 0.995 else f"{value:.2g}"
+
+
+def _prefixed(unit: str) -> Sequence[tuple[float, str]]:
+    return [(size, prefix + unit) for size, prefix in _DECIMAL]
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:

@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from jaxaccel.analyze.compare import pair
-from jaxaccel.publish.console import comparisons_table
+from jaxaccel.publish.console.sweep import SweepTable
 from jaxaccel.records import Metric, Record
 
 BELOW_LINES = 3  # under the table: how narrow it is, the bar, and the cursor once the display ends
@@ -67,7 +67,7 @@ class ShowProgress:
         if widths:
             line += f": intervals of ±{min(widths):.1%} to ±{max(widths):.1%}"
         if self._redraws:
-            table = _Fitted(comparisons_table(pair(records)))
+            table = _Fitted(SweepTable(pair(records)))
             caption = Text(line, no_wrap=True, overflow="ellipsis")
             self._live.update(Group(table, caption, self._bar), refresh=True)
         elif widths:

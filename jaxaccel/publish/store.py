@@ -8,13 +8,15 @@ from typing import Any
 
 import msgspec
 
+from jaxaccel.analyze.residency import BreakEven, break_even, once_speedup, pinned_speedup
 from jaxaccel.config import BadInputError
 from jaxaccel.publish.tables import case_columns, csv_text
-from jaxaccel.records import Comparison, Metric, Record, decode_record, encode_record
+from jaxaccel.records import Comparison, Metric, Record, Speedup, decode_record, encode_record
 
 RECORD = "record.json"
 RECORDS = "records.jsonl"
 COMPARISON = "comparison.csv"
+ONCE_CALLS = (10, 100, 1000)  # on data that comes in once
 
 
 def save(record: Record, folder: Path) -> Path:
@@ -75,21 +77,49 @@ def others(folder: Path, records: Iterable[Record]) -> list[Record]:
 
 
 def row(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as one flat row, SI units in the names."""
+    """A comparison as one flat row, SI units in the names. Every column is there, whatever is not known."""
     entry = case_columns(comparison.case)
     for metric in Metric:
-        speedup = comparison.speedups.get(metric)
-        low, high = speedup.ci95 if speedup and speedup.ci95 else (None, None)
-        entry |= {
-            f"{metric}_speedup": speedup and speedup.ratio,
-            f"{metric}_speedup_ci95_low": low,
-            f"{metric}_speedup_ci95_high": high,
-            f"{metric}_verdict": speedup and str(speedup.verdict),
-            f"{metric}_ci_over": speedup and speedup.ci_over,
-        }
+        entry |= _speedup_columns(str(metric), comparison.speedups.get(metric))
+    entry["unmatched"] = comparison.unmatched
+    entry |= _residency_columns(comparison)
     for device, record in (("cpu", comparison.cpu), ("gpu", comparison.gpu)):
         entry |= {f"{device}_{name}": value for name, value in _arm_columns(record).items()}
     return entry
+
+
+def _speedup_columns(name: str, speedup: Speedup | None) -> Mapping[str, Any]:
+    low, high = speedup.ci95 if speedup and speedup.ci95 else (None, None)
+    return {
+        f"{name}_speedup": speedup and speedup.ratio,
+        f"{name}_speedup_ci95_low": low,
+        f"{name}_speedup_ci95_high": high,
+        f"{name}_verdict": speedup and str(speedup.verdict),
+        f"{name}_ci_over": speedup and speedup.ci_over,
+    }
+
+
+def _residency_columns(comparison: Comparison) -> Mapping[str, Any]:
+    """What depends on where the data lives."""
+    cpu, gpu = comparison.cpu, comparison.gpu
+    pair = (cpu, gpu) if cpu and gpu else None
+    columns: dict[str, Any] = {
+        "break_even_calls": pair and _calls(break_even(*pair)),
+        "break_even_calls_pinned": pair and _calls(break_even(*pair, pinned=True)),
+        "break_even_calls_with_compile": pair and _calls(break_even(*pair, compiling=True)),
+    }
+    for calls in ONCE_CALLS:
+        columns[f"once_{calls}_speedup"] = pair and once_speedup(*pair, calls)
+    among = max((speedup.among for speedup in comparison.speedups.values()), default=1)
+    every_call = pinned_speedup(*pair, among=among) if pair else None
+    return {**columns, **_speedup_columns("end_to_end_gpu_pinned", every_call)}
+
+
+def _calls(found: BreakEven) -> int | str | None:
+    """The calls from which on the GPU is ahead; `never`, or `up to N`, where that is so; None if unknown."""
+    if found.never:
+        return "never"
+    return found.calls if found.until is None else f"up to {found.until}"
 
 
 def _arm_columns(record: Record | None) -> Mapping[str, Any]:
@@ -110,10 +140,27 @@ def _arm_columns(record: Record | None) -> Mapping[str, Any]:
             f"{metric}_n": timing and timing.n,
             f"{metric}_converged": timing and timing.converged,
         }
+    ceilings = record.ceilings if record else None
+    memory, compute = (ceilings.memory, ceilings.compute) if ceilings else (None, None)
     return columns | {
+        "device_source": record and record.device_time and record.device_time.source,
+        "device_slope_s": record and record.device_time and record.device_time.slope_s,
+        "h2d_bytes": record and record.transfers and record.transfers.h2d_bytes,
+        "d2h_bytes": record and record.transfers and record.transfers.d2h_bytes,
+        "h2d_how": record and record.transfers and record.transfers.h2d,
+        "d2h_how": record and record.transfers and record.transfers.d2h,
         "compile_s": record and record.compile and record.compile.compile_s,
         "flops_per_s": record and record.rates and record.rates.flops_per_s,
         "bytes_per_s": record and record.rates and record.rates.bytes_per_s,
+        "of_compute_ceiling": record and record.rates and record.rates.of_compute_ceiling,
+        "of_memory_ceiling": record and record.rates and record.rates.of_memory_ceiling,
+        "limit": record and record.rates and record.rates.limit and str(record.rates.limit),
+        "compute_ceiling_flops_per_s": compute and compute.rate_per_s,
+        "memory_ceiling_bytes_per_s": memory and memory.rate_per_s,
+        "peak_bytes": record and record.memory and record.memory.peak_bytes,
+        "energy_per_call_j": record and record.energy and record.energy.per_call_j,
+        "energy_above_idle_per_call_j": record and record.energy and record.energy.above_idle_per_call_j,
+        "energy_uncertainty_j": record and record.energy and record.energy.uncertainty_j,
         "relative_error": record and record.accuracy and record.accuracy.relative_error,
         "flags": record and "; ".join(f"{flag.metric or 'all'}: {flag.name}" for flag in record.warnings),
     }

@@ -5,12 +5,12 @@ W&B decides nothing here: a run that can't be logged costs a line of warning, ne
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from jaxaccel.config import WandbConfig, WandbMode
-from jaxaccel.records import Record
+from jaxaccel.records import Ceilings, Record
 
 INIT_TIMEOUT_S = 15.0
 FINISH_TIMEOUT_S = 30.0
@@ -127,18 +127,36 @@ def point_summary(record: Record) -> dict[str, Any]:
     if record.compile:
         found |= {"compile/compile_s": record.compile.compile_s, "compile/cache": record.compile.cache}
     if record.rates:
-        found |= {"rate/flops_per_s": record.rates.flops_per_s, "rate/bytes_per_s": record.rates.bytes_per_s}
+        found |= {f"rate/{name}": value for name, value in asdict(record.rates).items() if name != "limit"}
+        found["limit"] = record.rates.limit and str(record.rates.limit)
+    if record.ceilings:
+        found |= _ceiling_summary(record.ceilings)
     if record.accuracy:
         found |= {
             "accuracy/relative_error": record.accuracy.relative_error,
             "accuracy/tolerance": record.accuracy.tolerance,
         }
     if record.memory:
-        found["memory/predicted_bytes"] = record.memory.predicted_bytes
+        found |= {f"memory/{name}": value for name, value in asdict(record.memory).items()}
+    if record.transfers:
+        found |= {f"transfer/{name}": value for name, value in asdict(record.transfers).items()}
+    if record.device_time:
+        found |= {"device/source": record.device_time.source, "device/slope_s": record.device_time.slope_s}
+    if record.energy:
+        found |= {f"energy/{name}": value for name, value in asdict(record.energy).items()}
     found |= {"first_call_s": record.first_call_s, "spent/total_s": record.spent_s.total}
     if record.error:
         found["error"] = record.error.message
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _ceiling_summary(ceilings: Ceilings) -> dict[str, Any]:
+    named = {
+        "memory_bytes_per_s": ceilings.memory,
+        "compute_flops_per_s": ceilings.compute,
+        **{f"{metric}_bytes_per_s": ceiling for metric, ceiling in ceilings.transfers.items()},
+    }
+    return {f"ceiling/{name}": ceiling.rate_per_s for name, ceiling in named.items() if ceiling}
 
 
 def _log_point(record: Record, folder: Path, config: WandbConfig, mode: str) -> None:

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from jaxaccel.analyze import compare, stats
+from jaxaccel.measure import session
+from jaxaccel.measure.ceilings import Book
 from jaxaccel.measure.client import Worker
-from jaxaccel.measure.sampling import Stop, sample
+from jaxaccel.measure.evidence import WITHIN_CEILING
+from jaxaccel.measure.sampling import Sampled, Stop, sample
+from jaxaccel.measure.tally import Command
 from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round
-from jaxaccel.records import Arm, Case, Metric, Verdict
+from jaxaccel.records import RESIDENT, Arm, Case, Metric, Record, Verdict
+from jaxaccel.selftest import clocks
 from jaxaccel.selftest.check import Check, Outcome, holds, share
 
 EQUAL_ARMS_STOP = Stop(relative_ci=0.01, limit_s=0.15)
@@ -30,14 +35,22 @@ MUTANTS = {
 MUTANT_SIZE = 2048
 # A call must take longer than its dispatch, or an unawaited one has finished by chance.
 LONG_CALL = {"cpu": 4096, "gpu": 8192}
-NOT_YET = ("slope, profiler and CUPTI agree", "rates within the measured ceilings")
+
+MATVEC = "jaxaccel.workloads.matvec:Matvec"
+CEILING_STOP = Stop(relative_ci=0.01, limit_s=0.5)
+# What is opened here is opened for these.
+TIMED = (Metric.latency, Metric.throughput)
 
 HONEST = (
-    ("matvec", "jaxaccel.workloads.matvec:Matvec", (1, 7, 256, 1024, 2048)),
+    ("matvec", MATVEC, (1, 7, 256, 1024, 2048)),
     ("dot", "jaxaccel.workloads.dot:Dot", (1, 7, 1000, 65536, 1 << 20)),
     ("mlp", "jaxaccel.workloads.mlp:Mlp", (1, 16, 64, 256, 512)),
     ("mlp_article", "jaxaccel.workloads.mlp_article:MlpArticle", (50,)),
+    ("matmul", "jaxaccel.workloads.matmul:Matmul", (1, 7, 256, 512)),
+    ("stream", "jaxaccel.workloads.stream:Stream", (1, 7, 65536, 1 << 20)),
+    ("transfer", "jaxaccel.workloads.transfer:Transfer", (1, 7, 65536, 1 << 20)),
 )
+HONEST_METRICS = (*RESIDENT, Metric.end_to_end)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -65,8 +78,10 @@ def checks(device: str, *, quick: bool, told: Callable[[str], None]) -> Iterator
         count = 8 if quick else 50
         told(f"{device}: {count} honest workloads")
         yield _honest(worker, device, count)
-    for name in NOT_YET:
-        yield Check(name=f"{device}: {name}", expected="–", found="not measured yet", outcome=Outcome.skipped)
+        told(f"{device}: device time by slope, profiler and CUPTI")
+        yield from clocks.checks(worker, device, _arm(device, MATVEC, size=clocks.SIZE))
+    told(f"{device}: rates against ceilings")
+    yield from _rates(device, Worker)
 
 
 def _second_device(device: str) -> Mapping[str, str]:
@@ -80,14 +95,17 @@ def _arm(device: str, target: str, *, size: int, dtype: str = "float32") -> Arm:
     return Arm(case=case, device=device, target=target)
 
 
-def _measure(worker: Worker, arm: Arm) -> tuple[Failure | None, dict[Metric, Round]]:
-    """Open an arm, take a round of each metric, close it: what failed, and the rounds."""
+def _measure(
+    worker: Worker, arm: Arm, metrics: tuple[Metric, ...] = TIMED
+) -> tuple[Failure | None, dict[Metric, Round]]:
+    """Open an arm, take a round of each metric that can be had, close it: what failed, and the rounds."""
     rounds: dict[Metric, Round] = {}
-    reply: Message = worker.ask(Open(key="arm", arm=arm))
-    if isinstance(reply, Failure):
+    reply: Message = worker.ask(Open(key="arm", arm=arm, metrics=metrics))
+    if not isinstance(reply, Opened):
+        assert isinstance(reply, Failure)
         return reply, rounds
     try:
-        for metric in Metric:
+        for metric in reply.metrics:
             reply = worker.ask(AskRound(key="arm", metric=metric))
             if isinstance(reply, Failure):
                 return reply, rounds
@@ -136,10 +154,10 @@ def _equal_arms(worker: Worker, device: str, runs: int) -> Iterator[Check]:
 
     A small one: two large matrices lie differently in memory and in the caches, which is a real difference.
     """
-    arm = _arm(device, "jaxaccel.workloads.matvec:Matvec", size=256)
+    arm = _arm(device, MATVEC, size=256)
     keys = ("cpu", "gpu")  # the names of a pair's sides; both are on `device`
     for key in keys:
-        reply = worker.ask(Open(key=key, arm=arm))
+        reply = worker.ask(Open(key=key, arm=arm, metrics=TIMED))
         if not isinstance(reply, Opened):
             found = reply.error.message if isinstance(reply, Failure) else "no answer"
             yield Check(name=f"{device}: equal arms", expected="open", found=found, outcome=Outcome.failed)
@@ -174,7 +192,7 @@ def _equal_arms(worker: Worker, device: str, runs: int) -> Iterator[Check]:
 
 
 def _honest(worker: Worker, device: str, count: int) -> Check:
-    """Workloads as they are shipped, over sizes and types: none may be accused."""
+    """Workloads as they are shipped, over sizes, types and metrics: none may be accused."""
     arms = [
         _arm(device, target, size=size, dtype=dtype)
         for dtype in DTYPES
@@ -184,7 +202,7 @@ def _honest(worker: Worker, device: str, count: int) -> Check:
     chosen: Sequence[Arm] = random.Random(0).sample(arms, min(count, len(arms)))
     accused = []
     for arm in chosen:
-        failure, _ = _measure(worker, arm)
+        failure, _ = _measure(worker, arm, HONEST_METRICS)
         if failure:
             accused.append(f"{arm.case} ({failure.error.type})")
     return holds(
@@ -192,4 +210,51 @@ def _honest(worker: Worker, device: str, count: int) -> Check:
         not accused,
         expected=f"none of {len(chosen)} accused",
         found="; ".join(accused) if accused else "none",
+    )
+
+
+class _Silent:
+    """Tells nobody how a session goes."""
+
+    def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
+        """Nothing."""
+
+    def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
+        """Nothing."""
+
+    def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
+        """Nothing."""
+
+
+def _rates(device: str, launch: session.Launch) -> Iterator[Check]:
+    """A session's own verdict on rates: an honest one is within its ceiling, ten times that is not."""
+    targets = (MATVEC, "jaxaccel.worker.mutants:OverstatedCost")
+    groups = [
+        session.Group(
+            stop=CEILING_STOP,
+            metrics=RESIDENT,
+            arms={device: _arm(device, target, size=MUTANT_SIZE)},
+        )
+        for target in targets
+    ]
+    plan = session.Plan(
+        groups=groups,
+        command=Command(line="python -m jaxaccel.selftest", sweep_id="selftest"),
+        book=Book(folder=None),
+    )
+    # The last of each is the fullest.
+    honest, overstated = dict(session.measure(plan, launch, _Silent())).values()
+    said = honest.invariants.get(WITHIN_CEILING, honest.error.message if honest.error else "nothing")
+    yield holds(
+        f"{device}: an honest rate",
+        said.startswith(("passed", "flagged")),
+        expected=f"no break of “{WITHIN_CEILING}”",
+        found=said,
+    )
+    caught = overstated.error.type if overstated.error else None
+    yield holds(
+        f"{device}: mutant OverstatedCost",
+        caught == WITHIN_CEILING,
+        expected=f"caught by “{WITHIN_CEILING}”",
+        found=f"caught by “{caught}”" if caught else "not caught",
     )

@@ -1,0 +1,35 @@
+"""What cases and devices are called, in the terminal."""
+
+from collections.abc import Sequence
+
+from jaxaccel.records import Case, Record
+
+
+def case_name(case: Case) -> str:
+    """Workload and size, and what of the rest is not the default."""
+    extras = [case.variant, case.dtype, case.precision]
+    shown = [value for value in extras if value not in ("direct", "float32", "highest")]
+    return " ".join([case.workload, str(case.size), *shown])
+
+
+def told_apart(case: Case, cases: Sequence[Case]) -> str:
+    """The case's name, with what else it takes to tell it from the others."""
+    name = case_name(case)
+    others = [other for other in cases if case_name(other) == name]
+    if any(other.params != case.params for other in others):
+        name += "".join(f" {key}={value}" for key, value in case.params.items())
+    if any(other.seed != case.seed for other in others):
+        name += f" seed={case.seed}"
+    return name
+
+
+def device_name(record: Record) -> str:
+    """The device that ran, with the cores that a CPU had."""
+    kind = record.arm.kind or "–"
+    counted = f", {cores(record)} cores" if record.arm.requested == "cpu" else ""
+    return f"{record.arm.requested}: {kind}{counted}"
+
+
+def cores(record: Record) -> int | str:
+    """How many cores the record's process could use; ? where it does not say."""
+    return record.environment.get("cpu", {}).get("cores", "?")  # type: ignore[no-any-return]

@@ -1,0 +1,419 @@
+"""`python -m jaxaccel.study`: run studies of experiments/ from their definitions, in one go or in several.
+
+Each run of a study is a command of its own, `python -m jaxaccel.run ... resume=FOLDER`, which measures only
+what its folder lacks: a study that was interrupted goes on, and one that is complete is only looked through.
+"""
+
+import argparse
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from jaxaccel.config import BadInputError, require_positive, require_text
+from jaxaccel.records import DEVICES
+
+if TYPE_CHECKING:
+    from jaxaccel.records import Record
+
+OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+DEFINITION = "study.yaml"
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+OUTPUTS = Path("outputs/studies")
+
+EXAMPLES = """\
+examples:
+  scripts/study --list
+  scripts/study accounting                     begin it, or go on with it: the same command
+  scripts/study accounting passes=10           go on to ten passes
+  scripts/study accounting device=cpu          on a machine without a GPU, into a folder of its own
+  scripts/study all --budget 3600              begin no further run after an hour
+  scripts/study accounting --publish           once complete, copy its records to experiments/accounting
+
+A study is experiments/NAME/study.yaml. Its records come into outputs/studies/NAME/RUN, and once it is
+complete all together into outputs/studies/NAME/records.jsonl. Of a GPU that JAX does not find there are
+failed records, as with jaxaccel.run.
+
+exit code: 0 complete, 1 something is left (failed, or the budget was spent), 2 bad input,
+130 interrupted; the worst where there are several
+"""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# Which folder a run goes on in is for the study to say.
+_OURS = ("resume", "hydra.run.dir", "hydra.sweep.dir")
+# What changes neither what is measured nor how. More passes go on where fewer ended.
+_ASIDE = ("wandb", "wait_s", "debug")
+_ENDED = {INCOMPLETE: "incomplete", BAD_INPUT: "bad input", INTERRUPTED: "interrupted", None: "not begun"}
+
+Run = Callable[[Sequence[str]], int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question, the devices that its answer needs, and runs: a name and the arguments of jaxaccel.run.
+
+    In study.yaml the arguments are one text, as at the command line: `experiment=NAME passes=5`.
+    """
+
+    name: str
+    question: str
+    needs: Sequence[str]
+    runs: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        _require_name("the folder's name", self.name)
+        require_text("question", self.question)
+        if "\n" in self.question.strip():
+            raise ValueError(f"`question` must be one line, got {self.question!r}")
+        needs = self.needs
+        if not isinstance(needs, list) or not needs or not all(need in DEVICES for need in needs):
+            raise ValueError(f"`needs` must be a list of {' or '.join(DEVICES)}, got {needs!r}")
+        if not isinstance(self.runs, dict) or not self.runs:
+            raise ValueError(f"`runs` must have a name and arguments for each run, got {self.runs!r}")
+        for run in self.runs:
+            _require_name("runs", run)
+            for argument in self.arguments(run):
+                if argument.partition("=")[0] in _OURS:
+                    raise ValueError(f"`runs.{run}` must leave its folder to the study, got {argument!r}")
+
+    def arguments(self, run: str) -> list[str]:
+        """What a run hands to jaxaccel.run.
+
+        **Raises** ValueError for anything but a text with closed quotes.
+        """
+        require_text(f"runs.{run}", self.runs[run])
+        try:
+            return shlex.split(self.runs[run])
+        except ValueError as error:
+            raise ValueError(
+                f"`runs.{run}` must be arguments as a shell reads them ({error}), got {self.runs[run]!r}"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Went:
+    """How far a study came: its folder, and the exit code of each run that was begun."""
+
+    study: Study
+    folder: Path
+    codes: Mapping[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all runs have all that they were asked for."""
+        return not self.left
+
+    @property
+    def left(self) -> list[str]:
+        """The runs that have not, and why."""
+        ended = {run: self.codes.get(run) for run in self.study.runs}
+        return [f"{self.study.name}/{run} ({_ENDED[code]})" for run, code in ended.items() if code != OK]
+
+    @property
+    def code(self) -> int:
+        """The worst exit code."""
+        return max(self.codes.values(), default=OK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The command, read and checked."""
+
+    names: tuple[str, ...]
+    overrides: tuple[str, ...]
+    budget_s: float | None
+    publish: bool
+    list: bool
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    experiments: Path = EXPERIMENTS,
+    outputs: Path = OUTPUTS,
+    run: Run | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Go over the studies that are asked for. Returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    again = shlex.join(["scripts/study", *words])
+    try:
+        asked = read(words)
+        studies = choose(asked, experiments)
+        if asked.list:
+            for study in studies:
+                show(study, outputs)
+            return OK
+        start_s, code, left = clock(), OK, []
+
+        def go_on() -> bool:
+            in_time = asked.budget_s is None or clock() - start_s < asked.budget_s
+            return in_time and code != INTERRUPTED
+
+        for study in studies:
+            folder = folder_of(study, asked.overrides, outputs)
+            went = go_over(study, folder, asked.overrides, run or run_to_its_end, go_on)
+            left += went.left
+            code = max(code, went.code, conclude(went, experiments if asked.publish else None))
+        if left:
+            _tell(f"Left: {', '.join(left)}. To go on: {again}")
+        return code
+    except KeyboardInterrupt:  # between two runs
+        _tell(f"Interrupted. To go on: {again}")
+        return INTERRUPTED
+    except BadInputError as error:
+        print(f"jaxaccel: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"jaxaccel: can't use {error.filename}: {error.strerror}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def go_over(
+    study: Study,
+    folder: Path,
+    overrides: Sequence[str],
+    run: Run,
+    go_on: Callable[[], bool],
+) -> Went:
+    """Run what the study consists of, until one is refused or interrupted, or `go_on` says no."""
+    from jaxaccel.publish.store import RECORDS
+
+    codes: dict[str, int] = {}
+    for number, name in enumerate(study.runs, start=1):
+        if any(code in (BAD_INPUT, INTERRUPTED) for code in codes.values()) or not go_on():
+            break
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / RECORDS).unlink(missing_ok=True)  # it is there while the study is complete, and only then
+        arguments = [*study.arguments(name), *overrides, f"resume={(folder / name).as_posix()}"]
+        line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
+        _tell(f"{study.name}, {number} of {len(study.runs)}: {line}")
+        codes[name] = run(arguments)
+    return Went(study=study, folder=folder, codes=codes)
+
+
+def conclude(went: Went, experiments: Path | None) -> int:
+    """Gather the records of a study that is complete, and publish them if `experiments` is given.
+
+    Returns 1 where it is not complete, or not fit to be published, else 0.
+    """
+    from jaxaccel.publish import store
+
+    study, folder = went.study, went.folder
+    readable = [name for name, code in went.codes.items() if code in (OK, INCOMPLETE)]
+    records = [record for name in readable for record in records_of(folder / name)]
+    if "gpu" in study.needs and any(r.error and r.error.type == "NoDevice" for r in records if not r.ok):
+        _tell(f"{study.name} needs a GPU, and JAX finds none: device=cpu would measure the CPU alone")
+    if BAD_INPUT in went.codes.values():
+        _tell(f"where earlier records stand in the way, move {folder} away")
+    if not went.complete:
+        if experiments:
+            _tell(f"{study.name} is not published: it is not complete")
+        return INCOMPLETE
+    path = store.save_all(records, folder)
+    print(f"{study.name}: complete, {len(records)} records in {path}", flush=True)
+    if experiments:
+        if doubts := [f"{r.case} on the {r.arm.requested}" for r in records if not r.ok or r.lacks_passes]:
+            _tell(f"{study.name} is not published: failed or lacking passes: {'; '.join(doubts)}")
+            return INCOMPLETE
+        print(f"Published: {store.save_all(records, experiments / study.name)}", flush=True)
+    print(f"The table: python -m jaxaccel.report {folder}", flush=True)
+    return OK
+
+
+def run_to_its_end(arguments: Sequence[str]) -> int:
+    """`python -m jaxaccel.run` in a process of its own; its exit code, 1 where it ended in another way.
+
+    A Ctrl-C reaches it too, and it is waited for while it saves what it has.
+    """
+    interrupted = False
+    process = subprocess.Popen([sys.executable, "-m", "jaxaccel.run", *arguments])
+    while True:
+        try:
+            code = process.wait()
+            break
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted or code in (INTERRUPTED, -signal.SIGINT):
+        return INTERRUPTED
+    return code if code in (OK, BAD_INPUT) else INCOMPLETE
+
+
+def show(study: Study, outputs: Path) -> None:
+    """A study's question, and what of it has been measured, in each folder that it has."""
+    from jaxaccel.publish.store import RECORDS
+
+    print(f"{study.name}: {study.question.strip()}\n  needs {', '.join(study.needs)}")
+    places = [outputs / study.name, *sorted(outputs.glob(f"{study.name}+*"))]
+    for place in filter(Path.is_dir, places):
+        said = "; ".join(f"{run} {_state(records_of(place / run))}" for run in study.runs)
+        print(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
+    if not any(map(Path.is_dir, places)):
+        print(f"  {', '.join(study.runs)}: not begun")
+
+
+def _state(records: Sequence["Record"]) -> str:
+    """How many arms have been measured, in words."""
+    lacking = sum(bool(record.lacks_passes) for record in records)
+    failed = sum(not record.ok for record in records)
+    doubts = [f"{failed} failed"] * bool(failed) + [f"{lacking} lacking passes"] * bool(lacking)
+    measured = f"{len(records) - failed} measured" + f" ({', '.join(doubts)})" * bool(doubts)
+    return measured if records else "not begun"
+
+
+def records_of(folder: Path) -> list["Record"]:
+    """The records of a run that count; none where it has not begun.
+
+    **Raises** BadInputError for a file that holds no record.
+    """
+    from jaxaccel.analyze.compare import latest
+    from jaxaccel.publish.store import load_records
+
+    return list(latest(load_records([folder])).values()) if folder.is_dir() else []
+
+
+def folder_of(study: Study, overrides: Iterable[str], outputs: Path) -> Path:
+    """Where the records go: overrides that make it another study have a folder of their own."""
+    settings = dict(override.split("=", 1) for override in overrides)
+    changed = [f"{key}={value}" for key, value in sorted(settings.items()) if _changes(key)]
+    # Hydra must be able to read the path in an argument.
+    tags = ["+" + re.sub(r"[^A-Za-z0-9_.]+", "-", tag) for tag in changed if not tag.startswith("passes=")]
+    return outputs / "".join([study.name, *tags])
+
+
+def _changes(key: str) -> bool:
+    return key.partition(".")[0] not in _ASIDE
+
+
+# --- definitions -----------------------------------------------------------------------------------
+
+
+def choose(asked: Arguments, experiments: Path) -> list[Study]:
+    """The studies that are asked for, by name or all in alphabetical order.
+
+    **Raises** BadInputError for a name that is none, or a definition that can't be.
+    """
+    known = {path.parent.name: path for path in sorted(experiments.glob(f"*/{DEFINITION}"))}
+    if not known:
+        raise BadInputError(f"{experiments} has no studies: they are in a checkout of jaxaccel")
+    everything = "all" in asked.names or (asked.list and not asked.names)
+    names = list(known) if everything else list(dict.fromkeys(asked.names))
+    for name in asked.names:
+        if name not in [*known, "all"]:
+            raise BadInputError(f"NAME must be one of {', '.join([*known, 'all'])}, got {name!r}")
+    if not names:
+        raise BadInputError(f"NAME is missing: one of {', '.join([*known, 'all'])} (see --help)")
+    return [read_study(known[name]) for name in names]
+
+
+def read_study(path: Path) -> Study:
+    """The study that a file defines.
+
+    **Raises** BadInputError, in one line: the file, the key, the value and what is allowed.
+    """
+    try:
+        raw: Any = msgspec.yaml.decode(path.read_bytes())
+        keys = [entry.name for entry in fields(Study) if entry.name != "name"]
+        if not isinstance(raw, dict):
+            raise ValueError(f"it must have the keys {', '.join(keys)}, got {raw!r}")
+        if unknown := [key for key in raw if key not in keys]:
+            raise ValueError(f"unknown key `{unknown[0]}`; a study has {', '.join(keys)}")
+        if missing := [key for key in keys if key not in raw]:
+            raise ValueError(f"`{missing[0]}` is missing; a study has {', '.join(keys)}")
+        return Study(name=path.parent.name, **raw)
+    except ValueError as error:  # that of YAML is one too
+        raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _require_name(what: str, name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"`{what}` must be of letters, digits, _ and -, got {name!r}")
+
+
+# --- arguments -------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every command here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Stop.
+
+        **Raises** BadInputError.
+        """
+        raise BadInputError(f"{message} (see --help)")
+
+
+def make_parser() -> Parser:
+    """The command line, without what `read` checks by itself."""
+    parser = Parser(
+        prog="scripts/study",
+        description="Run studies of experiments/ from their definitions, in one go or in several.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "words",
+        metavar="NAME|all|KEY=VALUE",
+        nargs="*",
+        help="the studies; and settings of jaxaccel.run that replace those of all their runs",
+    )
+    parser.add_argument(
+        "--budget", metavar="SECONDS", help="once that much time has passed, begin no further run"
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="copy the records of a complete study to experiments/NAME"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="the studies, and what of them has been measured here"
+    )
+    return parser
+
+
+def read(argv: Sequence[str]) -> Arguments:
+    """The command that `argv` describes.
+
+    **Raises** BadInputError, naming the argument, the value and what is allowed.
+    """
+    raw = make_parser().parse_intermixed_args(argv)
+    overrides = tuple(word for word in raw.words if "=" in word)
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in _OURS:
+            raise BadInputError(f"`{key}` is for the study to set, got {override!r}")
+        if raw.publish and _changes(key):
+            raise BadInputError(
+                f"`--publish` is for a study as {DEFINITION} defines it, got {override!r}: set it there"
+            )
+    return Arguments(
+        names=tuple(word for word in raw.words if "=" not in word),
+        overrides=overrides,
+        budget_s=None if raw.budget is None else _seconds("--budget", raw.budget),
+        publish=raw.publish,
+        list=raw.list,
+    )
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        value = float(text)
+        require_positive(name, value)
+    except ValueError as error:
+        raise BadInputError(f"`{name}` must be a number of seconds above 0, got {text!r}") from error
+    return value
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
