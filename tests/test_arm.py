@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fakes import patiently
 
 from jaxaccel.measure.client import Worker
 from jaxaccel.messages import (
@@ -214,11 +215,10 @@ def test_a_cpu_arm_offers_all_metrics_but_those_of_pinned_memory(opened_for_all:
 
 @pytest.mark.parametrize("metric", Metric)
 def test_a_round_can_be_had_of_each_metric_that_is_offered(opened_for_all: OpenArm, metric: Metric) -> None:
-    found = opened_for_all.round(metric)
     if metric in PINNED_TRAVELS:
-        assert found == Unavailable(reason=NO_PINNED)
+        assert opened_for_all.round(metric) == Unavailable(reason=NO_PINNED)
     else:
-        assert isinstance(found, Round), found
+        found = patiently(lambda: opened_for_all.round(metric))
         assert float(np.median(found.samples_s)) > 0
 
 
@@ -238,7 +238,7 @@ def test_a_training_step_offers_all_metrics_too() -> None:
         h2d_bytes=4 * (4 * 8 + 4), d2h_bytes=4, h2d="aliased", d2h="aliased"
     )
     for metric in [*arm.facts.metrics, *reversed(arm.facts.metrics)]:  # all hand on one carry
-        assert isinstance(arm.round(metric), Round)
+        patiently(functools.partial(arm.round, metric))
 
 
 def test_a_call_of_too_little_work_has_no_device_time_and_says_why() -> None:
@@ -278,7 +278,7 @@ def test_arms_of_different_width_do_not_disturb_each_other() -> None:
     wide = open_arm(metrics=tuple(Metric), dtype="float64", size=LARGE)
     open_arm(metrics=tuple(Metric), size=LARGE)
     for metric in wide.facts.metrics:
-        assert isinstance(wide.round(metric), Round)
+        patiently(functools.partial(wide.round, metric))
     open_arm(size=LARGE)
     wide._timer = gpu_timer(KERNEL_NS)
     wide.round(Metric.device)
@@ -404,7 +404,7 @@ def test_a_worker_answers_all_of_it() -> None:
         assert Metric.h2d_pinned not in facts.metrics
         assert facts.transfers is not None
         for metric in facts.metrics:
-            assert isinstance(worker.ask(AskRound(key="a", metric=metric)), Round)
+            patiently(functools.partial(worker.ask, AskRound(key="a", metric=metric)))
         refused = worker.ask(AskRound(key="a", metric=Metric.h2d_pinned))
         assert refused == Unavailable(reason=NO_PINNED)
         found = worker.ask(Inspect(key="a"))

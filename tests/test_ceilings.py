@@ -125,6 +125,7 @@ def look(
     *,
     case: Case | None = None,
     transfers: bool = True,
+    again: bool = False,
     **environment: Any,
 ) -> Found:
     """What the book says of a case with this working set, on a device."""
@@ -133,7 +134,7 @@ def look(
     memory = Memory(predicted_bytes=1, capacity_bytes=1 << 40, working_set_bytes=working_set_bytes)
     moved = Transfers(h2d_bytes=1, d2h_bytes=1, h2d="copied", d2h="copied") if transfers else None
     facts = replace(opened(device.name), memory=memory, transfers=moved)
-    return book.ceilings(device, known, facts, case or make_case())
+    return book.ceilings(device, known, facts, case or make_case(), again=again)
 
 
 def at(moment: datetime = NOON, folder: Path | None = None, *, fresh: bool = False) -> Book:
@@ -185,9 +186,9 @@ def test_only_the_rungs_beside_a_working_set_are_measured(working_set_bytes: int
     device = Device()
     look(at(), device, working_set_bytes)
     asked = [words(case) for case in device.opened if case.workload == "stream"]
-    # A triad's three vectors come to a few bytes less than a rung.
-    sizes = {"read": 0, "copy": 0, "triad": 4}
-    expected = [f"stream {kind} {rung - less}" for rung in rungs for kind, less in sizes.items()]
+    # A triad's three vectors, of a round length, come to a little less than a rung.
+    rounding = {"read": 1, "copy": 1, "triad": 3 * 64 * 4}
+    expected = [f"stream {kind} {rung // by * by}" for rung in rungs for kind, by in rounding.items()]
     assert asked == expected
 
 
@@ -386,7 +387,7 @@ def test_a_death_ends_the_measuring_and_only_what_it_died_of_is_not_tried_again(
     asked = [words(case) for case in fresh.opened]
     assert "stream copy 16384" not in asked
     assert "stream read 16384" not in asked
-    assert "stream triad 16380" in asked
+    assert "stream triad 16128" in asked
     assert again.ceilings.compute is not None
 
 
@@ -434,7 +435,7 @@ def test_only_what_is_missing_is_measured_and_added(tmp_path: Path) -> None:
     assert {words(case) for case in device.opened} == {
         "stream read 262144",
         "stream copy 262144",
-        "stream triad 262140",
+        "stream triad 261888",
     }
     after = Device()
     for working_set_bytes in (20 * KIB, 100 * KIB):
@@ -554,3 +555,14 @@ def test_a_folder_that_takes_no_files_costs_only_that_the_next_command_measures_
     asked = len(device.opened)
     assert look(book, device).ceilings == found.ceilings
     assert len(device.opened) == asked
+
+
+def test_what_is_measured_again_keeps_the_better_of_the_two(tmp_path: Path) -> None:
+    def rate(read: float, *, again: bool) -> float:
+        device = Device(rate=lambda case: read if case.params["kind"] == "read" else 1e9)
+        return memory_of(look(at(folder=tmp_path), device, again=again)).rate_per_s
+
+    assert rate(1e10, again=False) == pytest.approx(1e10)
+    assert rate(9e9, again=True) == pytest.approx(1e10)
+    assert rate(2e10, again=True) == pytest.approx(2e10)
+    assert rate(1e9, again=False) == pytest.approx(2e10)  # it is kept

@@ -57,13 +57,21 @@ UNPINNED = tuple(metric for metric in ALL if metric not in PINNED)
 class FakeBook:
     """Ceilings of one rate for all, at the cost of `spent_s`. Notes who asked."""
 
-    def __init__(self, *, spent_s: float = 8.0, absent: dict[str, str] | None = None) -> None:
-        self.spent_s, self.absent = spent_s, absent or {}
+    def __init__(
+        self, *, spent_s: float = 8.0, absent: dict[str, str] | None = None, better: Ceilings | None = None
+    ) -> None:
+        self.spent_s, self.absent, self.better = spent_s, absent or {}, better
+        self.times_again = 0
         self.asked: list[tuple[str, Case]] = []
         self.lab: FakeLab | None = None
 
-    def ceilings(self, worker: WorkerLike, started: Started, opened: Opened, case: Case) -> Found:
+    def ceilings(
+        self, worker: WorkerLike, started: Started, opened: Opened, case: Case, *, again: bool = False
+    ) -> Found:
         device = started.arm.requested
+        if again:
+            self.times_again += 1
+            return Found(ceilings=self.better or CEILINGS, absent=self.absent, spent_s=self.spent_s)
         self.asked.append((device, case))
         assert worker.alive
         if self.lab:
@@ -660,11 +668,24 @@ def test_without_ceilings_there_are_none_and_the_record_says_why() -> None:
 def test_a_rate_above_the_ceiling_fails_a_gpu() -> None:
     # 4 MB in 20 µs are 200 GB/s, of 100 GB/s.
     lab = FakeLab(lambda _: Behaviour(draw=steady(2e-5)))
-    record = run(lab, make_group(SMALL, "gpu"), book=FakeBook())[-1][1]
+    book = FakeBook()
+    record = run(lab, make_group(SMALL, "gpu"), book=book)[-1][1]
     assert record.status is Status.failed
+    assert book.times_again == 2
     assert record.error is not None
     assert record.error.type == "rate within the ceiling"
     assert "200.0% of the memory ceiling" in record.error.message
+
+
+def test_a_ceiling_that_a_rate_exceeds_is_measured_again_before_anybody_is_accused() -> None:
+    lab = FakeLab(lambda _: Behaviour(draw=steady(2e-5)))
+    higher = replace(CEILINGS, memory=Ceiling(rate_per_s=2e11, workload="s", working_set_bytes=4 << 20))
+    book = FakeBook(better=higher)
+    record = run(lab, make_group(SMALL, "gpu"), book=book)[-1][1]
+    assert record.ok
+    assert record.ceilings == higher
+    assert book.times_again == 1
+    assert record.spent_s.ceilings == 16.0
 
 
 def leaves(value: object, path: str = "") -> dict[str, object]:

@@ -13,7 +13,7 @@ from jaxaccel.analyze import stats
 from jaxaccel.analyze.differences import identity
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.ceilings import Found
-from jaxaccel.measure.evidence import Evidence, asked_for, derived, mean_load
+from jaxaccel.measure.evidence import WITHIN_CEILING, Evidence, asked_for, derived, mean_load
 from jaxaccel.measure.sampling import Sampled, Stop, stop_of
 from jaxaccel.messages import Failure, Inspected, Opened, Started
 from jaxaccel.records import (
@@ -160,6 +160,11 @@ class Tally:
         why = failure.error.message
         self.found_out(Inspected(absent={"device_time": why, "energy": why}))
 
+    @property
+    def within_ceilings(self) -> bool:
+        """Whether nothing is faster than the ceilings say that its device can be."""
+        return not self._evidence().invariants()[WITHIN_CEILING].startswith(("broken", "flagged"))
+
     def held_against(self, found: Found) -> None:
         """What its device reached."""
         self.ceilings = found.ceilings
@@ -189,25 +194,9 @@ class Tally:
         """The Record as things stand. `overhead_s` is its share of the time that belongs to no arm."""
         if self._prior and self._unchanged and not self._failure:
             return self._prior
-        opened = self.facts
-        timings = {
-            metric: stats.summarize(bursts, converged=self._converged[metric])
-            for metric, bursts in self._counting().items()
-            if bursts
-        }
-        evidence = Evidence(
-            arm=self.arm,
-            facts=opened,
-            timings=timings,
-            ceilings=self.ceilings,
-            floor_s=self._floor_s(),
-            failure=self._failure,
-            inspected=self.inspected,
-            held=self._held,
-        )
-        invariants = evidence.invariants()
+        opened, evidence = self.facts, self._evidence()
+        timings, invariants = evidence.timings, evidence.invariants()
         status, error = self._ending(timings, invariants)
-        load = mean_load(self._loads)
         spent_s = self._spent_before + self.spent
         return Record(
             schema_version=SCHEMA_VERSION,
@@ -236,13 +225,34 @@ class Tally:
             ceilings=self.ceilings,
             series=opened.series if opened else {},
             dispatch_floor_s=evidence.floor_s,
-            host_load=load,
+            host_load=mean_load(self._loads),
             invariants=invariants,
             spent_s=replace(spent_s, total=spent_s.total + self.spent.accounted + overhead_s),
             environment=dict(self._environment),
-            warnings=(*evidence.flags(self.stop), *self._flags(load)),
+            warnings=(*evidence.flags(self.stop), *self._flags()),
             absent=evidence.absent(self._metrics, status) | self._absent,
         )
+
+    def _evidence(self) -> Evidence:
+        return Evidence(
+            arm=self.arm,
+            facts=self.facts,
+            timings={
+                metric: stats.summarize(bursts, converged=self._converged[metric])
+                for metric, bursts in self._counting().items()
+                if bursts
+            },
+            ceilings=self.ceilings,
+            floor_s=self._floor_s(),
+            failure=self._failure,
+            inspected=self.inspected,
+            held=self._held,
+            busy=self._busy() is not None,
+        )
+
+    def _busy(self) -> Flag | None:
+        load = mean_load(self._loads)
+        return stats.load_flag(load, self._environment.get("cpu", {}).get("cores", 1)) if load else None
 
     def _adopt(self, prior: Record) -> None:
         """Go on with an earlier record of this very arm, as if its passes had been made now."""
@@ -326,7 +336,7 @@ class Tally:
                 return Status.failed, Problem(type=name, message=said)
         return Status.ok, None
 
-    def _flags(self, load: HostLoad | None) -> Iterable[Flag]:
+    def _flags(self) -> Iterable[Flag]:
         """What the driver, the host and later passes have to say."""
         if POWER_CAP in self._slowdowns:
             yield Flag(
@@ -336,8 +346,7 @@ class Tally:
             yield Flag(name="clock throttled", metric=None, message=f"the driver says: {', '.join(reasons)}")
         if self._failure and self._survives():
             yield Flag(name=PASS_FAILED, metric=None, message=self._failure.error.message)
-        cores = self._environment.get("cpu", {}).get("cores", 1)
-        if load and (busy := stats.load_flag(load, cores)):
+        if busy := self._busy():
             yield busy
         yield from self._warnings
 
