@@ -259,6 +259,7 @@ class Kernel:
 class DeviceTime:
     """Where the device timing comes from: `profiler` (kernels, the most costly first) or `slope`.
 
+    A slope's samples are differences: noise can make single ones negative, which are kept like all others.
     slope_s: seconds a call by the slope of an in-graph loop, which is the cross-check of a profiler.
     """
 
@@ -339,9 +340,9 @@ class HostLoad:
 class Spent:
     """Where the command's time went for this arm, in seconds.
 
-    inspection: what is found out once, beside the rounds (the loop's slope, energy). ceilings: an even share
-    of measuring those. `total` adds to the named parts an even share of what belongs to no arm (imports,
-    configuration, output).
+    inspection: what is found out once, beside the rounds (the loop's slope, energy). ceilings: measuring
+    those that it was the first to need. `total` adds to the named parts an even share of what belongs to no
+    arm (imports, configuration, output).
     """
 
     worker: float = 0.0

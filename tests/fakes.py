@@ -266,11 +266,15 @@ class FakeWatcher:
     def __init__(self) -> None:
         self.steps: list[tuple[str, int, int, int]] = []
         self.rounds = 0
+        self.besides: list[str] = []
         self.passes: list[tuple[int, int, int]] = []
         self.records: list[Sequence[Record]] = []  # after each pass
 
     def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
         self.steps.append((case, pass_index, done, total))
+
+    def beside(self, what: str) -> None:
+        self.besides.append(what)
 
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         self.rounds += 1

@@ -56,6 +56,8 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["metrics=latency,device"], ["metrics=latency,device", "-m"]),
     (["ceilings=bogus"], ["`ceilings`", "auto, fresh, off", "'bogus'"]),
     (["-m", "ceilings=auto,bogus"], ["`ceilings`", "auto, fresh, off", "'bogus'"]),
+    (["-m", "ceilings=auto,off"], ["`ceilings`", "the same for all jobs", "auto, off"]),
+    (["-m", "wait_s=1,2"], ["`wait_s`", "the same for all jobs", "1, 2"]),
     (["wandb=bogus"], ["`wandb`", "'bogus'", "auto", "online", "offline", "disabled"]),
     (["wandb.mode=bogus"], ["`wandb.mode`", "'bogus'", "auto", "online", "offline", "disabled"]),
     (["wandb.project="], ["`wandb.project`", "''"]),

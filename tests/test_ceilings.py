@@ -557,6 +557,16 @@ def test_a_folder_that_takes_no_files_costs_only_that_the_next_command_measures_
     assert len(device.opened) == asked
 
 
+def test_what_failed_is_not_tried_when_the_rest_is_measured_again(tmp_path: Path) -> None:
+    look(at(folder=tmp_path), Device(on_open={"stream copy 16384": None}))
+    again = Device()
+    found = look(at(folder=tmp_path), again, again=True)
+    asked = [words(case) for case in again.opened]
+    assert "stream copy 16384" not in asked  # it took a worker with it
+    assert {"stream read 16384", "stream triad 16128", "matmul 1024 float32 highest"} <= set(asked)
+    assert found.absent == {}
+
+
 def test_what_is_measured_again_keeps_the_better_of_the_two(tmp_path: Path) -> None:
     def rate(read: float, *, again: bool) -> float:
         device = Device(rate=lambda case: read if case.params["kind"] == "read" else 1e9)

@@ -915,13 +915,17 @@ def test_after_a_pass_the_widths_of_the_intervals_are_told(
 ) -> None:
     timing = make_timing([[1.0] * 6] * 5)
     narrow, wide = replace(timing, ci95_s=(0.99, 1.01)), replace(timing, ci95_s=(0.95, 1.05))
-    records = [make_record("cpu", timings={"latency": narrow, "throughput": wide}), make_failed("gpu")]
+    records = [
+        make_record("cpu", timings={"latency": narrow, "h2d": replace(wide, ci95_s=(0.1, 1.9))}),
+        make_record("gpu", timings={"latency": wide}),
+        make_failed("gpu"),
+    ]
     with ShowProgress(console.make_console()) as progress:
         progress.passed(0, 1, records)
         progress.passed(1, 5, records)
         progress.passed(2, 5, [make_record(timings={"latency": replace(wide, ci95_s=None)})])
     said = capsys.readouterr()
-    assert said.err.splitlines() == ["pass 2 of 5: intervals of ±1.0% to ±5.0%"]
+    assert said.err.splitlines() == ["pass 2 of 5: latencies within ±1.0% to ±5.0%"]
     assert said.out == ""
 
 
@@ -1089,5 +1093,5 @@ def test_a_terminal_that_can_not_redraw_gets_lines(
         progress.doing("matvec 16", 0, 0, 1)
         progress.passed(0, 2, known_within(0.01, 16))
     said = capsys.readouterr().err
-    assert said.splitlines() == ["[1/1] matvec 16", "pass 1 of 2: intervals of ±1.0% to ±1.0%"]
+    assert said.splitlines() == ["[1/1] matvec 16", "pass 1 of 2: latencies within ±1.0% to ±1.0%"]
     assert shown(terminal) == ""

@@ -4,9 +4,10 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes import failure, make_record, make_timing, opened
+from fakes import FakeMeter, failure, make_failed, make_record, make_timing, opened
 
 from jaxaccel.analyze import stats
 from jaxaccel.config import BadInputError
@@ -24,7 +25,7 @@ from jaxaccel.messages import (
     Unavailable,
 )
 from jaxaccel.publish import store
-from jaxaccel.records import DeviceTime, Metric
+from jaxaccel.records import DeviceTime, Metric, Problem, Status
 from jaxaccel.selftest import __main__ as selftest
 from jaxaccel.selftest import clocks, hardware, rerun, simulated
 from jaxaccel.selftest.check import Check, Outcome, share
@@ -86,12 +87,45 @@ def test_a_session_catches_an_overstated_cost_by_the_ceiling_and_lets_an_honest_
     for _ in range(
         3
     ):  # where others keep the machine busy while the ceilings are measured, these are too low
-        honest, overstated = hardware._rates("cpu", Worker)
+        honest, overstated = hardware._rates("cpu", Worker, FakeMeter())
         assert overstated.outcome is Outcome.passed, overstated
-        assert "rate within the ceiling" in overstated.found
+        assert "of the memory ceiling" in overstated.found
         if honest.outcome is Outcome.passed:
             break
     assert honest.outcome is Outcome.passed, honest
+
+
+BROKEN = {
+    "status": Status.failed,
+    "error": Problem(type="rate within the ceiling", message="broken: 9e9 is 900%"),
+}
+
+
+@pytest.mark.parametrize(
+    ("honest", "overstated", "changes", "outcomes"),
+    [
+        ("passed", "broken: 9e9 is 900%", BROKEN, ["passed", "passed"]),
+        ("flagged: 110%", "broken: 9e9 is 900%", BROKEN, ["passed", "passed"]),
+        ("broken: 200%", "passed", {}, ["failed", "failed"]),
+        ("passed", "flagged: 900%", {}, ["passed", "inconclusive"]),  # the host was busy
+        ("skipped: no ceiling is measured", "skipped: no ceiling is measured", {}, ["failed", "failed"]),
+    ],
+)
+def test_a_rate_s_verdict_becomes_a_check(
+    honest: str, overstated: str, changes: dict[str, Any], outcomes: list[str]
+) -> None:
+    records = [
+        make_record(invariants={"rate within the ceiling": honest}),
+        make_record(invariants={"rate within the ceiling": overstated}, **changes),
+    ]
+    found = list(hardware._within_ceilings("cpu", *records))
+    assert [check.outcome for check in found] == outcomes
+    assert [check.found for check in found] == [honest, overstated]
+
+
+def test_an_overstated_cost_that_something_else_catches_is_not_caught_by_the_ceiling() -> None:
+    other = make_failed("gpu", message="no GPU")
+    assert [check.outcome for check in hardware._within_ceilings("gpu", other, other)] == ["failed"] * 2
 
 
 def test_a_call_of_known_duration_never_takes_less(worker: Worker) -> None:

@@ -633,17 +633,17 @@ def test_both_arms_are_closed_before_the_first_ceiling() -> None:
     lab = FakeLab()
 
     class Noting(FakeBook):
-        def ceilings(self, *arguments: object) -> Found:
+        def ceilings(self, *arguments: object, again: bool = False) -> Found:
             kinds = [type(request) for _, request in lab.requests]
             assert kinds.count(Open) == kinds.count(Close) == 2
-            return super().ceilings(*arguments)  # type: ignore[arg-type]
+            return super().ceilings(*arguments, again=again)  # type: ignore[arg-type]
 
     run(lab, make_group(SMALL, "cpu", "gpu"), book=Noting())
 
 
 def test_whoever_interrupts_the_ceilings_has_the_timings() -> None:
     class Interrupted(FakeBook):
-        def ceilings(self, *_: object) -> Found:
+        def ceilings(self, *_: object, again: bool = False) -> Found:
             raise KeyboardInterrupt
 
     lab, found = FakeLab(), dict[Place, Record]()

@@ -156,12 +156,28 @@ def test_each_sample_fetches_an_output_that_was_not_fetched_before(
     assert len({id(output) for output in fetched}) == len(fetched)
 
 
-@pytest.mark.parametrize(("metric", "pauses"), [(Metric.h2d, 0), (Metric.d2h, 0), (Metric.end_to_end, 1)])
-def test_only_end_to_end_holds_the_time_of_the_call(metric: Metric, pauses: int) -> None:
+@pytest.mark.parametrize(
+    ("metric", "holds"),
+    [(Metric.h2d, {"put"}), (Metric.d2h, {"get"}), (Metric.end_to_end, {"put", "call", "get"})],
+)
+@pytest.mark.parametrize("slow", ["put", "call", "get"])
+def test_each_metric_holds_the_time_of_its_own_parts_and_of_no_other(
+    metric: Metric, holds: set[str], slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prog = program()
-    prog.pause_s = PAUSE_S
-    samples = burst(prog.travel().round(metric)).samples_s
-    assert pauses * PAUSE_S <= min(samples) < (pauses + 1) * PAUSE_S
+    travel = prog.travel()
+    if slow == "call":
+        prog.pause_s = PAUSE_S
+    else:
+        part = getattr(jax, f"device_{slow}")
+        monkeypatch.setattr(
+            transfer.jax, f"device_{slow}", lambda *arguments: time.sleep(PAUSE_S) or part(*arguments)
+        )
+    samples = burst(travel.round(metric)).samples_s
+    if slow in holds:
+        assert min(samples) >= PAUSE_S
+    else:
+        assert min(samples) < PAUSE_S
 
 
 def test_the_first_sample_of_all_is_untimed_and_told_as_warm_up() -> None:

@@ -189,7 +189,7 @@ class _Bench:
         page, names = self._page, {m: f"{case} {m}" for m in together or (metric,)}
         known = {*page.ceilings, *page.failed, *page.passing}
         if self._renewed is not None:
-            known = self._renewed
+            known = {*self._renewed, *page.failed}
         lacking = {m: name for m, name in names.items() if name not in known}
         if lacking and self._worker.alive:
             self._measure(case, lacking)

@@ -52,7 +52,7 @@ class WorkerLike(Protocol):
         """End it."""
 
 
-# How often ceilings are measured anew where a rate is above them, before anybody is accused.
+# How often an arm's ceilings are measured anew where its rate is above them, before it is accused.
 AGAIN = 2
 
 Launch = Callable[[str], WorkerLike]
@@ -64,6 +64,9 @@ class Watcher(Protocol):
 
     def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
         """A case begins: `done` of the `total` cases of this pass are behind it."""
+
+    def beside(self, what: str) -> None:
+        """Something begins that takes a while, beside the rounds."""
 
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         """A round is over."""
@@ -238,27 +241,25 @@ class _Session:
         return list(opened)
 
     def hold_against_ceilings(self, index: int, devices: Iterable[str], crew: "_Crew") -> bool:
-        """Give arms their ceilings, from their workers, whose memory is free again; whether any had none."""
-        book, gave = self._plan.book, False
+        """Give arms their ceilings, from their workers, whose memory is free again; whether any were new."""
+        book, news = self._plan.book, False
         for device in devices:
             tally, worker = self._tallies[index][device], crew.worker(device)
-            started = worker.ready()
-            if book is None or tally.ceilings or tally.failed or not worker.alive:
+            started, facts = worker.ready(), tally.facts
+            if book is None or facts is None or not isinstance(started, Started):
                 continue
-            if tally.facts and isinstance(started, Started):
-                tally.held_against(book.ceilings(worker, started, tally.facts, tally.arm.case))
-                for _ in range(AGAIN):
-                    if tally.within_ceilings or not worker.alive:
-                        break
-                    again = book.ceilings(worker, started, tally.facts, tally.arm.case, again=True)
-                    tally.held_against(again)
-                gave = True
-        return gave
+            while worker.alive and not tally.failed and tally.wants_ceilings(AGAIN):
+                self._watcher.beside(f"{device} ceilings")
+                again = tally.ceilings is not None
+                tally.held_against(book.ceilings(worker, started, facts, tally.arm.case, again=again))
+                news = True
+        return news
 
     def _find_out_once(self, tally: Tally, arm: "_OpenArm", energy_s: float) -> None:
         """What needs no more than one pass: kernels, the loop's slope, energy."""
         if tally.inspected or tally.failed:
             return
+        self._watcher.beside(f"{tally.arm.device} kernels, loop, energy")
         reply = arm.inspect(energy_s)
         if isinstance(reply, Inspected):
             tally.found_out(reply)

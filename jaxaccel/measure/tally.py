@@ -78,6 +78,7 @@ class Tally:
         self._offered: tuple[Metric, ...] = ()  # in this pass
         self.ceilings: Ceilings | None = None
         self.inspected: Inspected | None = None
+        self._times_held = 0  # against ceilings
         self._absent: dict[str, str] = {}
         self._failure: Failure | None = None
         self._bursts: dict[Metric, list[stats.Burst]] = {}
@@ -160,14 +161,20 @@ class Tally:
         why = failure.error.message
         self.found_out(Inspected(absent={"device_time": why, "energy": why}))
 
-    @property
-    def within_ceilings(self) -> bool:
-        """Whether nothing is faster than the ceilings say that its device can be."""
-        return not self._evidence().invariants()[WITHIN_CEILING].startswith(("broken", "flagged"))
+    def wants_ceilings(self, again: int) -> bool:
+        """Whether it has none yet, or is faster than they say that it can be: they may be too low.
+
+        They are then measured anew `again` times at most.
+        """
+        if self.ceilings is None:
+            return True
+        said = self._evidence().invariants()[WITHIN_CEILING]
+        return self._times_held <= again and said.startswith(("broken", "flagged"))
 
     def held_against(self, found: Found) -> None:
         """What its device reached."""
         self.ceilings = found.ceilings
+        self._times_held += 1
         self._absent |= found.absent
         self.spent += Spent(ceilings=found.spent_s)
 

@@ -59,19 +59,25 @@ class ShowProgress:
 
     def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
         """A pass is over: how narrow the intervals are by now; in a terminal, of every case."""
-        timings = [timing for record in records for timing in record.timings.values()]
-        if passes == 1 or not timings:
+        timings = [timing for record in records if (timing := record.timings.get(Metric.latency))]
+        if passes == 1 or not any(record.timings for record in records):
             return
         widths = [(t.ci95_s[1] - t.ci95_s[0]) / 2 / t.median_s for t in timings if t.ci95_s]
         line = f"pass {pass_index + 1} of {passes}"
         if widths:
-            line += f": intervals of ±{min(widths):.1%} to ±{max(widths):.1%}"
+            line += f": latencies within ±{min(widths):.1%} to ±{max(widths):.1%}"
         if self._redraws:
             table = _Fitted(SweepTable(pair(records)))
             caption = Text(line, no_wrap=True, overflow="ellipsis")
             self._live.update(Group(table, caption, self._bar), refresh=True)
         elif widths:
             self._console.print(line, markup=False)
+
+    def beside(self, what: str) -> None:
+        """Something begins that takes a while, beside the rounds."""
+        if self._redraws:
+            self._bar.update(self._task, description=f"{self._case}: {what}")
+            self._live.refresh()
 
     def sampled(self, metric: Metric, found: Mapping[str, Any]) -> None:
         """A round is over."""

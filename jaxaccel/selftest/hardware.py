@@ -11,6 +11,7 @@ from jaxaccel.measure import session
 from jaxaccel.measure.ceilings import Book
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.evidence import WITHIN_CEILING
+from jaxaccel.measure.host import LoadMeter
 from jaxaccel.measure.sampling import Sampled, Stop, sample
 from jaxaccel.measure.tally import Command
 from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round
@@ -219,6 +220,9 @@ class _Silent:
     def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
         """Nothing."""
 
+    def beside(self, what: str) -> None:
+        """Nothing."""
+
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         """Nothing."""
 
@@ -226,35 +230,47 @@ class _Silent:
         """Nothing."""
 
 
-def _rates(device: str, launch: session.Launch) -> Iterator[Check]:
+def _rates(device: str, launch: session.Launch, meter: session.Meter | None = None) -> Iterator[Check]:
     """A session's own verdict on rates: an honest one is within its ceiling, ten times that is not."""
     targets = (MATVEC, "jaxaccel.worker.mutants:OverstatedCost")
     groups = [
         session.Group(
-            stop=CEILING_STOP,
-            metrics=RESIDENT,
-            arms={device: _arm(device, target, size=MUTANT_SIZE)},
+            stop=CEILING_STOP, metrics=RESIDENT, arms={device: _arm(device, target, size=MUTANT_SIZE)}
         )
         for target in targets
     ]
     plan = session.Plan(
         groups=groups,
         command=Command(line="python -m jaxaccel.selftest", sweep_id="selftest"),
+        meter=meter or LoadMeter(),
         book=Book(folder=None),
     )
     # The last of each is the fullest.
     honest, overstated = dict(session.measure(plan, launch, _Silent())).values()
-    said = honest.invariants.get(WITHIN_CEILING, honest.error.message if honest.error else "nothing")
+    return _within_ceilings(device, honest, overstated)
+
+
+def _within_ceilings(device: str, honest: Record, overstated: Record) -> Iterator[Check]:
+    said, other = (_said_of_rate(record) for record in (honest, overstated))
     yield holds(
         f"{device}: an honest rate",
         said.startswith(("passed", "flagged")),
         expected=f"no break of “{WITHIN_CEILING}”",
         found=said,
     )
-    caught = overstated.error.type if overstated.error else None
-    yield holds(
-        f"{device}: mutant OverstatedCost",
-        caught == WITHIN_CEILING,
-        expected=f"caught by “{WITHIN_CEILING}”",
-        found=f"caught by “{caught}”" if caught else "not caught",
+    outcome = (
+        Outcome.passed if overstated.error and overstated.error.type == WITHIN_CEILING else Outcome.failed
     )
+    if other.startswith("flagged"):  # on a CPU whose host is busy with other work, where more may be noise
+        outcome = Outcome.inconclusive
+    yield Check(
+        name=f"{device}: mutant OverstatedCost",
+        expected=f"caught by “{WITHIN_CEILING}”",
+        found=other,
+        outcome=outcome,
+    )
+
+
+def _said_of_rate(record: Record) -> str:
+    found = record.invariants.get(WITHIN_CEILING)
+    return found or (record.error.message if record.error else "nothing")
