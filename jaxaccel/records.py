@@ -23,7 +23,7 @@ POWER_CAP = (
 
 
 class Metric(StrEnum):
-    """What a timing measures; metrics are never mixed in one ratio.
+    """What a timing measures; two of them are never mixed in one ratio, but where that is said.
 
     latency: one call, blocked on its whole output. throughput: calls queued, one block, time divided by
     their number. device: one call on the device itself, without the host's dispatch. These three have their

@@ -214,18 +214,18 @@ def test_without_a_warm_up_the_shallowest_queue_is_taken() -> None:
 # --- calls that are not timed one by one -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("calls", [0, 1, 9, 10, 11, 25])
-def test_a_run_makes_so_many_calls_and_waits_for_all(calls: int) -> None:
+@pytest.mark.parametrize(
+    ("calls", "queues"),
+    [(0, []), (1, [1]), (9, [9]), (10, [10]), (11, [10, 1]), (20, [10, 10]), (25, [10, 10, 5])],
+)
+def test_a_run_makes_so_many_calls_no_more_at_a_time_than_memory_allows_and_waits_for_all(
+    calls: int, queues: list[int]
+) -> None:
     watch, program = warm(S[-14], output_bytes=FLIGHT_BYTES // 10)
     watch.run(calls)
     assert program.calls == calls
+    assert [len(results) for results in program.blocked] == queues
     assert [number for results in program.blocked for number in results] == list(range(1, calls + 1))
-
-
-def test_a_run_has_no_more_calls_in_flight_than_memory_allows() -> None:
-    watch, program = warm(S[-14], output_bytes=FLIGHT_BYTES // 10)
-    watch.run(25)
-    assert [len(results) for results in program.blocked] == [10, 10, 5]
 
 
 def test_a_run_of_chained_calls_waits_for_the_last_of_each_queue() -> None:
@@ -245,7 +245,8 @@ def test_a_run_leaves_no_result_alive() -> None:
         made.append(weakref.ref(result))
         return result
 
-    Stopwatch(call, lambda result: result, chained=False, output_bytes=8).run(3)
+    watch = Stopwatch(call, lambda result: result, chained=False, output_bytes=8)
+    watch.run(3)
     assert [reference() for reference in made] == [None] * 3
 
 

@@ -27,7 +27,7 @@ STOP = Stop(relative_ci=0.02, limit_s=0.15, max_rounds=8)
 # at 1 GiB, 3205 at 4 GiB).
 LADDER_BYTES = tuple(16 * 1024 * 4**step for step in range(9))
 KINDS = {"read": 1, "copy": 2, "triad": 3}  # vectors that a call touches
-ALIGNED = 64  # elements: an H100 ran a triad of vectors of odd length at 2.5 TB/s, of round length at 3.0
+ALIGNED = 64  # elements: a vector of odd length can't be read several elements at a time
 MATMULS = {"cpu": (1024, 2048), "gpu": (4096, 8192)}
 LONG_CALL_S = 0.05  # a larger product than one that takes this long tells no more
 TRANSFER_BYTES = 256 << 20

@@ -266,7 +266,7 @@ def _within_ceilings(device: str, honest: Record, overstated: Record) -> Iterato
     yield Check(
         name=f"{device}: mutant OverstatedCost",
         expected=f"caught by “{WITHIN_CEILING}”",
-        found=other,
+        found=f"caught by “{WITHIN_CEILING}”" if outcome is Outcome.passed else other,
         outcome=outcome,
     )
 
