@@ -17,18 +17,20 @@ SCHEMA_VERSION = 1
 
 DEVICES = ("cpu", "gpu")
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
-POWER_CAP = (
-    "power cap"  # a slowdown that a loaded GPU shows by design; the others mean that something is wrong
-)
+# A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
+POWER_CAP = "power cap"
+NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
 
 
 class Metric(StrEnum):
     """What a timing measures; two of them are never mixed in one ratio, but where that is said.
 
     latency: one call, blocked on its whole output. throughput: calls queued, one block, time divided by
-    their number. device: one call on the device itself, without the host's dispatch. These three have their
-    data resident. end_to_end: inputs start on the host, the output ends there. h2d, d2h: those inputs to the
-    device, that output to the host. Host memory is pageable, as NumPy's is, or pinned.
+    their number. device: one call on the device itself, without the host's dispatch; on a CPU also without
+    allocating memory, which a loop does once for all its calls. These three have their data resident.
+    end_to_end: inputs start on the host, the output ends there. h2d, d2h: those inputs to the device, that
+    output to the host. The host's memory is pageable, as NumPy's is, and newly allocated for what comes back;
+    or it is pinned.
     """
 
     latency = "latency"
@@ -222,7 +224,7 @@ class Ceiling:
 class Ceilings:
     """What this device reached: `memory` near a record's working set, `compute` at its dtype and precision.
 
-    `transfers`: bytes a second by metric, h2d to d2h_pinned. measured_at: when, in UTC.
+    `transfers`: bytes a second by metric, h2d to d2h_pinned. measured_at: when the day's first was, in UTC.
     """
 
     measured_at: str
@@ -247,7 +249,7 @@ class Transfers:
 
 @dataclass(frozen=True, kw_only=True)
 class Kernel:
-    """One of the kernels of a call: its time and launches a call, and its share of the call's device time."""
+    """One of the kernels of a call: its time and launches a call, and its share of all kernels' times."""
 
     name: str
     time_s: float
@@ -451,6 +453,17 @@ class Comparison:
     def arms(self) -> tuple[Record, ...]:
         """The records that are there, CPU first."""
         return tuple(record for record in (self.cpu, self.gpu) if record is not None)
+
+    @property
+    def among(self) -> int:
+        """Of how many verdicts those here are each one."""
+        return max((speedup.among for speedup in self.speedups.values()), default=1)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the verdict on latency names the faster device."""
+        latency = self.speedups.get(Metric.latency)
+        return latency is not None and latency.verdict in (Verdict.gpu, Verdict.cpu)
 
 
 # --- as JSON --------------------------------------------------------------------------------------

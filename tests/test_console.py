@@ -86,6 +86,9 @@ def one_line(text: str) -> str:
         (12.345, "12.3 s"),
         (754.0, "754 s"),
         (9.995e-6, "10.0 µs"),
+        (0.0009994, "999 µs"),
+        (0.0009996, "1.00 ms"),
+        (999.6e-9, "1.00 µs"),
         (99.95e-6, "100 µs"),
         (3.2e-9, "3.20 ns"),
         (0.0, "0.00 ns"),
@@ -102,6 +105,7 @@ def test_seconds_have_three_digits_and_a_unit(value: float | None, text: str) ->
         (38.2e9, "38.2 GFLOP/s"),
         (1.234e12, "1.23 TFLOP/s"),
         (989e12, "989 TFLOP/s"),
+        (999.7e9, "1.00 TFLOP/s"),
         (5e6, "5.00 MFLOP/s"),
         (None, "–"),
     ],
@@ -131,13 +135,21 @@ def test_speedups_have_three_digits(value: float, text: str) -> None:
         (0.00123, "0.0012"),
         (0.3412, "0.34"),
         (0.994, "0.99"),
+        (0.1, "0.10"),
+        (0.09, "0.090"),
+        (12.0, "12.0"),
+        (1, "1.00"),
+        (99.96, "100"),
+        (999.6, "1000"),
+        (0.000996, "0.0010"),
+        (0.00012, "1.2e-4"),
         (0.996, "0.996"),
         (1.014, "1.01"),
         (21.54, "21.5"),
         (123456.4, "123456"),
         (999_999.6, "1.0e6"),
         (1.24e12, "1.2e12"),
-        (1e-6, "1e-06"),
+        (1e-6, "1.0e-6"),
     ],
 )
 def test_a_number_of_a_table_has_six_characters_at_most(value: float, text: str) -> None:
@@ -210,7 +222,7 @@ def test_a_speedup_without_an_interval_shows_none() -> None:
 def test_a_case_is_named_by_what_is_not_the_default() -> None:
     assert case_name(make_case()) == "matvec 1024"
     named = case_name(make_case(variant="einsum", dtype="float16", precision="high"))
-    assert named == "matvec 1024 einsum float16 high"
+    assert named == "matvec 1024 einsum float16 precision=high"
 
 
 def test_a_device_is_named_with_the_cores_of_a_cpu() -> None:
@@ -408,6 +420,16 @@ def test_a_pair_says_who_wins_where_the_data_lives(show: Show) -> None:
     assert "compilation included: from 523)" in one_line(show(console.show_records, [records[0], slower]))
 
 
+def test_a_pair_compiled_from_the_cache_has_no_break_even_with_compilation(show: Show) -> None:
+    cpu, gpu = whole("cpu", 3e-4, transfer_s=1e-7), whole("gpu", 1e-4)
+    assert gpu.compile
+    cached = replace(gpu, compile=replace(gpu.compile, cache="hit"))
+    text = show(console.show_records, [cpu, cached])
+    assert "the GPU is ahead from" in text
+    assert "compilation included" not in text
+    assert "compilation included" in show(console.show_records, [cpu, gpu])
+
+
 def test_a_pair_whose_gpu_is_slower_at_each_call_is_never_ahead(show: Show) -> None:
     text = one_line(show(console.show_records, [whole("cpu", 1e-4, transfer_s=1e-7), whole("gpu", 3e-4)]))
     assert "data brought in once: the GPU is never ahead (pinned: never;" in text
@@ -433,7 +455,7 @@ def test_flags_are_told_by_name_with_their_metrics_and_the_severe_ones_marked(sh
         Flag(name="very noisy", metric="h2d", message="spans 46% of the median"),
     )
     lines = show(console.show_records, [make_record("cpu", warnings=flags)]).splitlines()
-    assert "! cpu, very noisy: latency, device, h2d (device: spans 565% of the median)" in lines
+    assert "! cpu, very noisy: latency, device, h2d (latency: spans 31% of the median)" in lines
     assert "! cpu, host busy (others used 4 cores)" in lines
     assert "  cpu, outliers: throughput (7% far above)" in lines
     assert sum("cpu, very noisy" in line for line in lines) == 1
@@ -554,7 +576,7 @@ def test_no_number_is_cut_off_where_all_are_wide(show: Show, ratio: float) -> No
     assert row.count("!") == 2
     assert "104c 104c" in row
     name = "".join(re.split(r" {2,}|$", line)[0] for line in text.splitlines()).replace(" ", "")
-    assert "mlp_article50float64default" in name  # folded
+    assert "mlp_article50float64precision=default" in name  # folded
 
 
 def test_in_a_terminal_of_80_columns_cells_are_folded_and_nothing_is_lost() -> None:
@@ -565,7 +587,7 @@ def test_in_a_terminal_of_80_columns_cells_are_folded_and_nothing_is_lost() -> N
     text = narrow.file.getvalue()
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "…" not in text
-    for word in ("matvec", "1024", "300 µs!", "100 µs!", "3x†", "[", "gpu", "1.95x†", "50m", "3e-04"):
+    for word in ("matvec", "1024", "300 µs!", "100 µs!", "3.00x†", "[", "gpu", "1.95x†", "50m", "3e-04"):
         assert word in text
 
 
@@ -597,7 +619,7 @@ def test_a_sweep_is_a_row_a_case(show: Show) -> None:
     small, large = (line for line in text.splitlines() if line.startswith("matvec"))
     assert small.startswith("matvec 16")
     assert large.startswith("matvec 1024")
-    assert re.search(r"30\d µs\s+10\d µs\s+3x \[2\.\d+, 3\.\d+\]\s+gpu", large)
+    assert re.search(r"30\d µs\s+10\d µs\s+3\.00x \[2\.\d+, 3\.\d+\]\s+gpu", large)
     assert large.rstrip().endswith("1e-07")
 
 
@@ -613,7 +635,7 @@ def test_a_row_says_who_wins_resident_and_end_to_end_and_from_how_many_calls_on(
         "matvec 1024",
         "300 µs",
         "100 µs",
-        "3x [2.9, 3.1]",
+        "3.00x [2.90, 3.10]",
         "gpu",
         "0.067x",
         "23",
@@ -621,36 +643,47 @@ def test_a_row_says_who_wins_resident_and_end_to_end_and_from_how_many_calls_on(
         "50m",
         "1e-07",
     ]
-    for legend in ("speedup: CPU time / GPU time", "end to end: ", "break even: ", "% ceiling: "):
+    for legend in (
+        "latency: ",
+        "speedup: CPU time / GPU time",
+        "end to end: ",
+        "break even: ",
+        "% ceiling: ",
+    ):
         assert sum(line.startswith(legend) for line in text.splitlines()) == 1
 
 
 def test_what_is_undecided_has_a_question_mark_and_the_legend_says_why(show: Show) -> None:
     unsure = speedup_of(1.1, (0.9, 1.3), Verdict.undecided, among=26)
     text = show(console.show_comparisons, [judged(unsure, replace(unsure, ratio=0.9))])
-    assert row_of(text)[3:7] == ["1.1x [0.9, 1.3]", "?", "0.9x?", "23?"]
-    assert "?: undecided: not sure enough for the verdicts on 26 cases" in text
+    assert row_of(text)[3:7] == ["1.10x [0.90, 1.30]", "?", "0.90x?", "23?"]
+    assert "?: undecided: no interval, or one too wide for the verdicts on 26 cases to be" in text
     sure = show(console.show_comparisons, [judged(SURE, SURE)])
     assert "?" not in sure
-    assert row_of(sure)[3:7] == ["3x [2.9, 3.1]", "gpu", "3x", "23"]
+    assert row_of(sure)[3:7] == ["3.00x [2.90, 3.10]", "gpu", "3.00x", "23"]
 
 
 def test_devices_that_are_equally_fast_are_equal_and_break_even_is_in_doubt(show: Show) -> None:
     equal = speedup_of(1.0, (0.99, 1.01), Verdict.equivalent)
     text = show(console.show_comparisons, [judged(equal, equal)])
-    assert row_of(text)[3:7] == ["1x [0.99, 1.01]", "equal", "1x", "23?"]
+    assert row_of(text)[3:7] == ["1.00x [0.99, 1.01]", "equal", "1.00x", "23?"]
     assert "equal: surely no more than 2% apart" in text
 
 
 def test_a_gpu_whose_calls_take_longer_never_breaks_even(show: Show) -> None:
     text = show(console.show_comparisons, pair([whole("cpu", 1e-4, 1e-7), whole("gpu", 3e-4)]))
     assert row_of(text)[6] == "never"
+    assert "never: the GPU is ahead for no number of calls" in text
+    assert "≤N" not in text
 
 
 def test_a_gpu_that_is_ahead_for_some_calls_only_says_up_to_how_many(show: Show) -> None:
     # Its calls take 0.2 ms longer, its transfers 1.1 ms less.
     records = [whole("cpu", 1e-4, 1.1e-3), whole("gpu", 3e-4, 1e-4)]
-    assert row_of(show(console.show_comparisons, pair(records)))[6] == "≤5"
+    text = show(console.show_comparisons, pair(records))
+    assert row_of(text)[6] == "≤5"
+    assert "≤N: the GPU is ahead for up to N calls" in text
+    assert "never" not in text
     assert "the GPU is ahead up to 5 calls (" in one_line(show(console.show_records, records))
 
 
@@ -696,9 +729,7 @@ def test_a_speedup_at_unmatched_precision_is_marked_and_the_errors_are_told(show
     assert [row.count("†") for row in rows] == [2] * 5 + [0]
     lines = text.splitlines()
     at = lines.index("† no one speedup, as the two sides did not compute at one precision:")
-    assert lines[at + 1] == (
-        "  matvec 1 default: precision=default: error 3e-04 on the GPU, 1e-07 on the CPU"
-    )
+    assert lines[at + 1] == ("  matvec 1 precision=default: error 3e-04 on the GPU, 1e-07 on the CPU")
     assert lines[at + 4] == "  and 2 more: `unmatched` in CSV and JSON"
     assert "†" not in show(console.show_comparisons, pair(matched))
 
@@ -708,7 +739,7 @@ def test_records_of_the_first_version_have_no_empty_columns(show: Show) -> None:
     text = show(console.show_comparisons, pair(old))
     assert len(row_of(text, "matvec 16")) == 6  # latencies, speedup, who is faster, error
     heads = text.splitlines()[: next(i for i, line in enumerate(text.splitlines()) if line.startswith("──"))]
-    assert heads[-1].split() == ["resident", "8", "cores", "GPU", "speedup", "[95%]", "faster", "error"]
+    assert heads[-1].split() == ["case", "8", "cores", "latency", "speedup", "[95%]", "faster", "error"]
     for word in ("end to end", "break", "ceiling", "–"):
         assert word not in text
     alone = show(console.show_comparisons, pair(old[:1]))
@@ -738,7 +769,67 @@ def test_what_an_interval_speaks_for_is_in_the_legend(show: Show) -> None:
             assert words in show(console.show_comparisons, pair(shown))
     other = [replace(record, case=make_case(7), case_id=make_case(7).case_id) for record in thrice]
     told = show(console.show_comparisons, pair([*once, *other]))
-    assert "intervals: 95%, some over passes, some within one process" in told
+    assert "intervals: 95%, over passes: where a rerun would land" in told
+    assert "¹ within one process: a rerun may land further off" in told
+    for one_device in (False, True):
+        shown = [*once, *other][:: 2 if one_device else 1]
+        text = show(console.show_comparisons, pair(shown))
+        marked = [line.count("¹") for line in text.splitlines() if line.startswith("matvec")]
+        assert marked == [1, 0]
+        assert "¹" not in show(console.show_comparisons, pair(once[:: 2 if one_device else 1]))
+
+
+def test_the_marks_of_a_sweep_are_those_of_its_speedups_that_have_an_interval(
+    show: Show,
+) -> None:
+    within = replace(SURE, ci_over="rounds")
+    bare = replace(within, ci95=None)
+    other = make_case(7)
+    shown = [judged(within), replace(judged(SURE), case=other), replace(judged(bare), case=make_case(9))]
+    text = show(console.show_comparisons, shown)
+    assert row_of(text, "matvec 1024")[3] == "3.00x [2.90, 3.10]¹"
+    assert row_of(text, "matvec 7")[3] == "3.00x [2.90, 3.10]"
+    assert row_of(text, "matvec 9")[3] == "3.00x"
+    assert "¹" not in show(console.show_comparisons, [shown[1], shown[2]])
+    assert "intervals: 95%, within one process" in show(console.show_comparisons, [shown[0], shown[2]])
+
+
+def test_the_titles_say_what_is_under_them(show: Show) -> None:
+    lines = show(console.show_comparisons, [judged(SURE)]).splitlines()
+    end = next(i for i, line in enumerate(lines) if line.startswith("──"))
+    titles = " ".join(lines[:end])
+    assert lines[end - 1].startswith("case ")
+    assert titles.count("latency") == 2
+    assert "resident" not in titles
+
+
+def test_the_legend_of_the_ceiling_says_of_which_time_and_of_which_best_rate(show: Show) -> None:
+    def legend(metric: str, *devices: str) -> str:
+        records = [whole(device, 1e-4) for device in devices]
+        rated = [replace(r, rates=replace(r.rates, metric=metric)) for r in records if r.rates]
+        return show(console.show_comparisons, pair(rated))
+
+    lines = legend("device", "cpu", "gpu").splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("% ceiling: of the best rate of stream"))
+    assert lines[at + 1] == "  of the work by device time, not latency; disp: the call is mostly dispatch"
+    assert "of the work by throughput, not latency;" in legend("throughput", "cpu", "gpu")
+    assert "or matmul (compute) here, by device time" in legend("device", "gpu")
+
+
+def test_every_severe_flag_is_in_the_legend_of_its_mark(show: Show) -> None:
+    text = one_line(show(console.show_comparisons, pair([whole("cpu", 1e-4, warnings=BIMODAL)])))
+    said = text[text.index("! look twice") :]
+    assert all(name in said for name in SEVERE_FLAGS)
+
+
+def test_a_setting_that_is_too_long_for_its_column_is_folded_after_its_sign(show: Show) -> None:
+    records = [record for ratio in (10, 123456) for record in extremes(ratio)]
+    text = show(console.show_comparisons, pair(records))
+    names = [line.split("  ")[0].strip() for line in text.splitlines()]
+    assert names.count("precision=") == 2
+    assert [names[at + 1] for at, name in enumerate(names) if name == "precision="] == ["default"] * 2
+    alone = [make_record("cpu", case=make_case(4, precision="default"))]
+    assert "matvec 4 precision=default " in show(console.show_comparisons, pair(alone))
 
 
 def test_cases_that_differ_in_a_parameter_alone_can_be_told_apart(show: Show) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from fakes import FLOOR_S, failure, make_case, make_record, make_timing, opened
 
+from jaxaccel.analyze.stats import MIN_SAMPLES
 from jaxaccel.measure.evidence import (
     DEVICE_LAST,
     LATENCY_FIRST,
@@ -408,3 +409,17 @@ def test_the_reasons_that_are_found_anew_each_time_are_derived_and_no_others() -
 )
 def test_a_record_tells_which_metrics_were_asked_for(absent: dict[str, str], metrics: list[Metric]) -> None:
     assert asked_for(make_record(absent=absent)) == metrics
+
+
+@pytest.mark.parametrize(
+    ("slope_samples", "rated"), [(MIN_SAMPLES, Metric.device), (MIN_SAMPLES - 1, Metric.throughput)]
+)
+def test_a_slope_of_few_samples_is_not_what_rates_are_taken_of(slope_samples: int, rated: Metric) -> None:
+    for queued_samples in (1, MIN_SAMPLES):
+        found = evidence(
+            "cpu",
+            device=make_timing([[MILLI] * slope_samples]),
+            throughput=make_timing([[2 * MILLI] * queued_samples]),
+        ).rates()
+        assert found is not None
+        assert found.metric == rated

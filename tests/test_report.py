@@ -386,7 +386,7 @@ def test_records_by_themselves_are_the_sweeps_table_and_its_failures(report: Sai
     code, out, err = report(records, None)
     assert (code, err) == (0, "")
     assert "speedup" in out
-    assert "2x" in out
+    assert "2.00x" in out
     assert "failed on the gpu: matvec 7" in out
     assert "no GPU that JAX supports" in out
 

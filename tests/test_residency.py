@@ -158,6 +158,16 @@ def test_all_of_compilation_counts_on_both_sides_where_it_is_asked_for() -> None
     assert break_even(also, slow, compiling=True) == BreakEven(calls=10)
 
 
+@pytest.mark.parametrize(("cached", "device"), [(0, "CPU"), (1, "GPU")])
+def test_what_came_from_the_cache_says_nothing_of_compilation(cached: int, device: str) -> None:
+    sides = [cpu(0, 3, 0), gpu(5, 1, 1)]
+    hit = Compile(trace_s=1, lower_s=2, compile_s=0.1, cache="hit")
+    sides[cached] = replace(sides[cached], compile=hit)
+    found = break_even(sides[0], sides[1], compiling=True)
+    assert found == BreakEven(reason=f"compiled from the cache on the {device}")
+    assert break_even(sides[0], sides[1]) == BreakEven(calls=3)
+
+
 def test_what_was_not_measured_is_named_and_decides_nothing() -> None:
     ours, theirs = cpu(0, 3, 0), gpu(5, 1, 1)
 

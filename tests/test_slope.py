@@ -20,7 +20,7 @@ from jaxaccel.worker import slope as slopes
 from jaxaccel.worker.hlo import operations
 from jaxaccel.worker.mutants import SLEEP_S, Sleeper
 from jaxaccel.worker.program import Resident, compile_function, make_call
-from jaxaccel.worker.slope import LONGER_S, MIN_MORE, TRIES, LoopError, Slope, looped
+from jaxaccel.worker.slope import LONGER_S, MIN_MORE, LoopError, Slope, looped
 from jaxaccel.workloads.base import Workload
 from jaxaccel.workloads.matmul import Matmul
 from jaxaccel.workloads.matvec import Matvec
@@ -270,11 +270,11 @@ class Repeated(Matvec):
         return products
 
 
-def test_four_times_the_work_takes_more_than_twice_as_long() -> None:
-    sides = [make_slope(Repeated(size=512, times=times)) for times in (1, 4)]
-    # In turn, and the best of each, for others have work on this machine, too.
-    one, four = np.min([[median_s(patiently(side.round)) for side in sides] for _ in range(7)], axis=0)
-    assert four > 2 * one
+def test_sixteen_times_the_work_takes_more_than_four_times_as_long() -> None:
+    sides = [make_slope(Repeated(size=512, times=times)) for times in (1, 16)]
+    # In turn, for others have work on this machine, too.
+    one, sixteen = np.median([[median_s(patiently(side.round)) for side in sides] for _ in range(7)], axis=0)
+    assert sixteen > 4 * one
 
 
 def test_a_call_of_known_duration_has_its_slope() -> None:
@@ -298,7 +298,7 @@ def test_the_slope_of_a_call_of_milliseconds_is_near_its_latency() -> None:
         (median_s(patiently(slope.round)), float(np.median([latency_s() for _ in range(15)])))
         for _ in range(3)
     ]
-    by_slope, by_call = np.min(found, axis=0)
+    by_slope, by_call = np.median(found, axis=0)
     assert by_call / 4 < by_slope < by_call * 4
 
 
@@ -352,7 +352,7 @@ def test_where_the_longer_loop_is_no_slower_there_is_no_slope(monkeypatch: pytes
     found = slope.round()
     assert isinstance(found, Unavailable)
     assert "too much noise" in found.reason
-    assert len(ran) == TRIES * 2 * 100
+    assert len(ran) == 2 * 100  # not tried again: that would be to choose among results
 
 
 def test_loops_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

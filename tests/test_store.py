@@ -202,9 +202,9 @@ def test_a_row_has_the_timings_the_ceilings_and_the_energy_of_both_arms(tmp_path
     (row,) = rows([cpu, gpu], tmp_path)
     for device, record in (("cpu", cpu), ("gpu", gpu)):
         for metric in Metric:
-            told = row[f"{device}_{metric}_median_s"]
             timing = record.timings.get(metric)
-            assert told == ("" if timing is None else str(timing.median_s))
+            told = row.get(f"{device}_{metric}_median_s")
+            assert told == (None if timing is None else str(timing.median_s))
         assert row[f"{device}_limit"] == "memory"
         assert float(row[f"{device}_of_memory_ceiling"]) == 0.5
         assert float(row[f"{device}_of_compute_ceiling"]) == 0.05
@@ -237,8 +237,19 @@ def test_a_row_says_what_the_data_s_place_makes_of_the_speedup(tmp_path: Path) -
         expected = 3e-4 * calls / (1e-4 * calls + 4.51e-3)
         assert float(row[f"once_{calls}_speedup"]) == pytest.approx(expected, rel=1e-4)
     assert float(row["end_to_end_speedup"]) == pytest.approx(3e-4 / 4.61e-3, rel=1e-4)
-    assert float(row["end_to_end_gpu_pinned_speedup"]) == pytest.approx(3e-4 / (1e-4 + 4.51e-3 / 4), rel=1e-4)
-    assert row["end_to_end_gpu_pinned_verdict"] == "cpu"
+    assert float(row["end_to_end_pinned_speedup"]) == pytest.approx(3e-4 / (1e-4 + 4.51e-3 / 4), rel=1e-4)
+    assert row["end_to_end_pinned_verdict"] == "cpu"
+    cached = replace(gpu, compile=replace(gpu.compile, cache="hit"))
+    (row,) = rows([cpu, cached], tmp_path)
+    assert (row["break_even_calls"], row["break_even_calls_with_compile"]) == ("23", "")
+
+
+def test_no_column_is_of_what_no_device_can_have(tmp_path: Path) -> None:
+    (row,) = rows([whole("cpu", 3e-4, 1e-9), whole("gpu", 1e-4, 4.1e-3)], tmp_path)
+    pinned = [name for name in row if "pinned" in name]
+    assert [name for name in pinned if name.startswith("cpu_")] == []
+    assert [name for name in pinned if name.endswith("_speedup")] == ["end_to_end_pinned_speedup"]
+    assert [name for name in row if name.endswith(("_speedup", "_median_s")) and not row[name]] == []
 
 
 @pytest.mark.parametrize(

@@ -285,11 +285,23 @@ def test_memory_that_just_suffices_does(metric: Metric) -> None:
     assert isinstance(travel.round(metric), Round)
 
 
-@pytest.mark.parametrize("metric", PINNED_TRAVELS)
+def test_a_call_needs_room_beside_its_inputs() -> None:
+    held = 4 * (N * N + N)
+    assert isinstance(
+        program().travel(capacity=lambda _: held, beside_bytes=1).round(Metric.h2d), Unavailable
+    )
+    assert isinstance(program().travel(capacity=lambda _: held, beside_bytes=1).round(Metric.d2h), Round)
+
+
+@pytest.mark.parametrize("metric", [Metric.h2d_pinned, Metric.end_to_end_pinned])
 def test_where_the_host_has_no_room_to_pin_that_is_told(metric: Metric) -> None:
     found = pinning(program().travel(host_capacity=lambda: 4 * N * N)).round(metric)
     assert isinstance(found, Unavailable)
     assert found.reason == "a pinned copy of the inputs, 16.2 KiB, does not fit in the host's memory"
+
+
+def test_what_goes_back_needs_no_inputs_to_be_pinned() -> None:
+    burst(pinning(program().travel(host_capacity=lambda: 0)).round(Metric.d2h_pinned))
 
 
 def test_what_is_pinned_already_needs_no_more_room() -> None:

@@ -64,8 +64,8 @@ def pinned_speedup(cpu: Record, gpu: Record, *, among: int = 1) -> Speedup | Non
 def break_even(cpu: Record, gpu: Record, *, pinned: bool = False, compiling: bool = False) -> BreakEven:
     """From how many calls on, with data that comes in once, the GPU takes at most as long as the CPU.
 
-    With `compiling`, both begin by tracing, lowering and compiling, for as long as their records say: not
-    long where JAX's cache was hit. It goes by medians; where the verdict on latency is undecided, so is this.
+    With `compiling`, both begin by tracing, lowering and compiling, which is not known where JAX's cache was
+    hit. It goes by medians; where the verdict on latency is undecided, so is this.
 
     **Raises** ValueError where the records are not of one case.
     """
@@ -121,4 +121,7 @@ def _lacking(record: Record, *, pinned: bool, compiling: bool) -> str | None:
     needed = (Metric.latency, *_transfers(record, pinned=pinned))
     missing = [metric.value for metric in needed if metric not in record.timings]
     missing += ["compile"] if compiling and record.compile is None else []
-    return f"no {', '.join(missing)} on the {device}" if missing else None
+    if missing:
+        return f"no {', '.join(missing)} on the {device}"
+    cached = compiling and record.compile is not None and record.compile.cache == "hit"
+    return f"compiled from the cache on the {device}" if cached else None

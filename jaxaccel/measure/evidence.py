@@ -8,7 +8,7 @@ import numpy as np
 from jaxaccel.analyze import roofline, stats
 from jaxaccel.measure.sampling import Stop, stop_of
 from jaxaccel.messages import Failure, Inspected, Opened
-from jaxaccel.records import Arm, Ceilings, Flag, HostLoad, Metric, Rates, Record, Status, Timing
+from jaxaccel.records import NOT_ASKED, Arm, Ceilings, Flag, HostLoad, Metric, Rates, Record, Status, Timing
 
 # A blocked call can't be shorter than a queued one, nor a queued one than its work on the device; how much
 # noise may make it seem so.
@@ -22,7 +22,6 @@ WITHIN_CEILING = "rate within the ceiling"
 CEILING_MARGIN = 1.05
 CPU_BROKEN_MARGIN = 2.0
 
-NOT_ASKED = "not asked for: see `metrics`"
 ENDED = "the arm ended before it"
 
 Timings = Mapping[Metric, Timing]
@@ -90,7 +89,10 @@ class Evidence:
 
         Not of a blocked call: its rate would be that of the dispatch as much as of the device.
         """
-        return next((m for m in (Metric.device, Metric.throughput) if m in self.timings), None)
+        able = [m for m in (Metric.device, Metric.throughput) if m in self.timings]
+        # Of a long call there are but a few samples, and those of a CPU's slope have the noise of two loops.
+        enough = [m for m in able if self.timings[m].n >= stats.MIN_SAMPLES]
+        return next(iter(enough or able[::-1]), None)
 
     def rates(self) -> Rates | None:
         """Declared work over measured time, and how much of the ceilings that is."""

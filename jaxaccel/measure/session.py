@@ -120,8 +120,8 @@ class Plan:
 def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Place, Record]]:
     """Measure all arms; yields the place of an arm and its record whenever a pass has gone over it.
 
-    An arm's last record is the fullest: where it gets ceilings, a pass yields it twice. One that an earlier
-    command has measured already is yielded too.
+    An arm's last record is the fullest: where it gets energy or ceilings, a pass yields it again. One that an
+    earlier command has measured already is yielded too.
 
     **Raises** BadInputError where an earlier record is not of the arm that would go on.
     """
@@ -141,8 +141,11 @@ def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Plac
                 yield from session.records(index for index in order if index not in lacking)
             for done, index in enumerate(lacking):
                 opened = session.go_over(index, pass_index, crew, done=done, of=len(lacking))
+                # Energy and ceilings take a while: whoever interrupts them keeps the timings.
+                if plan.groups[index].energy_s:
+                    yield from session.records([index])
+                session.find_out_once(index, opened, crew)
                 yield from session.records([index])
-                # These take a while: whoever interrupts them keeps the timings.
                 if session.hold_against_ceilings(index, opened, crew):
                     yield from session.records([index])
         watcher.passed(pass_index, passes, [record for _, record in session.records(range(len(order)))])
@@ -199,8 +202,10 @@ class _Session:
             for device, tally in self._tallies[index].items():
                 yield (index, device), tally.record(overhead)
 
-    def go_over(self, index: int, pass_index: int, crew: "_Crew", *, done: int, of: int) -> list[str]:
-        """One pass over the arms of a case; returns the devices on which they could be opened.
+    def go_over(
+        self, index: int, pass_index: int, crew: "_Crew", *, done: int, of: int
+    ) -> dict[str, "_OpenArm"]:
+        """One pass over the arms of a case; returns those that could be opened, and still are, by device.
 
         They open one by one: a compilation beside another is slower.
         """
@@ -232,13 +237,25 @@ class _Session:
             for device, got in found.items():
                 tallies[device].sampled(metric, got, interleaved=len(going) > 1)
         load = self._plan.meter.read()
+        for device in opened:
+            tallies[device].closed(pass_index, load)
+        return opened
+
+    def find_out_once(self, index: int, opened: Mapping[str, "_OpenArm"], crew: "_Crew") -> None:
+        """What needs no more than one pass (kernels, the loop's slope, energy); then the arms close."""
         for device, arm in opened.items():
-            self._find_out_once(tallies[device], arm, group.energy_s)
+            tally = self._tallies[index][device]
+            if tally.inspected or tally.failed:
+                continue
+            self._watcher.beside(f"{device} kernels, loop, energy")
+            reply = arm.inspect(self._plan.groups[index].energy_s)
+            if isinstance(reply, Inspected):
+                tally.found_out(reply)
+            else:
+                tally.lost(_failure(reply))
         for device, arm in opened.items():
             if crew.worker(device).alive:
                 arm.close()
-            tallies[device].closed(pass_index, load)
-        return list(opened)
 
     def hold_against_ceilings(self, index: int, devices: Iterable[str], crew: "_Crew") -> bool:
         """Give arms their ceilings, from their workers, whose memory is free again; whether any were new."""
@@ -254,17 +271,6 @@ class _Session:
                 tally.held_against(book.ceilings(worker, started, facts, tally.arm.case, again=again))
                 news = True
         return news
-
-    def _find_out_once(self, tally: Tally, arm: "_OpenArm", energy_s: float) -> None:
-        """What needs no more than one pass: kernels, the loop's slope, energy."""
-        if tally.inspected or tally.failed:
-            return
-        self._watcher.beside(f"{tally.arm.device} kernels, loop, energy")
-        reply = arm.inspect(energy_s)
-        if isinstance(reply, Inspected):
-            tally.found_out(reply)
-        else:
-            tally.lost(_failure(reply))
 
 
 class _OpenArm:
@@ -301,9 +307,8 @@ class _Crew:
             undo.callback(self._stack.close)
             # All at once: nothing is timed yet, and each takes seconds.
             self._workers = {device: self._start(device) for device in self.devices}
-            for (
-                worker
-            ) in self._workers.values():  # one that is starting would disturb the other's compilation
+            # One that is starting would disturb the other's compilation.
+            for worker in self._workers.values():
                 worker.ready()
             undo.pop_all()
         return self

@@ -127,6 +127,9 @@ class Tally:
     def opened(self, facts: Opened, start_s: float) -> None:
         """It is ready in a pass, its worker having started in `start_s`; what the first found out stays."""
         self.facts, self._offered = self.facts or facts, facts.metrics
+        for metric in self.facts.metrics:
+            if metric not in facts.metrics and self._bursts.get(metric):
+                self._has_fewer_rounds(metric, facts.absent.get(f"timings.{metric}", "it was not offered"))
         self._floors.append(facts.floor_s)
         self._warnings.update(dict.fromkeys(facts.warnings))
         self.spent += facts.spent_s + Spent(worker=start_s)
@@ -138,8 +141,7 @@ class Tally:
         bursts = self._bursts.setdefault(metric, [])
         bursts.extend(got.bursts)
         if got.unavailable and bursts:
-            message = f"a pass has fewer rounds of it, or none: {got.unavailable}"
-            self._warnings[Flag(name=FEWER_ROUNDS, metric=metric.value, message=message)] = None
+            self._has_fewer_rounds(metric, got.unavailable)
         elif got.unavailable:
             self._absent[f"timings.{metric}"] = got.unavailable
         self._converged[metric] = self._converged.get(metric, True) and (
@@ -149,6 +151,10 @@ class Tally:
         self.spent += Spent(sampling=got.sampling_s, warmup=got.warmup_s)
         if got.failure:
             self.ended(got.failure)
+
+    def _has_fewer_rounds(self, metric: Metric, why: str) -> None:
+        message = f"a pass has fewer rounds of it, or none: {why}"
+        self._warnings[Flag(name=FEWER_ROUNDS, metric=metric.value, message=message)] = None
 
     def found_out(self, found: Inspected) -> None:
         """What needs no more than one pass."""
@@ -168,6 +174,8 @@ class Tally:
         """
         if self.ceilings is None:
             return True
+        if not (self.ceilings.memory or self.ceilings.compute):  # the worker died of it, say
+            return self._times_held <= again
         said = self._evidence().invariants()[WITHIN_CEILING]
         return self._times_held <= again and said.startswith(("broken", "flagged"))
 
@@ -175,7 +183,8 @@ class Tally:
         """What its device reached."""
         self.ceilings = found.ceilings
         self._times_held += 1
-        self._absent |= found.absent
+        kept = {path: why for path, why in self._absent.items() if not path.startswith("ceilings")}
+        self._absent = {**kept, **found.absent}
         self.spent += Spent(ceilings=found.spent_s)
 
     def closed(self, pass_index: int, load: HostLoad) -> None:

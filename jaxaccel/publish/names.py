@@ -7,8 +7,8 @@ from jaxaccel.records import Case, Record
 
 def case_name(case: Case) -> str:
     """Workload and size, and what of the rest is not the default."""
-    extras = [case.variant, case.dtype, case.precision]
-    shown = [value for value in extras if value not in ("direct", "float32", "highest")]
+    shown = [value for value in (case.variant, case.dtype) if value not in ("direct", "float32")]
+    shown += [f"precision={case.precision}"] if case.precision != "highest" else []
     return " ".join([case.workload, str(case.size), *shown])
 
 

@@ -1,5 +1,6 @@
 """Numbers for people: three digits and a unit that fits. Everywhere else, SI units."""
 
+import re
 from collections.abc import Sequence
 
 from jaxaccel.records import Timing
@@ -59,10 +60,12 @@ def plain(value: float) -> str:
 
 
 def brief(value: float) -> str:
-    """As `plain`, but in six characters at most: two digits below 1, 1.2e6 from a million on."""
-    if value >= 999_999.5:
-        return f"{value:.1e}".replace("e+", "e").replace("e0", "e")
-    return plain(value) if value >= 0.995 else f"{value:.2g}"
+    """Three digits, two below 1, zeros included, in six characters at most: 12.0, 0.10, 1.2e-4, 1.2e6."""
+    if value >= 999_999.5 or 0 < value < 0.000995:
+        return re.sub(r"e\+?(-?)0?", r"e\1", f"{value:.1e}")
+    if value >= 999.5:
+        return f"{value:.0f}"
+    return f"{value:#.3g}".removesuffix(".") if value >= 0.995 else f"{value:#.2g}"
 
 
 def _prefixed(unit: str) -> Sequence[tuple[float, str]]:
@@ -70,7 +73,8 @@ def _prefixed(unit: str) -> Sequence[tuple[float, str]]:
 
 
 def _scaled(value: float, units: Sequence[tuple[float, str]]) -> str:
-    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
+    # From 999.5 on, three digits are those of the next unit.
+    size, unit = next(((size, unit) for size, unit in units if abs(value) >= 0.9995 * size), units[-1])
     scaled = value / size
     digits = 0 if scaled >= 99.95 else 1 if scaled >= 9.995 else 2
     return f"{scaled:.{digits}f} {unit}"

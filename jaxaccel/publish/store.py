@@ -17,6 +17,8 @@ RECORD = "record.json"
 RECORDS = "records.jsonl"
 COMPARISON = "comparison.csv"
 ONCE_CALLS = (10, 100, 1000)  # on data that comes in once
+PINNED = (Metric.end_to_end_pinned, Metric.h2d_pinned, Metric.d2h_pinned)  # a GPU's alone
+ON_BOTH = tuple(metric for metric in Metric if metric not in PINNED)
 
 
 def save(record: Record, folder: Path) -> Path:
@@ -79,12 +81,12 @@ def others(folder: Path, records: Iterable[Record]) -> list[Record]:
 def row(comparison: Comparison) -> dict[str, Any]:
     """A comparison as one flat row, SI units in the names. Every column is there, whatever is not known."""
     entry = case_columns(comparison.case)
-    for metric in Metric:
+    for metric in ON_BOTH:
         entry |= _speedup_columns(str(metric), comparison.speedups.get(metric))
     entry["unmatched"] = comparison.unmatched
     entry |= _residency_columns(comparison)
     for device, record in (("cpu", comparison.cpu), ("gpu", comparison.gpu)):
-        entry |= {f"{device}_{name}": value for name, value in _arm_columns(record).items()}
+        entry |= {f"{device}_{name}": value for name, value in _arm_columns(device, record).items()}
     return entry
 
 
@@ -110,9 +112,8 @@ def _residency_columns(comparison: Comparison) -> Mapping[str, Any]:
     }
     for calls in ONCE_CALLS:
         columns[f"once_{calls}_speedup"] = pair and once_speedup(*pair, calls)
-    among = max((speedup.among for speedup in comparison.speedups.values()), default=1)
-    every_call = pinned_speedup(*pair, among=among) if pair else None
-    return {**columns, **_speedup_columns("end_to_end_gpu_pinned", every_call)}
+    every_call = pinned_speedup(*pair, among=comparison.among) if pair else None
+    return {**columns, **_speedup_columns(str(Metric.end_to_end_pinned), every_call)}
 
 
 def _calls(found: BreakEven) -> int | str | None:
@@ -122,7 +123,7 @@ def _calls(found: BreakEven) -> int | str | None:
     return found.calls if found.until is None else f"up to {found.until}"
 
 
-def _arm_columns(record: Record | None) -> Mapping[str, Any]:
+def _arm_columns(device: str, record: Record | None) -> Mapping[str, Any]:
     """What one arm puts into a row. Every column is there even where the arm is not."""
     columns: dict[str, Any] = {
         "kind": record and record.arm.kind,
@@ -130,7 +131,7 @@ def _arm_columns(record: Record | None) -> Mapping[str, Any]:
         "status": record and str(record.status),
         "error": record and record.error and record.error.message,
     }
-    for metric in Metric:
+    for metric in Metric if device == "gpu" else ON_BOTH:
         timing = record.timings.get(metric) if record else None
         low, high = timing.ci95_s if timing and timing.ci95_s else (None, None)
         columns |= {

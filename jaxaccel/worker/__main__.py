@@ -19,6 +19,7 @@ from jaxaccel.messages import (
     Message,
     Open,
     Started,
+    Unavailable,
     decode_message,
     encode_message,
 )
@@ -50,8 +51,9 @@ def main(device: str) -> int:
 
 def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     """Answer each request with one message, a Failure where it went wrong."""
-    from jaxaccel.worker.arm import OpenArm, dispatch_floor_s
+    from jaxaccel.worker.arm import BLOCKED, OpenArm, dispatch_floor_s
     from jaxaccel.worker.checks import RefusedError
+    from jaxaccel.worker.timing import InvariantError
 
     arms: dict[str, OpenArm] = {}
     floor_s: dict[str, float] = {}
@@ -66,7 +68,14 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
                 arms[request.key] = opened = OpenArm(request.arm, jax_device, facts, floor_s, request.metrics)
                 return replace(opened.facts, spent_s=opened.facts.spent_s + floor_took)
             case AskRound():
-                return arms[request.key].round(request.metric)
+                try:
+                    return arms[request.key].round(request.metric)
+                except InvariantError:
+                    raise
+                except Exception as error:  # the worker's edge: a profiler's trouble costs its metric
+                    if request.metric in BLOCKED:
+                        raise
+                    return Unavailable(reason=describe(error).message)
             case Inspect():
                 return arms[request.key].inspect(request.energy_s)
             case Close():

@@ -5,6 +5,8 @@ would otherwise compute once what does not change. The barrier copies nothing: o
 the very operations, copies and threads of the program that is called (jax 0.10.2). A trip has one call: of
 several equal ones XLA makes one, once it has taken the barriers away. So a trip's own cost is part of the
 slope: 2 to 3 µs on a GPU (H100: 87.4 against 85.2 µs of kernel for matvec 8192), next to nothing on a CPU.
+What a call allocates, the loop allocates once: a CPU's calls that need much new memory take longer than
+their slope (a bfloat16 matvec of 16384, which XLA converts whole: 236 ms, and 72 in the loop, 16 Xeon cores).
 """
 
 import math
@@ -19,15 +21,14 @@ import numpy as np
 from jaxaccel.messages import Round, Unavailable
 from jaxaccel.worker.hlo import operations
 from jaxaccel.worker.program import Resident, wait
-from jaxaccel.worker.timing import burst
+from jaxaccel.worker.timing import LONG_CALL_S, burst
 from jaxaccel.workloads.base import Workload
 
 LONGER_S = 0.005  # by how much the longer loop should take longer: many times what dispatch varies by
 SAMPLES = 5  # of a round: each is of many calls, and a round should be over before the machine has drifted
 MAX_TRIPS = 1 << 16
 # Of a call shorter than LONG_CALL_S, by so many calls at least: a difference of few has the noise of as many.
-MIN_MORE, LONG_CALL_S = 3, 0.05
-TRIES = 3
+MIN_MORE = 3
 # XLA's mark on a loop that touches no more than 1 KiB on a CPU. LLVM compiles it as one function, barriers
 # forgotten, and leaves calls out: a trip of a sum of 16 numbers "took" 6 picoseconds (jax 0.10.2).
 WHOLE = "xla_cpu_small_call"
@@ -86,10 +87,10 @@ class Slope:
 
     def round(self) -> Round | Unavailable:
         """A sample for each pair of a short and a long loop; it says why where noise hides the slope."""
-        for _ in range(TRIES):
-            found = burst(self._sample, depth=self._more, least=SAMPLES, idle_matters=self._idle_matters)
-            if np.median(found.samples_s) > 0:
-                return found
+        found = burst(self._sample, depth=self._more, least=SAMPLES, idle_matters=self._idle_matters)
+        # Not tried again: to choose among rounds would be to choose among results.
+        if np.median(found.samples_s) > 0:
+            return found
         return Unavailable(reason="the longer loop was no slower than the shorter: there is too much noise")
 
     def _count(self, trips: int) -> tuple[Any]:

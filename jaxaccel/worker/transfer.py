@@ -13,11 +13,10 @@ from jaxaccel.records import Metric, Transfers
 from jaxaccel.worker.checks import ANSWER, binary
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
 from jaxaccel.worker.program import wait
-from jaxaccel.worker.timing import InvariantError, burst
+from jaxaccel.worker.timing import LONG_CALL_S, InvariantError, burst
 
 PINNED = "pinned_host"  # JAX's name for host memory that a device copies from and to by itself
 NO_PINNED = "a CPU reads the host's memory as it is: there is nothing to pin"
-LONG_S = 0.05
 # One program on the same bits may sum in another order, which is far from summing something else.
 SAME = 0.05
 
@@ -37,7 +36,8 @@ class Travel:
     """Rounds of transfers. `inputs` are those that travel, on the host.
 
     `fed` runs the program on what has arrived, `fresh` on resident data; both give the output. Where the
-    workload `carries`, no two outputs need be the same. `capacity` gives the bytes that are free on a device.
+    workload `carries`, no two outputs need be the same. beside_bytes: what a call holds beside its inputs.
+    `capacity` gives the bytes that are free on a device.
     """
 
     def __init__(
@@ -48,11 +48,13 @@ class Travel:
         device: Any,
         *,
         carries: bool,
+        beside_bytes: int = 0,
         capacity: Callable[[Any], int] = capacity_bytes,
         host_capacity: Callable[[], int] = host_available_bytes,
     ) -> None:
         self._inputs, self._fed, self._fresh, self._device = inputs, fed, fresh, device
         self._carries, self._capacity, self._host_capacity = carries, capacity, host_capacity
+        self._beside_bytes = beside_bytes
         self._on_cpu = device.platform == "cpu"
         self._there = jax.sharding.SingleDeviceSharding(device)
         self._pinned: tuple[Any, ...] | None = None
@@ -65,9 +67,9 @@ class Travel:
         if metric in PINNED_TRAVELS:
             if self._on_cpu:
                 return NO_PINNED
-            if self._pinned is None and wanted > self._host_capacity():
+            if metric not in BACK and self._pinned is None and wanted > self._host_capacity():
                 return f"a pinned copy of the inputs, {binary(wanted)}, does not fit in the host's memory"
-        if metric not in BACK and wanted > self._capacity(self._device):
+        if metric not in BACK and wanted + self._beside_bytes > self._capacity(self._device):
             return f"a second copy of the inputs, {binary(wanted)}, does not fit on the device"
         return None
 
@@ -92,7 +94,7 @@ class Travel:
         """A short burst of samples; or why there is none."""
         if reason := self.lacks(metric):
             return Unavailable(reason=reason)
-        if metric in PINNED_TRAVELS and self._pinned is None:
+        if metric in PINNED_TRAVELS and metric not in BACK and self._pinned is None:
             self._pinned = jax.block_until_ready(jax.device_put(self._inputs, self._host_side()))
         samples: dict[Metric, Callable[[], float]] = {
             Metric.h2d: lambda: self._h2d(self._inputs),
@@ -105,7 +107,7 @@ class Travel:
         sample, first_s = samples[metric], 0.0
         if metric not in self._typical_s:
             self._typical_s[metric] = first_s = sample()
-        found = burst(sample, idle_matters=self._typical_s[metric] < LONG_S)
+        found = burst(sample, idle_matters=self._typical_s[metric] < LONG_CALL_S)
         self._result = None
         return replace(found, warmup_s=found.warmup_s + first_s)
 
@@ -130,10 +132,11 @@ class Travel:
     def _end_to_end(self, inputs: Any, get: Callable[[Any], Any]) -> float:
         self._result = None
         start = time.perf_counter()
-        output = self._fed(jax.device_put(inputs, self._there))
+        arrived = jax.device_put(inputs, self._there)
+        output = self._fed(arrived)
         back = get(output)
         took = time.perf_counter() - start
-        self._result = back, output
+        self._result = back, output, arrived
         return took
 
     def _put(self, inputs: Any) -> Any:

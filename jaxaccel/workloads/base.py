@@ -18,9 +18,8 @@ Inputs = tuple[Any, ...]  # pytrees of NumPy arrays: the arguments of the timed 
 
 ALIGNMENT_BYTES = 64  # of host memory that JAX's CPU device takes as it is (jax 0.10.2: at 32 it copies)
 
-_CHUNK = (
-    1 << 15
-)  # random numbers made at a time: their temporaries stay in a CPU's cache and off the heap's end
+# Random numbers made at a time: their temporaries stay in a CPU's cache and off the heap's end.
+_CHUNK = 1 << 15
 _BLOCK = 1 << 20  # elements of a vector that a reference has in float64 at a time
 
 

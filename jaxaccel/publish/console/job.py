@@ -1,6 +1,5 @@
 """What one job measured: a column a record, its flags, and who wins depending on where the data lives."""
 
-import re
 from collections.abc import Callable, Sequence
 from textwrap import wrap
 
@@ -22,14 +21,12 @@ from jaxaccel.records import (
     Record,
     Speedup,
     Timing,
-    Verdict,
 )
 
 FIRST_WIDTH = 18
 TOP_KERNELS = 3
 FLAG_LINES = 12
 NAME_LENGTH = 28  # of a kernel: C++ gives them hundreds of characters
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def job_table(records: Sequence[Record]) -> Table:
@@ -47,7 +44,7 @@ def job_table(records: Sequence[Record]) -> Table:
 
 
 def flag_lines(records: Sequence[Record]) -> list[str]:
-    """A line a device and flag: the metrics that have it, and what it says where it is worst.
+    """A line a device and flag: the metrics that have it, and what it says of the first.
 
     Where that is too much to read, the flags that are not severe are named, and share a line.
     """
@@ -65,8 +62,7 @@ def verdict_lines(comparison: Comparison) -> list[Text]:
     ]
     every_call = {"end to end": comparison.speedups.get(Metric.end_to_end)}
     if cpu and gpu:
-        among = max((speedup.among for speedup in comparison.speedups.values()), default=1)
-        every_call["end to end, pinned"] = pinned_speedup(cpu, gpu, among=among)
+        every_call["end to end, pinned"] = pinned_speedup(cpu, gpu, among=comparison.among)
     lines += [
         Text(f"  {name}: {speedup_words(speedup)}{mark}", style=STYLES[speedup.verdict])
         for name, speedup in every_call.items()
@@ -308,21 +304,16 @@ def _hanging(text: str) -> list[str]:
 
 
 def _said(flags: Sequence[Flag], record: Record) -> str:
-    """The metrics that have a flag, and in brackets its words of the one with the largest number in them."""
-    worst = max(flags, key=lambda flag: _last_number(flag.message))
-    metrics = _metrics_of(flags, record)
-    where = f"{worst.metric}: " if len(flags) > 1 else ""
-    return f": {metrics} ({where}{worst.message})" if metrics else f" ({worst.message})"
+    """The metrics that have a flag, and in brackets its words of the first."""
+    metrics, first = _metrics_of(flags, record), flags[0]
+    where = f"{first.metric}: " if len(flags) > 1 and first.metric else ""
+    return f": {metrics} ({where}{first.message})" if metrics else f" ({first.message})"
 
 
 def _metrics_of(flags: Sequence[Flag], record: Record) -> str:
     metrics = list(dict.fromkeys(flag.metric for flag in flags if flag.metric))
     everywhere = len(metrics) > 2 and set(metrics) == set(record.timings)
     return "all timings" if everywhere else ", ".join(metrics)
-
-
-def _last_number(message: str) -> float:
-    return max(map(float, _NUMBER.findall(message)[-1:]), default=0.0)
 
 
 def _break_even_words(comparison: Comparison, cpu: Record, gpu: Record) -> str:
@@ -335,9 +326,7 @@ def _break_even_words(comparison: Comparison, cpu: Record, gpu: Record) -> str:
         "compilation included": break_even(cpu, gpu, compiling=True),
     }
     more = "; ".join(f"{name}: {_calls(other)}" for name, other in others.items() if not other.reason)
-    latency = comparison.speedups.get(Metric.latency)
-    sure = latency is not None and latency.verdict in (Verdict.gpu, Verdict.cpu)
-    doubt = "" if sure else ", by medians that decide nothing"
+    doubt = "" if comparison.decided else ", by medians that decide nothing"
     return f"the GPU is {_ahead(found)}{f' ({more})' if more else ''}{doubt}"
 
 

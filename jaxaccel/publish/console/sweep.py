@@ -5,9 +5,11 @@ What no case has is no column. Below 100 columns the cells are folded, and nothi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,8 +20,11 @@ from jaxaccel.publish.numbers import brief, count, interval, seconds
 from jaxaccel.records import DEVICES, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
 
 WIDTH = 100
-LOOK_TWICE = "! look twice: not converged, very noisy or bimodal (the record's `warnings`)"
+LOOK_TWICE = "\n".join(
+    wrap(f"! look twice: {', '.join(SEVERE_FLAGS)} (see `warnings`)", WIDTH, subsequent_indent="  ")
+)
 UNMATCHED = "†"
+ONE_PROCESS = "¹"
 STYLES = {
     Verdict.gpu: "green",
     Verdict.cpu: "cyan",
@@ -28,7 +33,6 @@ STYLES = {
 }
 UNKNOWN = "–"
 
-_SURE = (Verdict.gpu, Verdict.cpu)
 _VERDICTS = {Verdict.gpu: "gpu", Verdict.cpu: "cpu", Verdict.equivalent: "equal", Verdict.undecided: "?"}
 _SHOWN_UNMATCHED = 3  # cases whose errors are told; of all others their number
 
@@ -55,7 +59,14 @@ class SweepTable:
         workloads = list(dict.fromkeys(comparison.case.workload for comparison in comparisons))
         self._rows = sorted(comparisons, key=lambda c: workloads.index(c.case.workload))
         self._devices = [d for d in DEVICES if any(getattr(comparison, d) for comparison in comparisons)]
-        columns = _pair_columns(self._rows) if len(self._devices) == 2 else _single_columns(self._devices[0])
+        both = len(self._devices) == 2
+        self._scopes = _scopes(self._rows, both=both)
+        mixed = len(self._scopes) > 1
+        columns = (
+            _pair_columns(self._rows, mixed=mixed)
+            if both
+            else _single_columns(self._rows, self._devices[0], mixed=mixed)
+        )
         cells = [[column.cell(row) for row in self._rows] for column in columns]
         kept = [
             (column, found)
@@ -73,9 +84,8 @@ class SweepTable:
 
     def _table(self, *, rigid: bool) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
-        first = "latency of\na call,\nresident" if len(self._devices) == 2 else "case"
-        lines = max(title.count("\n") for title in (first, *(column.title for column in self._columns)))
-        table.add_column(Text("\n" * (lines - first.count("\n")) + first), overflow="fold")
+        lines = max(column.title.count("\n") for column in self._columns)
+        table.add_column(Text("\n" * lines + "case"), overflow="fold")
         for column in self._columns:
             title = Text("\n" * (lines - column.title.count("\n")) + column.title)
             justify: JustifyMethod = "left" if column.left else "right"
@@ -86,14 +96,18 @@ class SweepTable:
             if before and before.case.workload != row.case.workload:
                 table.add_section()
             before = row
-            table.add_row(Text(told_apart(row.case, cases)), *cells)
+            table.add_row(_Name(told_apart(row.case, cases)), *cells)
         return table
 
     def _legend(self) -> list[str]:
         shown = "".join(cell.plain for cells in self._cells for cell in cells)
         lines = [column.legend for column in self._columns if column.legend]
+        if "never" in shown:
+            lines.append("never: the GPU is ahead for no number of calls")
+        if "≤" in shown:
+            lines.append("≤N: the GPU is ahead for up to N calls, and behind from there on")
         if "±" in shown or "[" in shown:
-            lines.append(_interval_legend(self._rows))
+            lines.append(_interval_legend(self._scopes))
         if "equal" in shown:
             lines.append("equal: surely no more than 2% apart")
         if "?" in shown:
@@ -105,16 +119,38 @@ class SweepTable:
         return lines
 
 
+class _Name:
+    """A case's name, in which a setting that is wider than its column is broken after its sign."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        words = self._name.split(" ")
+        yield Text(
+            " ".join(word.replace("=", "=\n", 1) if len(word) > options.max_width else word for word in words)
+        )
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, Text(self._name))
+
+
 # --- columns ---------------------------------------------------------------------------------------
 
 
-def _pair_columns(rows: Sequence[Comparison]) -> list[_Column]:
+def _pair_columns(rows: Sequence[Comparison], *, mixed: bool) -> list[_Column]:
+    """`mixed`: not all intervals are of one kind, and those of one process are marked."""
     return [
-        _Column(title=_cpu_title(rows), cell=lambda row: _latency(row.cpu), optional=False),
-        _Column(title="GPU", cell=lambda row: _latency(row.gpu), optional=False),
+        _Column(
+            title=_cpu_title(rows),
+            cell=lambda row: _latency(row.cpu),
+            optional=False,
+            legend="latency: of one call, with its data resident on the device",
+        ),
+        _Column(title="GPU\nlatency", cell=lambda row: _latency(row.gpu), optional=False),
         _Column(
             title="speedup [95%]",
-            cell=_resident,
+            cell=lambda row: _resident(row, mixed=mixed),
             optional=False,
             legend="speedup: CPU time / GPU time, with the data resident on each; above 1x the GPU is faster",
         ),
@@ -132,21 +168,25 @@ def _pair_columns(rows: Sequence[Comparison]) -> list[_Column]:
         _Column(
             title="% ceiling\n CPU  GPU",
             cell=lambda row: Text(f"{_ceiling(row.cpu):>4} {_ceiling(row.gpu):>4}"),
-            legend="% ceiling: of this device's best measured rate of memory (m) or compute (c); "
-            "disp: dispatch limits",
+            legend="% ceiling: of the best rate of stream (m) near this size, or of matmul (c) at this dtype"
+            f", here;\n  of the work by {_rated_by(rows)}, not latency; disp: the call is mostly dispatch",
         ),
         _ERROR,
     ]
 
 
-def _single_columns(device: str) -> list[_Column]:
+def _single_columns(rows: Sequence[Comparison], device: str, *, mixed: bool) -> list[_Column]:
     def timing(row: Comparison, metric: Metric) -> Text:
         record = getattr(row, device)
         found: Timing | None = record.timings.get(metric) if record.ok else None
         return Text(seconds(found.median_s if found else None))
 
     return [
-        _Column(title="latency", cell=lambda row: _latency(getattr(row, device), width=True), optional=False),
+        _Column(
+            title="latency",
+            cell=lambda row: _latency(getattr(row, device), width=True, mixed=mixed),
+            optional=False,
+        ),
         _Column(title="throughput", cell=lambda row: timing(row, Metric.throughput)),
         _Column(
             title="device",
@@ -161,13 +201,14 @@ def _single_columns(device: str) -> list[_Column]:
         _Column(
             title="% of ceiling",
             cell=lambda row: Text(_ceiling_words(getattr(row, device))),
-            legend="% of ceiling: of the rate measured as this device's best, and what that is of: the limit",
+            legend="% of ceiling: of the best rate of stream (memory) or matmul (compute) here, by "
+            f"{_rated_by(rows)}",
         ),
         _ERROR,
     ]
 
 
-def _latency(record: Record | None, *, width: bool = False) -> Text:
+def _latency(record: Record | None, *, width: bool = False, mixed: bool = False) -> Text:
     """The median, with its interval where asked for; how it ended where there is none."""
     if record is None:
         return Text(UNKNOWN)
@@ -175,7 +216,9 @@ def _latency(record: Record | None, *, width: bool = False) -> Text:
     if not record.ok:
         return Text(str(record.status), style="red")
     words = seconds(timing.median_s if timing else None)
-    words += f" {interval(timing)}" if width and timing else ""
+    if width and timing:
+        words += f" {interval(timing)}"
+        words += _scope_mark(timing.ci_over) if mixed and timing.ci95_s else ""
     return Text.assemble(words, ("!", "yellow") if _marked(record) else "")
 
 
@@ -185,12 +228,20 @@ def _marked(record: Record) -> bool:
     )
 
 
-def _resident(row: Comparison) -> Text:
+def _resident(row: Comparison, *, mixed: bool) -> Text:
     found = row.speedups.get(Metric.latency)
     if found is None:
         return Text(UNKNOWN)
-    within = f" [{brief(found.ci95[0])}, {brief(found.ci95[1])}]" if found.ci95 else ""
-    return Text(_marked_ratio(found, row) + within)
+    words = _marked_ratio(found, row)
+    if found.ci95:
+        words += f" [{brief(found.ci95[0])}, {brief(found.ci95[1])}]"
+        words += _scope_mark(found.ci_over) if mixed else ""
+    return Text(words)
+
+
+def _scope_mark(ci_over: str) -> str:
+    """As wide as none, so that the digits of all rows stay in line."""
+    return ONE_PROCESS if ci_over == "rounds" else " "
 
 
 def _faster(row: Comparison) -> Text:
@@ -216,8 +267,7 @@ def _break_even(row: Comparison) -> Text:
     found = break_even(row.cpu, row.gpu)
     if found.reason is not None:
         return Text(UNKNOWN)
-    latency = row.speedups.get(Metric.latency)
-    doubt = "" if latency and latency.verdict in _SURE else "?"
+    doubt = "" if row.decided else "?"
     if found.calls is not None:
         return Text(count(found.calls) + doubt)
     return Text(("never" if found.until is None else f"≤{count(found.until)}") + doubt)
@@ -270,36 +320,60 @@ def _device_names(rows: Sequence[Comparison], devices: Sequence[str]) -> list[st
 def _cpu_title(rows: Sequence[Comparison]) -> str:
     found = {cores(record) for record in _records(rows, "cpu") if record.arm.kind} or {"?"}
     words = " or ".join(map(str, sorted(found, key=lambda known: (isinstance(known, str), known))))
-    return f"CPU,\n{words} cores" if len(found) == 1 else f"CPU,\n{words}\ncores"
+    return f"CPU\nlatency,\n{words} cores" if len(found) == 1 else f"CPU latency,\n{words}\ncores"
 
 
 def _records(rows: Sequence[Comparison], device: str) -> list[Record]:
     return [record for row in rows for record in row.arms if record.arm.requested == device]
 
 
-def _interval_legend(rows: Sequence[Comparison]) -> str:
+def _rated_by(rows: Sequence[Comparison]) -> str:
+    """The timings that rates are of, in words."""
+    found = dict.fromkeys(r.rates.metric for row in rows for r in row.arms if r.ok and r.rates)
+    return " or ".join("device time" if metric == Metric.device else metric for metric in found)
+
+
+def _scopes(rows: Sequence[Comparison], *, both: bool) -> set[str]:
+    """What the intervals that are shown are over: passes, rounds of one process, or some this, some that."""
+    if both:
+        speedups = [row.speedups.get(Metric.latency) for row in rows]
+        return {speedup.ci_over for speedup in speedups if speedup and speedup.ci95}
     timings = [record.timings.get(Metric.latency) for row in rows for record in row.arms]
-    scopes = {timing.ci_over for timing in timings if timing and timing.ci95_s}
+    return {timing.ci_over for timing in timings if timing and timing.ci95_s}
+
+
+def _interval_legend(scopes: set[str]) -> str:
     if scopes == {"passes"}:
         return "intervals: 95%, over passes: where a rerun would land"
     if scopes == {"rounds"}:
         return "intervals: 95%, within one process: a rerun may land further off"
-    return "intervals: 95%, some over passes, some within one process (`latency_ci_over` in CSV and JSON)"
+    return (
+        "intervals: 95%, over passes: where a rerun would land\n"
+        f"{ONE_PROCESS} within one process: a rerun may land further off"
+    )
 
 
 def _undecided_legend(rows: Sequence[Comparison]) -> str:
-    among = max((speedup.among for row in rows for speedup in row.speedups.values()), default=1)
+    among = max((row.among for row in rows), default=1)
     if among == 1:
-        return "?: undecided, for the interval allows for either device"
-    return f"?: undecided: not sure enough for the verdicts on {among} cases to be right all together"
+        return "?: undecided: no interval, or one that allows for either device"
+    doubt = f"no interval, or one too wide for the verdicts on {among} cases to be right all together"
+    return f"?: undecided: {doubt}"
 
 
 def _unmatched_legend(rows: Sequence[Comparison]) -> list[str]:
     cases = [row.case for row in rows]
-    found = [f"  {told_apart(row.case, cases)}: {row.unmatched}" for row in rows if row.unmatched]
+    found = [_unmatched_line(row, told_apart(row.case, cases)) for row in rows if row.unmatched]
     left = len(found) - _SHOWN_UNMATCHED
     return [
         f"{UNMATCHED} no one speedup, as the two sides did not compute at one precision:",
         *found[:_SHOWN_UNMATCHED],
         *([f"  and {left} more: `unmatched` in CSV and JSON"] if left > 0 else []),
     ]
+
+
+def _unmatched_line(row: Comparison, name: str) -> str:
+    """What sets the sides apart, without the precision where the name has it already."""
+    precision = f"precision={row.case.precision}"
+    reason = row.unmatched or ""
+    return f"  {name}: {reason.removeprefix(f'{precision}: ') if precision in name else reason}"
