@@ -241,6 +241,17 @@ def test_of_several_records_of_an_arm_the_latest_counts(order: tuple[int, int]) 
     assert found.cpu.command == "new"
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_states_of_one_measurement_the_fuller_counts(order: tuple[int, int]) -> None:
+    states = [
+        at(1, make_record("cpu", command=command, timings={"latency": make_timing([[1e-4] * count] * 5)}))
+        for command, count in (("before the kill", 6), ("resumed", 12))
+    ]
+    (found,) = pair([states[k] for k in order])
+    assert found.cpu is not None
+    assert found.cpu.command == "resumed"
+
+
 def test_a_failure_does_not_hide_an_earlier_measurement() -> None:
     (found,) = pair([at(1, make_record("gpu")), at(2, make_failed("gpu"))])
     assert found.gpu is not None

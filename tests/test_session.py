@@ -1031,6 +1031,19 @@ def test_a_device_that_does_not_start_any_more_leaves_its_earlier_timings() -> N
     assert numbers(found[0, "cpu"]) == {0, 1}
 
 
+def test_a_finished_record_is_not_flagged_because_its_device_does_not_start_today() -> None:
+    earlier = prior(2, "gpu")
+    away = dict(run(FakeLab(broken={"gpu": NO_GPU}), resumed(2, earlier, "gpu")))[0, "gpu"]
+    assert away == earlier["gpu"]
+    # Where more was asked for, the flag goes once the device is back.
+    lacking = dict(run(FakeLab(broken={"gpu": NO_GPU}), resumed(3, earlier, "gpu")))[0, "gpu"]
+    assert lacking.lacks_passes
+    back = dict(run(FakeLab(), resumed(2, {"gpu": lacking}, "gpu")))[0, "gpu"]
+    assert back.ok
+    assert back.lacks_passes is None
+    assert back.timings == earlier["gpu"].timings
+
+
 def test_flags_of_earlier_passes_stay() -> None:
     slow = FakeLab(of_device(gpu=Behaviour(slowdowns=("sw_thermal",))))
     earlier = prior(1, "gpu", lab=slow)

@@ -41,14 +41,21 @@ def pair(records: Iterable[Record]) -> list[Comparison]:
 def latest(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
     """The record that counts of each case_id and device: the latest ok one, or else the latest.
 
+    Of two states of one measurement, as a resumed command that was killed leaves them, it is the fuller one.
     In order of appearance: an arm stands where its first record does.
     """
     arms: dict[tuple[str, str], Record] = {}
     for record in sorted(records, key=lambda record: record.started_at):
         known = arms.get((record.case_id, record.arm.requested))
-        if known is None or record.ok or not known.ok:
+        if known is None or ((record.ok or not known.ok) and not _less_of(record, known)):
             arms[record.case_id, record.arm.requested] = record
     return arms
+
+
+def _less_of(record: Record, known: Record) -> bool:
+    """Whether both are of one measurement, of which `known` has seen more."""
+    samples, known_samples = (sum(t.n for t in side.timings.values()) for side in (record, known))
+    return record.started_at == known.started_at and samples < known_samples
 
 
 def compare(cpu: Record | None, gpu: Record | None, *, among: int = 1) -> Comparison:

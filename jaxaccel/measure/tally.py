@@ -107,10 +107,11 @@ class Tally:
         """
         if not self._environment:
             if self._prior and isinstance(started, Failure):
-                # It can't go on, and what there is stays.
+                # It can't go on, and what there is stays; where that is all, it need not go on.
                 self._environment, self._settings = self._prior.environment, self._prior.arm.flags
                 self._adopt(self._prior)
-                self.ended(started)
+                if any(self.lacks(pass_index) for pass_index in range(self._passes)):
+                    self.ended(started)
                 return
             self._environment = started.environment
             self._settings = started.arm.flags if isinstance(started, Started) else {}
@@ -208,7 +209,7 @@ class Tally:
 
     def record(self, overhead_s: float) -> Record:
         """The Record as things stand. `overhead_s` is its share of the time that belongs to no arm."""
-        if self._prior and self._unchanged and not self._failure:
+        if self._prior and self._unchanged and not self._failure and not self._prior.lacks_passes:
             return self._prior
         opened, evidence = self.facts, self._evidence()
         timings, invariants = evidence.timings, evidence.invariants()
