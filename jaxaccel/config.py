@@ -3,18 +3,30 @@
 Values arrive as Hydra composed them, in plain containers; unknown keys are refused here.
 """
 
+import argparse
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxaccel.records import DEVICES, Arm, Case, Metric
 
 
 class BadInputError(ValueError):
     """The command asks for what can't be; the message is one line for its author."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every command here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Stop.
+
+        **Raises** BadInputError.
+        """
+        raise BadInputError(f"{message} (see --help)")
 
 
 class Dtype(StrEnum):

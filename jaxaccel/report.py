@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from jaxaccel.config import BadInputError, choice
+from jaxaccel.config import BadInputError, Parser, choice
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
@@ -154,17 +154,6 @@ def load(argument: str, places: Sequence[str]) -> "list[Record]":
 
 
 # --- arguments -------------------------------------------------------------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every command here does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Stop.
-
-        **Raises** BadInputError.
-        """
-        raise BadInputError(f"{message} (see --help)")
 
 
 def make_parser() -> Parser:

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jaxaccel.config import BadInputError, require_positive, require_text
+from jaxaccel.config import BadInputError, Parser, require_positive, require_text
 from jaxaccel.records import DEVICES
 
 if TYPE_CHECKING:
@@ -338,17 +338,6 @@ def _require_name(what: str, name: Any) -> None:
 
 
 # --- arguments -------------------------------------------------------------------------------------
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every command here does."""
-
-    def error(self, message: str) -> NoReturn:
-        """Stop.
-
-        **Raises** BadInputError.
-        """
-        raise BadInputError(f"{message} (see --help)")
 
 
 def make_parser() -> Parser:

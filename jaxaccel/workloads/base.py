@@ -5,6 +5,7 @@ A workload is one Python file here, with one class, and one YAML file in conf/wo
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ class Workload(Protocol):
         """
 
 
-def check_arguments(workload: Workload, **counts: int) -> None:
+def check_arguments(workload: "Workload | Plain", **counts: int) -> None:
     """Refuse a variant that is not there, and counts that are no positive whole numbers.
 
     **Raises** ValueError, naming the argument, the value and what is allowed.
@@ -89,6 +90,32 @@ def check_arguments(workload: Workload, **counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`workload.{name}` must be a positive whole number, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain:
+    """What workloads without a carry, a loop or parameters have in common."""
+
+    variants: ClassVar[Mapping[str, Callable[..., Any]]]
+    carries: ClassVar[bool] = False
+    loops: ClassVar[bool] = False
+
+    size: int
+    dtype: str = "float32"
+    variant: str = "direct"
+
+    def __post_init__(self) -> None:
+        check_arguments(self)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """A product."""
+        return product_operations(self.size)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The variant."""
+        return self.variants[self.variant]
 
 
 def product_operations(size: int) -> frozenset[str]:

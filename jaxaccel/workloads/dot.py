@@ -12,9 +12,8 @@ import numpy as np
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.base import (
     Array,
-    check_arguments,
+    Plain,
     itemsize,
-    product_operations,
     sum_tolerance,
     uniform,
 )
@@ -38,29 +37,10 @@ def reference(a: Array, b: Array) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dot:
+class Dot(Plain):
     """The dot product of two zero-mean random vectors. `size` is n."""
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
-    carries: ClassVar[bool] = False
-    loops: ClassVar[bool] = False
-
-    size: int
-    dtype: str = "float32"
-    variant: str = "direct"
-
-    def __post_init__(self) -> None:
-        check_arguments(self)
-
-    @property
-    def operations(self) -> frozenset[str]:
-        """A product."""
-        return product_operations(self.size)
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """(n,), (n,) -> ()."""
-        return self.variants[self.variant]
 
     def cost(self) -> Cost:
         """N multiplications and as many additions; both vectors are read once, one number is written."""

@@ -10,10 +10,9 @@ import numpy as np
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.base import (
     Array,
-    check_arguments,
+    Plain,
     itemsize,
     norm_error,
-    product_operations,
     sum_tolerance,
     uniform,
 )
@@ -41,29 +40,10 @@ def reference(a: Array, b: Array) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Matmul:
+class Matmul(Plain):
     """The product of two square matrices, both zero-mean random. `size` is n."""
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
-    carries: ClassVar[bool] = False
-    loops: ClassVar[bool] = False
-
-    size: int
-    dtype: str = "float32"
-    variant: str = "direct"
-
-    def __post_init__(self) -> None:
-        check_arguments(self)
-
-    @property
-    def operations(self) -> frozenset[str]:
-        """A product."""
-        return product_operations(self.size)
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """(n, n), (n, n) -> (n, n)."""
-        return self.variants[self.variant]
 
     def cost(self) -> Cost:
         """n³ multiplications and as many additions; three matrices pass memory once."""

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxaccel.records import Accuracy, Cost
-from jaxaccel.workloads.base import Array, check_arguments, elementwise_error, itemsize, uniform
+from jaxaccel.workloads.base import Array, Plain, elementwise_error, itemsize, uniform
 
 
 def direct(x: jax.Array) -> jax.Array:
@@ -17,32 +17,18 @@ def direct(x: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer:
+class Transfer(Plain):
     """A zero-mean random vector that goes to the device, and comes back negated. `size` is n.
 
     As many bytes travel each way: those of the vector.
     """
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
-    carries: ClassVar[bool] = False
-    loops: ClassVar[bool] = False
-
-    size: int
-    dtype: str = "float32"
-    variant: str = "direct"
-
-    def __post_init__(self) -> None:
-        check_arguments(self)
 
     @property
     def operations(self) -> frozenset[str]:
         """The negation."""
         return frozenset({"negate"})
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """(n,) -> (n,)."""
-        return self.variants[self.variant]
 
     def cost(self) -> Cost:
         """N negations; on the device, the vector is read and the result is written."""
