@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from jaxaccel.analyze.differences import identity
 from jaxaccel.analyze.roofline import near
-from jaxaccel.measure.sampling import Sampled, Stop, as_round, sample
-from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round, Started, Unavailable
+from jaxaccel.measure.sampling import Asked, OpenArm, Sampled, Stop, sample, why
+from jaxaccel.messages import Close, Open, Opened, Started
 from jaxaccel.records import Arm, Case, Ceiling, Ceilings, Metric, digest
 
 STOP = Stop(relative_ci=0.02, limit_s=0.15, max_rounds=8)
@@ -33,17 +33,6 @@ MATMULS = {"cpu": (1024, 2048), "gpu": (4096, 8192)}
 LONG_CALL_S = 0.05  # a larger product than one that takes this long tells no more
 TRANSFER_BYTES = 256 << 20
 TRANSFERS = (Metric.h2d, Metric.h2d_pinned, Metric.d2h, Metric.d2h_pinned)
-
-
-class Asked(Protocol):
-    """What is needed of a worker."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can still be asked."""
-
-    def ask(self, request: Message) -> Message:
-        """Its answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +197,7 @@ class _Bench:
         key = f"ceiling-{case.case_id}"
         opened = self._worker.ask(Open(key=key, arm=arm, metrics=tuple(names)))
         if not isinstance(opened, Opened):
-            self._page.failed.update(dict.fromkeys(names.values(), _why(opened)))
+            self._page.failed.update(dict.fromkeys(names.values(), why(opened)))
             return
         for metric, name in names.items():
             if metric not in opened.metrics:
@@ -223,7 +212,7 @@ class _Bench:
                 )
                 self._page.ceilings[name] = max(new, self._page.ceilings.get(name, new), key=_rate)
             elif got.failure:
-                self._page.failed[name] = _why(got.failure)
+                self._page.failed[name] = why(got.failure)
             else:
                 self._page.passing[name] = got.unavailable or "it gave no samples"
             if not self._worker.alive:
@@ -236,16 +225,8 @@ class _Bench:
         return float(np.median(got.medians)) if by_slope else min(got.medians)
 
     def _sample(self, key: str, metric: Metric) -> Sampled:
-        arms = {key: _OpenCeiling(self._worker, key)}
+        arms = {key: OpenArm(self._worker, key)}
         return sample(arms, metric, STOP, pass_index=0, rng=random.Random(0))[key]
-
-
-class _OpenCeiling:
-    def __init__(self, worker: Asked, key: str) -> None:
-        self._worker, self._key = worker, key
-
-    def round(self, metric: Metric) -> Round | Unavailable | Failure:
-        return as_round(self._worker.ask(AskRound(key=self._key, metric=metric)))
 
 
 def around(working_set_bytes: int) -> list[int]:
@@ -273,11 +254,3 @@ def _amount(metric: Metric, opened: Opened, case: Case) -> float:
 
 def _rate(ceiling: Ceiling) -> float:
     return ceiling.rate_per_s
-
-
-def _why(reply: Message) -> str:
-    return (
-        reply.error.message
-        if isinstance(reply, Failure)
-        else f"a worker answered with {type(reply).__name__}"
-    )

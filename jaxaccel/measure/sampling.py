@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxaccel.analyze.stats import Burst, relative_half_width
-from jaxaccel.messages import Failure, Message, Round, Unavailable
+from jaxaccel.messages import AskRound, Failure, Message, Round, Unavailable
 from jaxaccel.records import Metric
 
 
@@ -108,6 +108,28 @@ def sample(
     return found
 
 
+class Asked(Protocol):
+    """What is needed of a worker."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked."""
+
+    def ask(self, request: Message) -> Message:
+        """Its answer."""
+
+
+class OpenArm:
+    """An arm that is open in a worker, under a key, as the sampling loop sees it."""
+
+    def __init__(self, worker: Asked, key: str) -> None:
+        self._worker, self._key = worker, key
+
+    def round(self, metric: Metric) -> Round | Unavailable | Failure:
+        """The worker's answer."""
+        return as_round(self._worker.ask(AskRound(key=self._key, metric=metric)))
+
+
 def as_round(reply: Message) -> Round | Unavailable | Failure:
     """A worker's answer to a request for a round.
 
@@ -116,3 +138,12 @@ def as_round(reply: Message) -> Round | Unavailable | Failure:
     if not isinstance(reply, Round | Unavailable | Failure):
         raise TypeError(f"a worker answered with {type(reply).__name__}")
     return reply
+
+
+def why(reply: Message) -> str:
+    """In words, why a worker gave this in place of what it was asked for."""
+    if isinstance(reply, Unavailable):
+        return reply.reason
+    if isinstance(reply, Failure):
+        return reply.error.message
+    return f"a worker answered with {type(reply).__name__}"

@@ -13,10 +13,9 @@ from typing import Protocol
 
 from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.host import LoadMeter
-from jaxaccel.measure.sampling import Sampled, Stop, as_round, sample, stop_of
+from jaxaccel.measure.sampling import OpenArm, Sampled, Stop, sample, stop_of
 from jaxaccel.measure.tally import Command, Tally
 from jaxaccel.messages import (
-    AskRound,
     Close,
     Failure,
     Inspect,
@@ -24,9 +23,7 @@ from jaxaccel.messages import (
     Message,
     Open,
     Opened,
-    Round,
     Started,
-    Unavailable,
 )
 from jaxaccel.records import Arm, Case, HostLoad, Metric, Record, Spent
 
@@ -273,17 +270,11 @@ class _Session:
         return news
 
 
-class _OpenArm:
-    """An arm in its worker, as the sampling loop sees it."""
-
-    def __init__(self, worker: WorkerLike, key: str) -> None:
-        self._worker, self._key = worker, key
+class _OpenArm(OpenArm):
+    """What else a session asks of an arm."""
 
     def open(self, arm: Arm, metrics: tuple[Metric, ...]) -> Message:
         return self._worker.ask(Open(key=self._key, arm=arm, metrics=metrics))
-
-    def round(self, metric: Metric) -> Round | Unavailable | Failure:
-        return as_round(self._worker.ask(AskRound(key=self._key, metric=metric)))
 
     def inspect(self, energy_s: float) -> Message:
         return self._worker.ask(Inspect(key=self._key, energy_s=energy_s))

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxaccel.measure.client import worker_variables
+from jaxaccel.measure.sampling import why
 from jaxaccel.messages import (
     AskRound,
     Close,
@@ -19,7 +20,6 @@ from jaxaccel.messages import (
     Message,
     Open,
     Round,
-    Unavailable,
 )
 from jaxaccel.records import Arm, Metric
 from jaxaccel.selftest.check import Check, Outcome, holds
@@ -87,13 +87,13 @@ def _profiled(worker: Asked, arm: Arm) -> tuple[float, float | str] | str:
         for _ in range(ROUNDS):
             reply = worker.ask(AskRound(key="clocks", metric=Metric.device))
             if not isinstance(reply, Round):
-                return _why(reply)
+                return why(reply)
             medians.append(float(np.median(reply.samples_s)))
         reply = worker.ask(Inspect(key="clocks"))
     finally:
         worker.ask(Close(key="clocks"))
     if not isinstance(reply, Inspected):
-        return _why(reply)
+        return why(reply)
     slope_s = reply.device_time.slope_s if reply.device_time else None
     return float(np.median(medians)), slope_s or reply.absent.get("device_time.slope_s", "there is no slope")
 
@@ -108,9 +108,3 @@ def _agree(name: str, profiler_s: float, other_s: float | str) -> Check:
     off = other_s / profiler_s - 1
     found = f"{1e6 * other_s:.1f} µs beside the profiler's {1e6 * profiler_s:.1f} µs: {off:+.1%}"
     return holds(name, abs(off) <= AGREE, expected=expected, found=found)
-
-
-def _why(reply: Message) -> str:
-    if isinstance(reply, Unavailable):
-        return reply.reason
-    return reply.error.message if isinstance(reply, Failure) else f"a worker answered {type(reply).__name__}"

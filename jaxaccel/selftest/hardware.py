@@ -12,7 +12,7 @@ from jaxaccel.measure.ceilings import Book
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.evidence import WITHIN_CEILING
 from jaxaccel.measure.host import LoadMeter
-from jaxaccel.measure.sampling import Sampled, Stop, sample
+from jaxaccel.measure.sampling import OpenArm, Sampled, Stop, sample
 from jaxaccel.measure.tally import Command
 from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round
 from jaxaccel.records import RESIDENT, Arm, Case, Metric, Record, Verdict
@@ -140,16 +140,6 @@ def _known_duration(worker: Worker, device: str) -> Check:
     return holds(name, min(samples) >= SLEEP_S, expected=expected, found=found)
 
 
-class _Open:
-    def __init__(self, worker: Worker, key: str) -> None:
-        self._worker, self._key = worker, key
-
-    def round(self, metric: Metric) -> Round | Failure:
-        reply = self._worker.ask(AskRound(key=self._key, metric=metric))
-        assert isinstance(reply, Round | Failure)
-        return reply
-
-
 def _equal_arms(worker: Worker, device: str, runs: int) -> Iterator[Check]:
     """One case, opened twice in one worker, so that nothing but chance sets the two apart.
 
@@ -167,7 +157,7 @@ def _equal_arms(worker: Worker, device: str, runs: int) -> Iterator[Check]:
     held, fine, widths = 0, 0, list[float]()
     for run in range(runs):
         got = sample(
-            {key: _Open(worker, key) for key in keys},
+            {key: OpenArm(worker, key) for key in keys},
             Metric.latency,
             EQUAL_ARMS_STOP,
             pass_index=run,
