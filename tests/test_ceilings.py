@@ -14,6 +14,8 @@ from jaxaccel.measure.ceilings import (
     KINDS,
     LADDER_BYTES,
     MATMULS,
+    TRANSFER_BYTES,
+    TRANSFER_PARTS,
     TRANSFERS,
     Book,
     Found,
@@ -26,6 +28,7 @@ KIB, MIB = 1024, 1024**2
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 STREAM_BYTES_PER_S = {"read": 3e10, "copy": 2e10, "triad": 1e10}
 TIMED = (Metric.device,)
+REFUSED = failure("Refused", "does not fit", refused=True)
 
 
 def words(case: Case) -> str:
@@ -160,11 +163,11 @@ def compute_of(found: Found) -> Ceiling:
     [
         (0, [16 * KIB]),
         (16 * KIB - 1, [16 * KIB]),
-        (16 * KIB, [16 * KIB, 64 * KIB]),
-        (20 * KIB, [16 * KIB, 64 * KIB]),
-        (64 * KIB - 1, [16 * KIB, 64 * KIB]),
-        (64 * KIB, [64 * KIB, 256 * KIB]),
-        (1024 * MIB - 1, [256 * MIB, 1024 * MIB]),
+        (16 * KIB, [16 * KIB, 32 * KIB]),
+        (20 * KIB, [16 * KIB, 32 * KIB]),
+        (32 * KIB - 1, [16 * KIB, 32 * KIB]),
+        (32 * KIB, [32 * KIB, 64 * KIB]),
+        (1024 * MIB - 1, [512 * MIB, 1024 * MIB]),
         (1024 * MIB, [1024 * MIB]),
         (10**15, [1024 * MIB]),
     ],
@@ -173,15 +176,15 @@ def test_the_rungs_of_a_working_set_enclose_it(working_set_bytes: int, rungs: li
     assert around(working_set_bytes) == rungs
 
 
-def test_the_ladder_goes_from_16_kib_to_1_gib_in_steps_of_4() -> None:
+def test_the_ladder_goes_from_16_kib_to_1_gib_in_steps_of_2() -> None:
     assert LADDER_BYTES[0] == 16 * KIB
     assert LADDER_BYTES[-1] == 1024 * MIB
-    assert all(4 * low == high for low, high in pairwise(LADDER_BYTES))
+    assert all(2 * low == high for low, high in pairwise(LADDER_BYTES))
 
 
 @pytest.mark.parametrize(
     ("working_set_bytes", "rungs"),
-    [(1, [16 * KIB]), (20 * KIB, [16 * KIB, 64 * KIB]), (1 << 40, [1024 * MIB])],
+    [(1, [16 * KIB]), (20 * KIB, [16 * KIB, 32 * KIB]), (1 << 40, [1024 * MIB])],
 )
 def test_only_the_rungs_beside_a_working_set_are_measured(working_set_bytes: int, rungs: list[int]) -> None:
     device = Device()
@@ -212,8 +215,8 @@ def cached(case: Case) -> float:
     [
         (1, 8e10),
         (20 * KIB, 8e10),
-        (100 * KIB, 8e10),  # nobody knows where between 64 and 256 KiB the cache ends
-        (300 * KIB, 2e10),
+        (100 * KIB, 8e10),  # nobody knows where between 64 and 128 KiB the cache ends
+        (150 * KIB, 2e10),
         (1 << 40, 2e10),
     ],
 )
@@ -297,6 +300,15 @@ def test_of_a_gpu_transfers_are_measured_each_way_and_pinned() -> None:
     assert sum(case.workload == "transfer" for case in device.opened) == 1
 
 
+def test_where_a_large_transfer_does_not_fit_a_small_one_tells() -> None:
+    large, small = (nbytes // 4 // TRANSFER_PARTS for nbytes in TRANSFER_BYTES)
+    device = Device(name="gpu", on_open={f"transfer {large} ": REFUSED})
+    found = look(at(), device)
+    assert set(found.ceilings.transfers) == set(map(str, TRANSFERS))
+    assert {ceiling.workload.split()[1] for ceiling in found.ceilings.transfers.values()} == {str(small)}
+    assert found.absent == {}
+
+
 def test_of_a_cpu_no_transfers_are_measured() -> None:
     device = Device()
     assert look(at(), device).ceilings.transfers == {}
@@ -310,9 +322,6 @@ def test_where_no_transfer_was_timed_none_is_measured() -> None:
 
 
 # --- what can't be had -----------------------------------------------------------------------------
-
-
-REFUSED = failure("Refused", "does not fit", refused=True)
 
 
 def test_what_can_not_be_had_has_a_reason_and_the_others_stand() -> None:
@@ -404,9 +413,10 @@ def test_a_death_in_a_round_of_transfers_leaves_the_other_metrics_for_the_next_w
     look(at(folder=tmp_path), Device(name="gpu", on_round={"transfer": None}))
     fresh = Device(name="gpu")
     found = look(at(folder=tmp_path), fresh)
-    assert set(found.ceilings.transfers) == {"h2d_pinned", "d2h", "d2h_pinned"}
-    assert "signal 9" in found.absent["ceilings.transfers.h2d"]
-    assert [metric for name, metric in fresh.rounds if metric is Metric.h2d] == []
+    large, small = (str(nbytes // 4 // TRANSFER_PARTS) for nbytes in TRANSFER_BYTES)
+    by = {name: ceiling.workload.split()[1] for name, ceiling in found.ceilings.transfers.items()}
+    assert by == {"h2d": small, "h2d_pinned": large, "d2h": large, "d2h_pinned": large}
+    assert not any(large in name and metric is Metric.h2d for name, metric in fresh.rounds)
 
 
 def test_an_answer_to_something_else_is_an_error() -> None:
@@ -438,16 +448,16 @@ def test_another_book_reads_what_one_has_kept_and_measures_nothing(tmp_path: Pat
 
 
 def test_only_what_is_missing_is_measured_and_added(tmp_path: Path) -> None:
-    look(at(folder=tmp_path), Device(), 20 * KIB)
+    look(at(folder=tmp_path), Device(), 40 * KIB)
     device = Device()
     look(at(folder=tmp_path), device, 100 * KIB)  # of which 64 KiB is known
     assert {words(case) for case in device.opened} == {
-        "stream read 262144",
-        "stream copy 262144",
-        "stream triad 261888",
+        "stream read 131072",
+        "stream copy 131072",
+        "stream triad 130560",
     }
     after = Device()
-    for working_set_bytes in (20 * KIB, 100 * KIB):
+    for working_set_bytes in (40 * KIB, 100 * KIB):
         look(at(folder=tmp_path), after, working_set_bytes)
     assert after.opened == []
 

@@ -27,7 +27,7 @@ from jaxaccel.workloads.matvec import Matvec
 from jaxaccel.workloads.mlp import Mlp
 from jaxaccel.workloads.stream import Stream
 
-SIZES = {"dot": 4096, "stream": 4096, "transfer": 4096, "mlp_article": 50}  # of the others:
+SIZES = {"dot": 4096, "stream": 8192, "transfer": 4096, "mlp_article": 50}  # of the others:
 SIZE = 64
 CONFIGS = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf/workload").glob("*.yaml"))

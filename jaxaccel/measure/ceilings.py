@@ -25,13 +25,17 @@ from jaxaccel.records import Arm, Case, Ceiling, Ceilings, Metric, digest
 
 STOP = Stop(relative_ci=0.02, limit_s=0.15, max_rounds=8)
 # Working sets from inside a core's first cache to beyond all caches; above, nothing changes (H100: 3170 GB/s
-# at 1 GiB, 3205 at 4 GiB).
-LADDER_BYTES = tuple(16 * 1024 * 4**step for step in range(9))
+# at 1 GiB, 3205 at 4 GiB). No wider apart, or a cache's best lies between two (H100: 4.5 TB/s at 16 MiB, 5.8
+# at 32, 3.0 at 64).
+LADDER_BYTES = tuple(16 * 1024 * 2**step for step in range(17))
 KINDS = {"read": 1, "copy": 2, "triad": 3}  # vectors that a call touches
 ALIGNED = 64  # elements: a vector of odd length can't be read several elements at a time
 MATMULS = {"cpu": (1024, 2048), "gpu": (4096, 8192)}
 LONG_CALL_S = 0.05  # a larger product than one that takes this long tells no more
-TRANSFER_BYTES = 256 << 20
+# The larger has the less of what a transfer costs once (H100, pinned: 51 GB/s at 256 MiB, 54 at 1 GiB); the
+# smaller is for where that does not fit.
+TRANSFER_BYTES = (1 << 30, 256 << 20)
+TRANSFER_PARTS = 8  # arrays side by side (see workloads.transfer)
 TRANSFERS = (Metric.h2d, Metric.h2d_pinned, Metric.d2h, Metric.d2h_pinned)
 
 
@@ -158,13 +162,16 @@ class _Bench:
         return self._told(place, max(found, key=_rate, default=None))
 
     def transfers(self) -> Mapping[str, Ceiling]:
-        """Bytes a second between host and device, by metric."""
-        case = _case("transfer", TRANSFER_BYTES // 4)
-        return {
-            metric.value: ceiling
-            for metric in TRANSFERS
-            if (ceiling := self._ceiling(case, metric, f"ceilings.transfers.{metric}", TRANSFERS))
-        }
+        """Bytes a second between host and device, by metric, at the first size that gives them."""
+        found: dict[str, Ceiling] = {}
+        for size_bytes in TRANSFER_BYTES:
+            case = _case("transfer", size_bytes // 4 // TRANSFER_PARTS, parts=TRANSFER_PARTS)
+            lacking = [metric for metric in TRANSFERS if metric.value not in found]
+            for metric in lacking:
+                place = f"ceilings.transfers.{metric}"
+                if ceiling := self._told(place, self._ceiling(case, metric, place, lacking)):
+                    found[metric.value] = ceiling
+        return found
 
     def _told(self, place: str, ceiling: Ceiling | None) -> Ceiling | None:
         """A ceiling for a place in the record; what could not be had on the way matters only without one."""
