@@ -14,8 +14,7 @@ from jaxaccel.measure.ceilings import (
     KINDS,
     LADDER_BYTES,
     MATMULS,
-    TRANSFER_BYTES,
-    TRANSFER_PARTS,
+    TRANSFER_SHAPES,
     TRANSFERS,
     Book,
     Found,
@@ -297,16 +296,26 @@ def test_of_a_gpu_transfers_are_measured_each_way_and_pinned() -> None:
     found = look(at(), device)
     rates = {name: ceiling.rate_per_s for name, ceiling in found.ceilings.transfers.items()}
     assert rates == pytest.approx({"h2d": 1e10, "h2d_pinned": 2e10, "d2h": 1e10, "d2h_pinned": 2e10})
-    assert sum(case.workload == "transfer" for case in device.opened) == 1
+    opened = [(case.params["parts"], 4 * case.size) for case in device.opened if case.workload == "transfer"]
+    assert opened == list(TRANSFER_SHAPES)
 
 
-def test_where_a_large_transfer_does_not_fit_a_small_one_tells() -> None:
-    large, small = (nbytes // 4 // TRANSFER_PARTS for nbytes in TRANSFER_BYTES)
-    device = Device(name="gpu", on_open={f"transfer {large} ": REFUSED})
+@pytest.mark.parametrize("fitting", [0, 1])
+def test_where_one_shape_of_transfer_does_not_fit_the_other_tells(fitting: int) -> None:
+    sizes = [str(nbytes // 4) for _, nbytes in TRANSFER_SHAPES]
+    device = Device(name="gpu", on_open={f"transfer {sizes[1 - fitting]} ": REFUSED})
     found = look(at(), device)
     assert set(found.ceilings.transfers) == set(map(str, TRANSFERS))
-    assert {ceiling.workload.split()[1] for ceiling in found.ceilings.transfers.values()} == {str(small)}
+    assert {ceiling.workload.split()[1] for ceiling in found.ceilings.transfers.values()} == {sizes[fitting]}
     assert found.absent == {}
+
+
+@pytest.mark.parametrize("faster", [0, 1])
+def test_the_faster_shape_of_transfer_is_the_ceiling(faster: int) -> None:
+    size = TRANSFER_SHAPES[1 - faster][1] // 4
+    slow = Round(samples_s=(100.0,) * 15, depth=1, spent_s=0.01, warmup_s=0.0)
+    found = look(at(), Device(name="gpu", on_round={f"transfer {size} ": slow}))
+    assert found.ceilings.transfers["h2d"].rate_per_s == pytest.approx(1e10)
 
 
 def test_of_a_cpu_no_transfers_are_measured() -> None:
@@ -413,10 +422,10 @@ def test_a_death_in_a_round_of_transfers_leaves_the_other_metrics_for_the_next_w
     look(at(folder=tmp_path), Device(name="gpu", on_round={"transfer": None}))
     fresh = Device(name="gpu")
     found = look(at(folder=tmp_path), fresh)
-    large, small = (str(nbytes // 4 // TRANSFER_PARTS) for nbytes in TRANSFER_BYTES)
-    by = {name: ceiling.workload.split()[1] for name, ceiling in found.ceilings.transfers.items()}
-    assert by == {"h2d": small, "h2d_pinned": large, "d2h": large, "d2h_pinned": large}
-    assert not any(large in name and metric is Metric.h2d for name, metric in fresh.rounds)
+    died, other = (f"transfer {nbytes // 4} " for _, nbytes in TRANSFER_SHAPES)
+    assert found.ceilings.transfers["h2d"].workload.startswith(other)
+    assert not any(name.startswith(died) and metric is Metric.h2d for name, metric in fresh.rounds)
+    assert any(name.startswith(died) and metric is Metric.d2h for name, metric in fresh.rounds)
 
 
 def test_an_answer_to_something_else_is_an_error() -> None:

@@ -313,7 +313,8 @@ def test_a_loop_is_long_enough_whatever_dispatch_made_of_the_time_of_a_call(typi
 
 
 @pytest.mark.parametrize(
-    ("typical_s", "depth"), [(1e-4, 50), (1e-3, 5), (2e-3, MIN_MORE), (0.04, MIN_MORE), (0.06, 1), (9.0, 1)]
+    ("typical_s", "depth"),
+    [(1e-4, 500), (1e-3, 50), (2e-3, 25), (0.02, MIN_MORE), (0.04, MIN_MORE), (0.06, 1), (9.0, 1)],
 )
 def test_a_gpu_s_loops_are_as_long_as_the_time_of_a_call_says(
     typical_s: float, depth: int, monkeypatch: pytest.MonkeyPatch

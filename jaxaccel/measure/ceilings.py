@@ -24,6 +24,7 @@ from jaxaccel.messages import Close, Open, Opened, Started
 from jaxaccel.records import Arm, Case, Ceiling, Ceilings, Metric, digest
 
 STOP = Stop(relative_ci=0.02, limit_s=0.15, max_rounds=8)
+TRANSFER_STOP = Stop(relative_ci=0.005, limit_s=1.0, max_rounds=8)  # one takes long; the best round counts
 # Working sets from inside a core's first cache to beyond all caches; above, nothing changes (H100: 3170 GB/s
 # at 1 GiB, 3205 at 4 GiB). No wider apart, or a cache's best lies between two (H100: 4.5 TB/s at 16 MiB, 5.8
 # at 32, 3.0 at 64).
@@ -32,10 +33,10 @@ KINDS = {"read": 1, "copy": 2, "triad": 3}  # vectors that a call touches
 ALIGNED = 64  # elements: a vector of odd length can't be read several elements at a time
 MATMULS = {"cpu": (1024, 2048), "gpu": (4096, 8192)}
 LONG_CALL_S = 0.05  # a larger product than one that takes this long tells no more
-# The larger has the less of what a transfer costs once (H100, pinned: 51 GB/s at 256 MiB, 54 at 1 GiB); the
-# smaller is for where that does not fit.
-TRANSFER_BYTES = (1 << 30, 256 << 20)
-TRANSFER_PARTS = 8  # arrays side by side (see workloads.transfer)
+# Arrays and bytes of each. From pageable memory several are faster (see workloads.transfer), from pinned
+# memory one: the larger, the less is in it of what a transfer costs once (H100: 51 GB/s at 256 MiB, 54.5 at
+# 2 GiB).
+TRANSFER_SHAPES = ((8, 128 << 20), (1, 2 << 30))
 TRANSFERS = (Metric.h2d, Metric.h2d_pinned, Metric.d2h, Metric.d2h_pinned)
 
 
@@ -162,15 +163,15 @@ class _Bench:
         return self._told(place, max(found, key=_rate, default=None))
 
     def transfers(self) -> Mapping[str, Ceiling]:
-        """Bytes a second between host and device, by metric, at the first size that gives them."""
+        """The best rates between host and device, in bytes a second, by metric."""
         found: dict[str, Ceiling] = {}
-        for size_bytes in TRANSFER_BYTES:
-            case = _case("transfer", size_bytes // 4 // TRANSFER_PARTS, parts=TRANSFER_PARTS)
-            lacking = [metric for metric in TRANSFERS if metric.value not in found]
-            for metric in lacking:
-                place = f"ceilings.transfers.{metric}"
-                if ceiling := self._told(place, self._ceiling(case, metric, place, lacking)):
-                    found[metric.value] = ceiling
+        cases = [_case("transfer", nbytes // 4, parts=parts) for parts, nbytes in TRANSFER_SHAPES]
+        for metric in TRANSFERS:
+            place = f"ceilings.transfers.{metric}"
+            tried = [self._ceiling(case, metric, place, TRANSFERS) for case in cases]
+            best = max((ceiling for ceiling in tried if ceiling), key=_rate, default=None)
+            if ceiling := self._told(place, best):
+                found[metric.value] = ceiling
         return found
 
     def _told(self, place: str, ceiling: Ceiling | None) -> Ceiling | None:
@@ -210,7 +211,7 @@ class _Bench:
             if metric not in opened.metrics:
                 self._page.failed[name] = opened.absent.get(f"timings.{metric}", "it is not offered")
                 continue
-            got = self._sample(key, metric)
+            got = self._sample(key, metric, TRANSFER_STOP if metric in TRANSFERS else STOP)
             if got.medians:
                 new = Ceiling(
                     rate_per_s=_amount(metric, opened, case) / self._best_s(metric, got),
@@ -231,9 +232,9 @@ class _Bench:
         by_slope = metric is Metric.device and self._device == "cpu"
         return float(np.median(got.medians)) if by_slope else min(got.medians)
 
-    def _sample(self, key: str, metric: Metric) -> Sampled:
+    def _sample(self, key: str, metric: Metric, stop: Stop) -> Sampled:
         arms = {key: OpenArm(self._worker, key)}
-        return sample(arms, metric, STOP, pass_index=0, rng=random.Random(0))[key]
+        return sample(arms, metric, stop, pass_index=0, rng=random.Random(0))[key]
 
 
 def around(working_set_bytes: int) -> list[int]:
