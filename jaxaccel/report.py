@@ -3,7 +3,7 @@
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ FAIL_OVER = 0.05
 EXAMPLES = """\
 examples:
   python -m jaxaccel.report multirun/2026-01-02/03-04-05
+  python -m jaxaccel.report experiments/accounting --only dtype=float32 precision=highest workload=matvec,dot
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
 
@@ -53,17 +54,19 @@ class Arguments:
     fail_over: float
     allow: tuple[Allowed, ...]
     format: Format
+    only: Mapping[str, tuple[str, ...]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load, compare and show. Returns the exit code."""
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
-        new = load("NEW", arguments.new)
+        new = chosen(load("NEW", arguments.new), arguments.only)
         if not arguments.baseline:
             show(new, arguments.format)
             return OK
-        return beside_baseline(new, load("--baseline", arguments.baseline), arguments)
+        base = chosen(load("--baseline", arguments.baseline), arguments.only)
+        return beside_baseline(new, base, arguments)
     except BadInputError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -153,6 +156,27 @@ def load(argument: str, places: Sequence[str]) -> "list[Record]":
     return found
 
 
+def chosen(records: "Sequence[Record]", only: Mapping[str, tuple[str, ...]]) -> "Sequence[Record]":
+    """The records of cases that have one of the values asked for, of each key in `only`.
+
+    **Raises** BadInputError for a key or value that no case has.
+    """
+    from jaxaccel.publish.tables import case_columns
+
+    for name, values in only.items():
+        columns = [case_columns(record.case) | dict(record.case.params) for record in records]
+        known = dict.fromkeys(str(column[name]) for column in columns if name in column)
+        if not known:
+            names = ", ".join(dict.fromkeys(key for column in columns for key in column if key != "params"))
+            raise BadInputError(f"`--only` must name some of {names}, got {name!r}")
+        if unknown := [value for value in values if value not in known]:
+            raise BadInputError(f"`--only {name}=` must be of {', '.join(known)} here, got {unknown[0]!r}")
+        records = [
+            record for record, column in zip(records, columns, strict=True) if str(column.get(name)) in values
+        ]
+    return records
+
+
 # --- arguments -------------------------------------------------------------------------------------
 
 
@@ -175,6 +199,13 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--allow", metavar="WHAT", help=f"what may differ, of {','.join(Allowed)}; it is told in the output"
     )
+    parser.add_argument(
+        "--only",
+        metavar="KEY=VALUE",
+        nargs="+",
+        default=[],
+        help="only such cases: size=256,1024 dtype=float32",
+    )
     parser.add_argument("--format", metavar="FORMAT", default="table", help=f"one of {', '.join(Format)}")
     return parser
 
@@ -195,6 +226,7 @@ def read(argv: Sequence[str]) -> Arguments:
             fail_over=FAIL_OVER if raw.fail_over is None else share("--fail-over", raw.fail_over),
             allow=() if raw.allow is None else allowed("--allow", raw.allow),
             format=choice(Format, "--format", raw.format),
+            only=wanted("--only", raw.only),
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error
@@ -206,6 +238,21 @@ def allowed(name: str, text: str) -> tuple[Allowed, ...]:
     **Raises** ValueError for another name, or none.
     """
     return tuple(choice(Allowed, name, word.strip()) for word in text.split(","))
+
+
+def wanted(name: str, words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+    """Which values are wanted of each key, from words such as size=256,1024.
+
+    **Raises** ValueError for a word without a key, or without a value.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        values = tuple(value.strip() for value in text.split(","))
+        if not key or not all(values):
+            raise ValueError(f"`{name}` must be KEY=VALUE, or KEY=VALUE,VALUE, got {word!r}")
+        found[key] = (*found.get(key, ()), *values)
+    return found
 
 
 def share(name: str, text: str) -> float:

@@ -3,11 +3,13 @@
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from jaxaccel.publish.store import load_records
+from jaxaccel.records import DEVICES, Metric
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md"))]
@@ -25,6 +27,36 @@ def test_published_records_can_be_read_and_are_accurate(path: Path) -> None:
         assert record.ok, record.error
         assert record.accuracy is not None
         assert record.accuracy.ok
+
+
+def test_accounting_has_each_case_with_all_timings() -> None:
+    records = load_records([ROOT / "experiments/accounting"])
+    found = {
+        (r.case.workload, r.case.size, r.case.dtype, r.case.precision, r.arm.requested): r for r in records
+    }
+    sizes = {
+        "matvec": (256, 1024, 4096, 8192, 16384, 32768),
+        "dot": (1 << 15, 1 << 19, 1 << 23, 1 << 25, 1 << 27, 1 << 29),
+        "mlp": (256, 512, 1024, 2048, 4096, 8192),
+    }
+    kinds = [("float32", "highest"), ("float32", "default"), ("bfloat16", "highest"), ("float64", "highest")]
+    for workload, (dtype, precision), device in product(sizes, kinds, DEVICES):
+        for size in sizes[workload]:
+            record = found[workload, size, dtype, precision, device]
+            assert set(record.timings) == {m for m in Metric if device == "gpu" or not m.endswith("_pinned")}
+    energy = found["matmul", 8192, "bfloat16", "highest", "gpu"].energy
+    assert energy is not None
+    assert 0 < energy.uncertainty_j < 0.05 * energy.per_call_j
+
+
+def test_slope_and_profiler_agree_within_3_percent_above_50_microseconds() -> None:
+    records = [r for r in load_records([ROOT / "experiments/clocks"]) if r.timings["device"].median_s > 50e-6]
+    assert len(records) == 37
+    for record in records:
+        assert record.device_time is not None
+        assert record.device_time.slope_s == pytest.approx(record.timings["device"].median_s, rel=0.03), (
+            record.case
+        )
 
 
 def test_there_are_tables_in_the_texts() -> None:

@@ -425,3 +425,55 @@ def test_it_runs_as_a_module(tmp_path: Path, environment: dict[str, str]) -> Non
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert "2 worse beyond 5%" in done.stdout
+
+
+# --- only some cases -------------------------------------------------------------------------------
+
+
+def columns_of(said: tuple[int, str, str], name: str) -> list[str]:
+    assert said[0] == 0, said
+    return [row[name] for row in csv.DictReader(io.StringIO(said[1]))]
+
+
+def test_only_the_cases_that_are_asked_for_are_shown(report: Said) -> None:
+    cases = [
+        make_case(size=size, dtype=dtype) for size in (256, 512, 1024) for dtype in ("float32", "float64")
+    ]
+    records = [arm(case=case) for case in cases]
+    one = report(records, None, "--format", "csv", "--only", "dtype=float64", "size=256,1024")
+    assert list(zip(columns_of(one, "size"), columns_of(one, "dtype"), strict=True)) == [
+        ("256", "float64"),
+        ("1024", "float64"),
+    ]
+    assert columns_of(report(records, None, "--format", "csv", "--only", "size=512"), "size") == [
+        "512",
+        "512",
+    ]
+
+
+def test_cases_can_be_chosen_by_their_parameters(report: Said) -> None:
+    records = [arm(case=make_case(params={"batch": batch})) for batch in (32, 64)]
+    said = report([*records, arm()], None, "--format", "csv", "--only", "batch=64")
+    assert columns_of(said, "params") == ["batch=64"]
+
+
+def test_a_baseline_is_chosen_from_as_well(report: Said) -> None:
+    records = [arm(case=make_case(size=size)) for size in (256, 512)]
+    code, out, _ = report(records, records, "--format", "json", "--only", "size=512")
+    assert code == 0
+    assert {change["case"]["size"] for change in json.loads(out)["changes"]} == {512}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dtype=float3"], "`--only dtype=` must be of float32 here, got 'float3'"),
+        (["dype=float32"], "`--only` must name some of case_id, workload, size,"),
+        (["float32"], "`--only` must be KEY=VALUE, or KEY=VALUE,VALUE, got 'float32'"),
+        (["size="], "`--only` must be KEY=VALUE, or KEY=VALUE,VALUE, got 'size='"),
+        (["size=1,"], "got 'size=1,'"),
+        (["=1"], "got '=1'"),
+    ],
+)
+def test_cases_that_are_not_there_are_refused(report: Said, words: list[str], told: str) -> None:
+    assert told in refused(report([arm()], None, "--only", *words))
