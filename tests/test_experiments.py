@@ -1,5 +1,6 @@
 """The published studies: their records can be read, and the tables in the texts are made from them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -85,3 +86,45 @@ def test_a_table_in_a_text_is_what_the_records_give(text: Path, kind: str, place
 @pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/**/*.json*")), ids=lambda p: p.name)
 def test_no_path_of_a_machine_is_in_a_published_file(path: Path) -> None:
     assert not re.search(r'"(/home|/root|/work|/tmp|/Users)[/"]', path.read_text())
+
+
+# --- ceilings beside PyTorch's ---------------------------------------------------------------------
+
+CEILINGS = ROOT / "experiments/ceilings"
+
+
+def reached() -> dict[str, tuple[float, float]]:
+    """By what PyTorch was asked for: jaxaccel's best rate, and PyTorch's."""
+    torch = json.loads((CEILINGS / "torch.json").read_text())["rates_per_s"]
+    ours: dict[str, float] = {}
+    for name, ceiling in json.loads((CEILINGS / "gpu.json").read_text())["ceilings"].items():
+        if name.startswith("stream ") and ceiling["working_set_bytes"] < 0.99 * 2**30:
+            continue
+        words = name.split()
+        key = {
+            "matmul": " ".join(words[:1] + words[2:4]),
+            "stream": f"stream {words[2].removeprefix('kind=')}",
+            "transfer": words[-1],
+        }[words[0]]
+        ours[key] = max(ceiling["rate_per_s"], ours.get(key, 0.0))
+    return {name: (ours[name], rate) for name, rate in torch.items()}
+
+
+def test_ceilings_reach_what_pytorch_reaches_within_5_percent() -> None:
+    assert len(reached()) == 11
+    for name, (ours, theirs) in reached().items():
+        assert ours > 0.95 * theirs, name
+
+
+def test_the_table_of_ceilings_has_the_figures_of_its_records() -> None:
+    """Should it fail, paste these rows."""
+
+    def told(rate: float, unit: str) -> str:
+        scale, prefix = (1e12, "T") if rate >= 1e12 else (1e9, "G")
+        return f"{rate / scale:.3g} {prefix}{unit}"
+
+    rows = []
+    for name, (ours, theirs) in reached().items():
+        unit = "FLOP/s" if name.startswith("matmul") else "B/s"
+        rows.append(f"| {name} | {told(ours, unit)} | {told(theirs, unit)} | {ours / theirs:.2f} |")
+    assert "\n".join(rows) in (CEILINGS / "README.md").read_text()
