@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Load, compare and show. Returns the exit code."""
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
-        new = chosen(load("NEW", arguments.new), arguments.only)
-        if not arguments.baseline:
-            show(new, arguments.format)
-            return OK
-        base = chosen(load("--baseline", arguments.baseline), arguments.only)
-        return beside_baseline(new, base, arguments)
+        places = {"NEW": arguments.new} | ({"--baseline": arguments.baseline} if arguments.baseline else {})
+        sides = choose([load(name, there) for name, there in places.items()], arguments.only)
+        if arguments.baseline:
+            return beside_baseline(sides[0], sides[1], arguments)
+        show(sides[0], arguments.format)
+        return OK
     except BadInputError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -156,25 +156,39 @@ def load(argument: str, places: Sequence[str]) -> "list[Record]":
     return found
 
 
-def chosen(records: "Sequence[Record]", only: Mapping[str, tuple[str, ...]]) -> "Sequence[Record]":
-    """The records of cases that have one of the values asked for, of each key in `only`.
+def choose(
+    sides: "Sequence[Sequence[Record]]", only: Mapping[str, tuple[str, ...]]
+) -> "list[Sequence[Record]]":
+    """Of each side, the records of cases that have one of the values asked for, of each key in `only`.
 
-    **Raises** BadInputError for a key or value that no case has.
+    **Raises** BadInputError for a key or value that no case of any side has.
     """
     from jaxaccel.publish.tables import case_columns
 
+    def columns(record: "Record") -> dict[str, str]:
+        found = case_columns(record.case) | dict(record.case.params)
+        return {name: str(value) for name, value in found.items() if name != "params"}
+
+    everything = [columns(record) for side in sides for record in side]
     for name, values in only.items():
-        columns = [case_columns(record.case) | dict(record.case.params) for record in records]
-        known = dict.fromkeys(str(column[name]) for column in columns if name in column)
+        known = dict.fromkeys(column[name] for column in everything if name in column)
         if not known:
-            names = ", ".join(dict.fromkeys(key for column in columns for key in column if key != "params"))
+            names = ", ".join(dict.fromkeys(key for column in everything for key in column))
             raise BadInputError(f"`--only` must name some of {names}, got {name!r}")
         if unknown := [value for value in values if value not in known]:
             raise BadInputError(f"`--only {name}=` must be of {', '.join(known)} here, got {unknown[0]!r}")
-        records = [
-            record for record, column in zip(records, columns, strict=True) if str(column.get(name)) in values
-        ]
-    return records
+    chosen = [
+        [record for record in side if all(columns(record).get(name) in only[name] for name in only)]
+        for side in sides
+    ]
+    if not any(chosen):
+        raise BadInputError(f"`--only` must leave some cases, and none has all of {' '.join(words_of(only))}")
+    return [*chosen]
+
+
+def words_of(only: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """What was asked for, as on the command line."""
+    return [f"{name}={','.join(values)}" for name, values in only.items()]
 
 
 # --- arguments -------------------------------------------------------------------------------------
@@ -203,8 +217,9 @@ def make_parser() -> Parser:
         "--only",
         metavar="KEY=VALUE",
         nargs="+",
+        action="extend",
         default=[],
-        help="only such cases: size=256,1024 dtype=float32",
+        help="only such cases: size=256,1024 dtype=float32; verdicts then allow for these alone",
     )
     parser.add_argument("--format", metavar="FORMAT", default="table", help=f"one of {', '.join(Format)}")
     return parser
@@ -226,7 +241,7 @@ def read(argv: Sequence[str]) -> Arguments:
             fail_over=FAIL_OVER if raw.fail_over is None else share("--fail-over", raw.fail_over),
             allow=() if raw.allow is None else allowed("--allow", raw.allow),
             format=choice(Format, "--format", raw.format),
-            only=wanted("--only", raw.only),
+            only=parse_only("--only", raw.only),
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error
@@ -240,7 +255,7 @@ def allowed(name: str, text: str) -> tuple[Allowed, ...]:
     return tuple(choice(Allowed, name, word.strip()) for word in text.split(","))
 
 
-def wanted(name: str, words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+def parse_only(name: str, words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
     """Which values are wanted of each key, from words such as size=256,1024.
 
     **Raises** ValueError for a word without a key, or without a value.

@@ -141,7 +141,7 @@ def look(
 
 
 def at(moment: datetime = NOON, folder: Path | None = None, *, fresh: bool = False) -> Book:
-    return Book(folder=folder, fresh=fresh, now=lambda: moment)
+    return Book(folder=folder, fresh=fresh, now=lambda: moment, host_free_bytes=lambda: 64 << 30)
 
 
 def memory_of(found: Found) -> Ceiling:
@@ -315,7 +315,24 @@ def test_the_faster_shape_of_transfer_is_the_ceiling(faster: int) -> None:
     size = TRANSFER_SHAPES[1 - faster][1] // 4
     slow = Round(samples_s=(100.0,) * 15, depth=1, spent_s=0.01, warmup_s=0.0)
     found = look(at(), Device(name="gpu", on_round={f"transfer {size} ": slow}))
-    assert found.ceilings.transfers["h2d"].rate_per_s == pytest.approx(1e10)
+    rates = {name: ceiling.rate_per_s for name, ceiling in found.ceilings.transfers.items()}
+    assert rates == pytest.approx({"h2d": 1e10, "h2d_pinned": 2e10, "d2h": 1e10, "d2h_pinned": 2e10})
+
+
+def test_what_the_host_has_no_memory_for_is_not_tried() -> None:
+    def looked(free_bytes: int) -> tuple[list[int], Found]:
+        device = Device(name="gpu")
+        book = replace(at(), host_free_bytes=lambda: free_bytes)
+        found = look(book, device)
+        return [case.params["parts"] for case in device.opened if case.workload == "transfer"], found
+
+    assert looked(8 << 30)[0] == [8, 1]
+    tried, found = looked((8 << 30) - 1)
+    assert tried == [8]
+    assert set(found.ceilings.transfers) == set(map(str, TRANSFERS))
+    tried, found = looked(10**9)
+    assert tried == []
+    assert found.absent["ceilings.transfers.d2h"] == "the host has 1.0 GB free, too little to try it"
 
 
 def test_of_a_cpu_no_transfers_are_measured() -> None:
@@ -419,13 +436,14 @@ def test_a_death_ends_the_measuring_and_only_what_it_died_of_is_not_tried_again(
 
 
 def test_a_death_in_a_round_of_transfers_leaves_the_other_metrics_for_the_next_worker(tmp_path: Path) -> None:
-    look(at(folder=tmp_path), Device(name="gpu", on_round={"transfer": None}))
+    died = look(at(folder=tmp_path), Device(name="gpu", on_round={"transfer": None}))
+    assert "signal 9" in died.absent["ceilings.transfers.h2d"]
     fresh = Device(name="gpu")
     found = look(at(folder=tmp_path), fresh)
-    died, other = (f"transfer {nbytes // 4} " for _, nbytes in TRANSFER_SHAPES)
+    first, other = (f"transfer {nbytes // 4} " for _, nbytes in TRANSFER_SHAPES)
     assert found.ceilings.transfers["h2d"].workload.startswith(other)
-    assert not any(name.startswith(died) and metric is Metric.h2d for name, metric in fresh.rounds)
-    assert any(name.startswith(died) and metric is Metric.d2h for name, metric in fresh.rounds)
+    assert not any(name.startswith(first) and metric is Metric.h2d for name, metric in fresh.rounds)
+    assert any(name.startswith(first) and metric is Metric.d2h for name, metric in fresh.rounds)
 
 
 def test_an_answer_to_something_else_is_an_error() -> None:

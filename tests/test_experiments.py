@@ -44,6 +44,8 @@ def test_accounting_has_each_case_with_all_timings() -> None:
     for workload, (dtype, precision), device in product(sizes, kinds, DEVICES):
         for size in sizes[workload]:
             record = found[workload, size, dtype, precision, device]
+            passes = {len({p for p, _, _ in timing.rounds}) for timing in record.timings.values()}
+            assert passes == {3 if dtype == "float32" else 1}
             assert set(record.timings) == {m for m in Metric if device == "gpu" or not m.endswith("_pinned")}
     energy = found["matmul", 8192, "bfloat16", "highest", "gpu"].energy
     assert energy is not None
@@ -110,10 +112,10 @@ def reached() -> dict[str, tuple[float, float]]:
     return {name: (ours[name], rate) for name, rate in torch.items()}
 
 
-def test_ceilings_reach_what_pytorch_reaches_within_5_percent() -> None:
+def test_ceilings_reach_what_pytorch_reaches_within_3_percent() -> None:
     assert len(reached()) == 11
     for name, (ours, theirs) in reached().items():
-        assert ours > 0.95 * theirs, name
+        assert ours > 0.97 * theirs, name
 
 
 def test_the_table_of_ceilings_has_the_figures_of_its_records() -> None:

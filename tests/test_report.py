@@ -451,6 +451,22 @@ def test_only_the_cases_that_are_asked_for_are_shown(report: Said) -> None:
     ]
 
 
+def test_what_is_asked_for_in_two_places_holds_together(report: Said) -> None:
+    cases = [make_case(size=size, dtype=dtype) for size in (256, 512) for dtype in ("float32", "float64")]
+    records = [arm(case=case) for case in cases]
+    said = report(records, None, "--format", "csv", "--only", "size=256", "--only", "dtype=float64")
+    assert (columns_of(said, "size"), columns_of(said, "dtype")) == (["256"], ["float64"])
+    said = refused(report(records[:3], None, "--only", "size=512", "dtype=float64"))
+    assert "`--only` must leave some cases, and none has all of size=512 dtype=float64" in said
+
+
+def test_a_value_that_only_one_side_has_is_no_mistake(report: Said) -> None:
+    new = [arm(case=make_case(size=size)) for size in (256, 512)]
+    code, out, _ = report(new, new[:1], "--format", "json", "--only", "size=256,512")
+    assert code == 0
+    assert {change["case"]["size"] for change in json.loads(out)["changes"]} == {256}
+
+
 def test_cases_can_be_chosen_by_their_parameters(report: Said) -> None:
     records = [arm(case=make_case(params={"batch": batch})) for batch in (32, 64)]
     said = report([*records, arm()], None, "--format", "csv", "--only", "batch=64")

@@ -460,6 +460,16 @@ def test_a_transfer_s_answer_must_be_exact() -> None:
     assert not case.verify((nearly,)).ok
 
 
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+def test_each_vector_of_a_transfer_is_checked(wrong: float) -> None:
+    case = solved("transfer-parts", "float32")
+    assert case.accuracy.ok
+    for which in range(3):
+        output = [vector.copy() for vector in case.output]
+        output[which][1] = wrong
+        assert not case.verify(tuple(output)).ok
+
+
 # --- passes over memory ----------------------------------------------------------------------------
 
 KINDS = {"stream-read": "read", "stream-copy": "copy", "stream": "triad"}

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 
 from jaxaccel.analyze.differences import identity
 from jaxaccel.analyze.roofline import near
@@ -26,17 +27,18 @@ from jaxaccel.records import Arm, Case, Ceiling, Ceilings, Metric, digest
 STOP = Stop(relative_ci=0.02, limit_s=0.15, max_rounds=8)
 TRANSFER_STOP = Stop(relative_ci=0.005, limit_s=1.0, max_rounds=8)  # one takes long; the best round counts
 # Working sets from inside a core's first cache to beyond all caches; above, nothing changes (H100: 3170 GB/s
-# at 1 GiB, 3205 at 4 GiB). No wider apart, or a cache's best lies between two (H100: 4.5 TB/s at 16 MiB, 5.8
-# at 32, 3.0 at 64).
+# at 1 GiB, 3205 at 4 GiB). No wider apart, or a cache's best lies between two (H200: 5.1 TB/s at 16 MiB, 6.5
+# at 32, 4.2 at 64; experiments/ceilings).
 LADDER_BYTES = tuple(16 * 1024 * 2**step for step in range(17))
 KINDS = {"read": 1, "copy": 2, "triad": 3}  # vectors that a call touches
 ALIGNED = 64  # elements: a vector of odd length can't be read several elements at a time
 MATMULS = {"cpu": (1024, 2048), "gpu": (4096, 8192)}
 LONG_CALL_S = 0.05  # a larger product than one that takes this long tells no more
 # Arrays and bytes of each. From pageable memory several are faster (see workloads.transfer), from pinned
-# memory one: the larger, the less is in it of what a transfer costs once (H100: 51 GB/s at 256 MiB, 54.5 at
-# 2 GiB).
+# memory one: the larger, the less is in it of what a transfer costs once (experiments/ceilings: 53.0 GB/s as
+# eight arrays, 54.2 as one).
 TRANSFER_SHAPES = ((8, 128 << 20), (1, 2 << 30))
+HOST_COPIES = 4  # of what travels, that the host has at a time: data, output, pinned data, what came back
 TRANSFERS = (Metric.h2d, Metric.h2d_pinned, Metric.d2h, Metric.d2h_pinned)
 
 
@@ -69,6 +71,7 @@ class Book:
     folder: Path | None
     fresh: bool = False
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    host_free_bytes: Callable[[], int] = lambda: int(psutil.virtual_memory().available)
     _pages: dict[str, Page] = field(default_factory=dict)
 
     def ceilings(
@@ -84,7 +87,7 @@ class Book:
         name = f"{self.now():%Y-%m-%d}-{known}"
         page = self._page(name)
         lines = len(page.ceilings) + len(page.failed)
-        bench = _Bench(worker, device, page, again=again)
+        bench = _Bench(worker, device, page, self.host_free_bytes, again=again)
         found = Ceilings(
             measured_at=page.measured_at,
             memory=bench.memory(opened.memory.working_set_bytes),
@@ -133,8 +136,11 @@ class _Bench:
     `absent`: of what was asked for and could not be had, the reason.
     """
 
-    def __init__(self, worker: Asked, device: str, page: Page, *, again: bool = False) -> None:
+    def __init__(
+        self, worker: Asked, device: str, page: Page, host_free_bytes: Callable[[], int], *, again: bool
+    ) -> None:
         self._worker, self._device, self._page = worker, device, page
+        self._host_free_bytes = host_free_bytes
         self._renewed: set[str] | None = set() if again else None
         self.absent: dict[str, str] = {}
 
@@ -165,9 +171,16 @@ class _Bench:
     def transfers(self) -> Mapping[str, Ceiling]:
         """The best rates between host and device, in bytes a second, by metric."""
         found: dict[str, Ceiling] = {}
-        cases = [_case("transfer", nbytes // 4, parts=parts) for parts, nbytes in TRANSFER_SHAPES]
+        free_bytes = self._host_free_bytes()
+        cases = [
+            _case("transfer", nbytes // 4, parts=parts)
+            for parts, nbytes in TRANSFER_SHAPES
+            if HOST_COPIES * parts * nbytes <= free_bytes
+        ]
         for metric in TRANSFERS:
             place = f"ceilings.transfers.{metric}"
+            if not cases:
+                self.absent[place] = f"the host has {free_bytes / 1e9:.1f} GB free, too little to try it"
             tried = [self._ceiling(case, metric, place, TRANSFERS) for case in cases]
             best = max((ceiling for ceiling in tried if ceiling), key=_rate, default=None)
             if ceiling := self._told(place, best):
@@ -196,7 +209,7 @@ class _Bench:
         name = names[metric]
         if name not in page.ceilings:
             reason = page.failed.get(name) or page.passing.get(name) or "the worker had ended before it"
-            self.absent[place] = f"{name}: {reason}"
+            self.absent.setdefault(place, f"{name}: {reason}")  # the first: a worker may have died of it
         return page.ceilings.get(name)
 
     def _measure(self, case: Case, names: Mapping[Metric, str]) -> None:

@@ -4,9 +4,9 @@ The operands travel in the loop's carry behind an optimisation barrier that ties
 would otherwise compute once what does not change. The barrier copies nothing: on a CPU the loop's body has
 the very operations, copies and threads of the program that is called (jax 0.10.2). A trip has one call: of
 several equal ones XLA makes one, once it has taken the barriers away. So a trip's own cost is part of the
-slope: about 1 µs on a GPU (H200: 60.5 against 59.7 µs of kernel for matvec 8192), next to nothing on a CPU.
+slope: 1 to 3 µs on a GPU (experiments/clocks: 61.4 against 60.4 for matvec 8192), next to nothing on a CPU.
 What a call allocates, the loop allocates once: a CPU's calls that need much new memory take longer than
-their slope (a bfloat16 matvec of 16384, which XLA converts whole: 236 ms, and 72 in the loop, 16 Xeon cores).
+their slope (a bfloat16 matvec of 16384, which XLA converts whole: 212 ms, and 78 in the loop, 16 Xeon cores).
 """
 
 import math
@@ -24,9 +24,9 @@ from jaxaccel.worker.program import Resident, wait
 from jaxaccel.worker.timing import LONG_CALL_S, burst
 from jaxaccel.workloads.base import Workload
 
-# By how much the longer loop should take longer: many times what dispatch varies by. On a GPU that is more,
-# and the slope is there to confirm a profiler that repeats within 0.1% (H200, kernels of 60 µs: at 5 ms it is
-# 4 to 10% above that, at 50 ms 1 to 2%).
+# By how much the longer loop should take longer: many times what dispatch varies by, which on a GPU is more.
+# At 5 ms, slopes there were up to 9.5% off the profiler's times (experiments/accounting), at 50 ms 2.7%
+# (experiments/clocks).
 LONGER_S, LONGER_ON_GPU_S = 0.005, 0.05
 SAMPLES = 5  # of a round: each is of many calls, and a round should be over before the machine has drifted
 MAX_TRIPS = 1 << 16

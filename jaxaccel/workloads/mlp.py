@@ -23,6 +23,7 @@ from jaxaccel.workloads.base import (
     aligned_empty,
     check_arguments,
     itemsize,
+    largest,
     norm_error,
     product_operations,
     sum_tolerance,
@@ -200,7 +201,7 @@ class Mlp:
             errors.append(float(wrong.max() / np.sqrt(np.mean(layer**2))) if wrong.size else 0.0)
         if rows == self.batch:
             errors.append(abs(float(output) - exact_loss) / abs(exact_loss))
-        error = max(errors) if np.isfinite([*errors, float(output)]).all() else math.inf
+        error = largest(errors) if math.isfinite(float(output)) else math.inf
         rounding = len(self.widths) * sum_tolerance(self.dtype, precision, max(*self.widths, rows))
         tolerance = max(rounding, float(jnp.finfo("float32").eps))  # the type that gradients come in
         return Accuracy(

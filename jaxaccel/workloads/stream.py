@@ -20,14 +20,15 @@ from jaxaccel.workloads.base import (
     check_arguments,
     elementwise_error,
     itemsize,
+    largest,
     sum_tolerance,
     uniform,
 )
 
 SCALE = 3.0  # STREAM's own
 CHECKED_ELEMENTS = 1 << 25  # of the vector that is written: bounds what checking takes
-# Elements that are summed into one. One sum of all takes a GPU a second kernel, which in its cache costs a
-# quarter (H100, 16 MiB: 3.4 against 4.5 TB/s); beyond it rows of 256 are 3% slower, of 16384 hardly faster.
+# Elements that are summed into one. One sum of all takes a GPU a second kernel: in its cache, a matvec was
+# 11% faster than that (experiments/selftest/earlier_gpu.json).
 ROW = 4096
 
 
@@ -66,9 +67,7 @@ def _rows(x: Any) -> Any:
 
 def reference_read(x: Array) -> Array:
     """What `read` gives, in float64: (n,) -> (n / 4096,) or (1,)."""
-    if x.size % ROW:
-        return np.array([math.fsum(float(np.sum(part)) for (part,) in blocks(x))])
-    return np.concatenate([np.sum(_rows(part), axis=1) for (part,) in blocks(x)])
+    return np.asarray(np.sum(_rows(x), axis=1, dtype=np.float64))
 
 
 def reference_copy(a: Array) -> Array:
@@ -150,7 +149,7 @@ class Stream:
     def verify(
         self, inputs: tuple[Array, ...], output: Array, precision: str, run: Callable[..., Any]
     ) -> Accuracy:
-        """The sum, or the vector that is written; of a very large vector, its beginning.
+        """The sums, or the vector that is written; of a very large vector, its beginning.
 
         No product of matrices is in it: lower precisions tolerate no more.
         """
@@ -174,7 +173,7 @@ class Stream:
         """`output` is only the vector's first element, `written` what a further run gave."""
         exact = reference_copy if self.kind == "copy" else reference_triad
         errors = [elementwise_error(exact, part, *sources) for part in (np.ravel(output), written)]
-        error = max(errors) if np.isfinite(errors).all() else math.inf
+        error = largest(errors)
         tolerance = 0.0 if self.kind == "copy" else 2 * float(jnp.finfo(self.dtype).eps)
         sampled = "" if len(written) == self.size else f", {len(written)} of {self.size} elements"
         return Accuracy(
