@@ -1,7 +1,8 @@
 """From which size on does the GPU win? Where the winner changes, in a bracket, and which size tells more.
 
-Pure: sizes and who surely wins there come in, brackets and the next sizes come out. Whoever measures asks again with
-what was found, until nothing is left to ask; what is known is in the records, so it can stop and go on anywhere.
+Pure: sizes and who surely wins there come in, brackets and the next sizes come out. Whoever measures asks
+again with what was found, until nothing is left to ask. All that is known is in the records: it can stop
+anywhere, and go on.
 """
 
 import math
@@ -45,7 +46,7 @@ class Bracket:
 
 
 def ladder(low: int, high: int, steps_per_octave: float = 1.0) -> tuple[int, ...]:
-    """Sizes from `low` to `high`, a factor of 2^(1 / steps_per_octave) apart or a little less, both ends there.
+    """Sizes from `low` to `high`, about a factor of 2^(1 / steps_per_octave) apart, both ends there.
 
     **Raises** ValueError where they are not in order, or not positive.
     """
@@ -68,7 +69,7 @@ def rounded(size: float) -> int:
 
 
 def brackets(points: Sequence[Point]) -> tuple[Bracket, ...]:
-    """Where the winner changes, from small to large; none where one device, or nobody, surely wins throughout."""
+    """Where the winner changes, from small to large; none where one device, or nobody, wins throughout."""
     found, last = list[Bracket](), None
     ties: list[int] = []
     for point in sorted(points, key=lambda point: point.size):
@@ -92,9 +93,9 @@ def brackets(points: Sequence[Point]) -> tuple[Bracket, ...]:
 def next_sizes(points: Sequence[Point], within: float) -> tuple[int, ...]:
     """The sizes that would tell most: one in each gap of a bracket that is wider than `within` (0.05 is 5%).
 
-    A bracket without ties is halved. Of one with ties, the gaps between its ends and the ties are: the ties themselves
-    are as near as can be told. Where the advantage of a side shrinks toward nothing and grows again, the
-    winner may change twice between two sizes: those gaps are halved too.
+    A bracket without ties is halved. Of one with ties, the gaps between its ends and the ties are: the ties
+    themselves are as near as can be told. Where the advantage of a side shrinks toward nothing and grows
+    again, the winner may change twice between two sizes: that gap is halved too.
     """
     known = {point.size for point in points}
     gaps = [gap for bracket in brackets(points) for gap in _gaps(bracket)] + _dips(points)
