@@ -5,7 +5,7 @@ both arms suffered at that moment; records made apart are compared as independen
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.special import stdtrit
@@ -20,6 +20,7 @@ UNMATCHED = 10.0
 # In epsilons. An error below may be luck, zero included, or the order of a sum: at one precision, a matvec of
 # 32768 erred by 10 epsilons on a CPU and by 1 on a GPU (experiments/accounting).
 LUCK = 16.0
+MIN_PASSES = 3  # of two, Student's t would make an interval a hundred times as wide as they differ
 
 
 def pair(records: Iterable[Record]) -> list[Comparison]:
@@ -127,6 +128,35 @@ def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> S
         ratio=ratio,
         ci95=interval,
         ci_over=over,
+        verdict=Verdict.undecided if strict is None else verdict(strict),
+        among=among,
+    )
+
+
+def speedup_of_passes(
+    ratio: float,
+    cpu_s: Mapping[int, float],
+    gpu_s: Mapping[int, float],
+    *,
+    interleaved: bool,
+    among: int = 1,
+) -> Speedup:
+    """A ratio of times that each pass has one of, by pass; undecided below three passes on a side."""
+    logs = [{p: float(np.log(value)) for p, value in side.items()} for side in (cpu_s, gpu_s)]
+    halves = []
+    for confidence in (0.95, 1 - 0.05 / among):
+        if interleaved:
+            shared = logs[0].keys() & logs[1].keys()
+            halves.append(t_half_width([logs[0][p] - logs[1][p] for p in shared], confidence))
+        else:
+            cpu, gpu = (list(side.values()) for side in logs)
+            halves.append(welch_half_width(cpu, gpu, confidence))
+    few = min(len(side) for side in logs) < MIN_PASSES
+    strict = None if few else _interval(ratio, halves[1])
+    return Speedup(
+        ratio=ratio,
+        ci95=None if few else _interval(ratio, halves[0] * RERUN),
+        ci_over="passes",
         verdict=Verdict.undecided if strict is None else verdict(strict),
         among=among,
     )

@@ -6,7 +6,7 @@ anywhere, and go on.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jaxaccel.records import Verdict
@@ -64,7 +64,7 @@ def leaning(points: Sequence[Point]) -> list[Point]:
 
 def rounded(size: float) -> int:
     """The nearest size of SIZE_BITS significant bits."""
-    step = 2 ** max(0, math.frexp(size)[1] - SIZE_BITS)
+    step: int = 1 << max(0, math.frexp(size)[1] - SIZE_BITS)
     return max(1, round(size / step) * step)
 
 
@@ -101,6 +101,45 @@ def next_sizes(points: Sequence[Point], within: float) -> tuple[int, ...]:
     gaps = [gap for bracket in brackets(points) for gap in _gaps(bracket)] + _dips(points)
     halves = [_middle(low, high) for low, high in gaps if high / low - 1 > within]
     return tuple(size for size in dict.fromkeys(halves) if size is not None and size not in known)
+
+
+def plan(
+    points: Mapping[str, Sequence[Point]], passes: Mapping[int, int], *, full: int, within: float
+) -> dict[int, int]:
+    """What to measure next, of a size so many passes; nothing where nothing more can be told.
+
+    `points` are what is known by question, `passes` what was made of each size. First one pass of sizes that close
+    in on where the ratios change sides; then all `full` passes of what is undecided around there; then of
+    sizes between what is sure.
+    """
+    looked = _new(passes, (next_sizes(leaning(known), within) for known in points.values()))
+    if looked:
+        return dict.fromkeys(looked, 1)
+    unsure = {size for known in points.values() for size in _unsure(known, passes, full)}
+    if unsure:
+        return dict.fromkeys(sorted(unsure), full)
+    return dict.fromkeys(_new(passes, (next_sizes(known, within) for known in points.values())), full)
+
+
+def _new(passes: Mapping[int, int], found: Iterable[Sequence[int]]) -> list[int]:
+    return sorted({size for sizes in found for size in sizes} - passes.keys())
+
+
+def _unsure(points: Sequence[Point], passes: Mapping[int, int], full: int) -> list[int]:
+    """On either side of where the ratios change sides, the nearest size that more passes may make sure."""
+    found = list[int]()
+    ordered = sorted(points, key=lambda point: point.size)
+    for bracket in brackets(leaning(points)):
+        below = [point for point in reversed(ordered) if point.size <= bracket.low]
+        above = [point for point in ordered if point.size >= bracket.high]
+        for side in (below, above):
+            for point in side:
+                if point.verdict in SURE:
+                    break
+                if passes[point.size] < full:
+                    found.append(point.size)
+                    break
+    return found
 
 
 def resolved(points: Sequence[Point], within: float) -> bool:

@@ -5,10 +5,12 @@ end_to_end. Only a GPU has timings with pinned host memory: a CPU reads the host
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from jaxaccel.analyze.compare import require_one_case, speedup
+from jaxaccel.analyze.compare import require_one_case, speedup, speedup_of_passes
+from jaxaccel.analyze.stats import medians_by_pass
 from jaxaccel.records import Metric, Record, Speedup
 
 
@@ -61,6 +63,21 @@ def pinned_speedup(cpu: Record, gpu: Record, *, among: int = 1) -> Speedup | Non
     return speedup(ours, theirs, interleaved=False, among=among)
 
 
+def once_pair(cpu: Record, gpu: Record, calls: int, *, among: int = 1) -> Speedup | None:
+    """The speedup of `calls` calls on data that comes in once, with an interval over passes; None if unknown.
+
+    A pass's time is the sum of its medians: of coming in, of `calls` calls, and of going out.
+
+    **Raises** ValueError where `calls` is below 1, or the records are not of one case.
+    """
+    ratio = once_speedup(cpu, gpu, calls)
+    if ratio is None:
+        return None
+    sides = [_once_by_pass(record, calls) for record in (cpu, gpu)]
+    interleaved = cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
+    return speedup_of_passes(ratio, *sides, interleaved=interleaved, among=among)
+
+
 def break_even(cpu: Record, gpu: Record, *, pinned: bool = False, compiling: bool = False) -> BreakEven:
     """From how many calls on, with data that comes in once, the GPU takes at most as long as the CPU.
 
@@ -94,6 +111,14 @@ def _once(record: Record, calls: int, *, pinned: bool) -> Fraction | None:
     if _lacking(record, pinned=pinned, compiling=False):
         return None
     return _fixed(record, pinned=pinned, compiling=False) + calls * _call(record)
+
+
+def _once_by_pass(record: Record, calls: int) -> Mapping[int, float]:
+    """Seconds by pass, of those that have a median of each part."""
+    parts = [(metric, 1) for metric in _transfers(record, pinned=False)] + [(Metric.latency, calls)]
+    by_pass = [(medians_by_pass(record.timings[metric]), times) for metric, times in parts]
+    shared = set.intersection(*(set(medians) for medians, _ in by_pass))
+    return {p: sum(times * medians[p] for medians, times in by_pass) for p in sorted(shared)}
 
 
 def _call(record: Record) -> Fraction:

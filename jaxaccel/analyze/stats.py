@@ -71,11 +71,20 @@ def relative_half_width(round_medians: Sequence[float]) -> float:
 
 def pass_medians(bursts: Sequence[Burst]) -> list[float]:
     """The median of all samples of each pass, in the order of the passes."""
+    return list(_by_pass(bursts).values())
+
+
+def medians_by_pass(timing: Timing) -> dict[int, float]:
+    """The median of all samples of each pass."""
+    return _by_pass(bursts_of(timing))
+
+
+def _by_pass(bursts: Sequence[Burst]) -> dict[int, float]:
     ordered = sorted(bursts, key=lambda burst: burst.pass_index)
-    return [
-        float(np.median(np.concatenate([burst.samples_s for burst in group])))
-        for _, group in groupby(ordered, key=lambda burst: burst.pass_index)
-    ]
+    return {
+        pass_index: float(np.median(np.concatenate([burst.samples_s for burst in group])))
+        for pass_index, group in groupby(ordered, key=lambda burst: burst.pass_index)
+    }
 
 
 def summarize(bursts: Sequence[Burst], *, converged: bool) -> Timing:

@@ -1,0 +1,76 @@
+"""Who wins a pair depends on what is asked: of which metric, and where the data lives. A name for each."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from jaxaccel.analyze.compare import MIN_PASSES, compare
+from jaxaccel.analyze.crossover import Point
+from jaxaccel.analyze.residency import once_pair, pinned_speedup
+from jaxaccel.analyze.stats import medians_by_pass
+from jaxaccel.records import RESIDENT, Metric, Record, Speedup, Verdict
+
+EVERY_CALL, EVERY_CALL_PINNED = "every_call", "every_call_pinned"
+QUESTIONS = (*map(str, RESIDENT), "once_10", "once_100", EVERY_CALL, EVERY_CALL_PINNED)
+_ONCE = re.compile(r"once_([1-9][0-9]*)")
+# From fewer passes than an interval takes, a device is called the winner only from this ratio on: processes
+# and moments made medians differ by up to 1.6 times on the machines that we had (of eight: 55.9 to 85.5 µs).
+SURE_AT_ONCE = 2.0
+
+
+def check_question(name: str) -> None:
+    """Refuse what is no question.
+
+    **Raises** ValueError with those that there are.
+    """
+    if name not in QUESTIONS and not _ONCE.fullmatch(name):
+        choices = ", ".join([*map(str, RESIDENT), "once_K (K calls)", EVERY_CALL, EVERY_CALL_PINNED])
+        raise ValueError(f"must be of {choices}, got {name!r}")
+
+
+def metrics_for(questions: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics that their answers need, in the order in which they are measured."""
+    needed = set[str]()
+    for name in questions:
+        if name in (EVERY_CALL, EVERY_CALL_PINNED):
+            needed |= {Metric.end_to_end} | (
+                {Metric.end_to_end_pinned} if name == EVERY_CALL_PINNED else set()
+            )
+        elif _ONCE.fullmatch(name):
+            needed |= {Metric.latency, Metric.h2d, Metric.d2h}
+        else:
+            needed.add(name)
+    return tuple(metric for metric in Metric if metric in needed)
+
+
+def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedup | None:
+    """The speedup that a question is about, with its verdict as one of `among`; None where it is not known.
+
+    **Raises** ValueError for what is no question, or records of two cases.
+    """
+    check_question(question)
+    if not (cpu.ok and gpu.ok):
+        return None
+    if once := _ONCE.fullmatch(question):
+        return once_pair(cpu, gpu, int(once[1]), among=among)
+    if question == EVERY_CALL_PINNED:
+        return pinned_speedup(cpu, gpu, among=among)
+    metric = Metric.end_to_end if question == EVERY_CALL else Metric(question)
+    return compare(cpu, gpu, among=among).speedups.get(metric)
+
+
+def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:
+    """What a pair tells at a size; of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure."""
+    found = answer(question, cpu, gpu, among=among)
+    if found is None:
+        return None
+    log_ratio, verdict = math.log(found.ratio), found.verdict
+    if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES:
+        sure = abs(log_ratio) >= math.log(SURE_AT_ONCE)
+        verdict = (Verdict.gpu if log_ratio > 0 else Verdict.cpu) if sure else Verdict.undecided
+    return Point(size=at, verdict=verdict, log_ratio=log_ratio)
+
+
+def passes_of(record: Record) -> int:
+    """The passes that every metric of a record has; 0 where there is none."""
+    return min((len(medians_by_pass(timing)) for timing in record.timings.values()), default=0)
