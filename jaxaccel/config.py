@@ -5,7 +5,7 @@ Values arrive as Hydra composed them, in plain containers; unknown keys are refu
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -110,6 +110,34 @@ class WandbConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CrossoverConfig:
+    """Where to look for the sizes at which the winner changes, and how closely: see conf/crossover/."""
+
+    over: str
+    low: int
+    high: int
+    per_octave: float
+    within: float
+    budget_s: float
+    questions: Sequence[str]
+
+    def __post_init__(self) -> None:
+        require_text("crossover.over", self.over)
+        for name in ("low", "high"):
+            if getattr(self, name) is None:
+                raise ValueError(f"`crossover.{name}` must be set: this workload has no usual range")
+        low, high = (whole_number(f"crossover.{name}", getattr(self, name)) for name in ("low", "high"))
+        if not 1 <= low < high:
+            raise ValueError(
+                f"`crossover.low` must be from 1 to below `crossover.high`, got {low} and {high}"
+            )
+        for name in ("per_octave", "within", "budget_s"):
+            require_positive(f"crossover.{name}", getattr(self, name))
+        if not self.questions or isinstance(self.questions, str):
+            raise ValueError(f"`crossover.questions` must be a list of at least one, got {self.questions!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One Hydra job: a case, the devices to measure it on, and how."""
 
@@ -126,6 +154,7 @@ class RunConfig:
     ceilings: CeilingsMode = CeilingsMode.auto
     resume: Path | None = None
     wait_s: float = 600.0
+    crossover: CrossoverConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.devices or not set(self.devices) <= set(DEVICES):
@@ -168,7 +197,9 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     workload = dict(raw.pop("workload"))
     device = dict(raw.pop("device"))
     wandb = dict(raw.pop("wandb"))
-    workload.pop("default_size", None)  # read by `size` through interpolation, or not at all
+    for name in ("default_size", "crossover_range"):  # read by interpolation, or not at all
+        workload.pop(name, None)
+    crossover = raw.pop("crossover", None)
     raw.pop("debug")  # `main` looks at the argument itself, for it may come to nothing before this
     config = RunConfig(
         workload=WorkloadConfig(
@@ -191,6 +222,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         wandb=only_known(
             WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
         ),
+        crossover=only_known(CrossoverConfig, "crossover", crossover) if crossover else None,
     )
     unknown = [*raw, *(f"device.{key}" for key in device if key != "name")]
     if unknown:

@@ -2,22 +2,32 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from fakes import make_failed, make_record, make_timing
 
-from jaxaccel.analyze.crossover import (
-    Bracket,
-    Point,
-    brackets,
-    ladder,
-    leaning,
-    next_sizes,
-    resolved,
-    rounded,
+from jaxaccel.analyze.crossover import Bracket, Point, brackets, ladder, leaning, next_sizes, rounded
+from jaxaccel.config import (
+    CrossoverConfig,
+    Dtype,
+    Precision,
+    RunConfig,
+    TimingConfig,
+    WandbConfig,
+    WandbMode,
+    WorkloadConfig,
 )
-from jaxaccel.records import Verdict
+from jaxaccel.crossover import Search
+from jaxaccel.crossover import search as search_records
+from jaxaccel.measure.session import Group
+from jaxaccel.publish.store import load_records
+from jaxaccel.records import Arm, Record, Verdict
 
 CPU, GPU, EQUAL, OPEN = Verdict.cpu, Verdict.gpu, Verdict.equivalent, Verdict.undecided
 
@@ -83,7 +93,6 @@ def test_without_a_change_there_is_no_bracket(verdicts: tuple[Verdict, ...]) -> 
     known = points(*((2**i, verdict) for i, verdict in enumerate(verdicts)))
     assert brackets(known) == ()
     assert next_sizes(known, 0.05) == ()
-    assert resolved(known, 0.05)
 
 
 # --- what to measure next --------------------------------------------------------------------------
@@ -184,3 +193,170 @@ def test_with_noise_the_true_crossings_are_inside_in_95_of_100_searches(name: st
             for bracket, crossing in zip(found, crossings, strict=True)
         )
     assert inside >= 190
+
+
+# --- searches by records ---------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Machine:
+    """Measures groups as a session would, by known times of a call; counts passes by size."""
+
+    cpu_s: Curve
+    gpu_s: Curve
+    noise: float = 0.0
+    transfer_s: Curve = lambda n: 0.0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    passes: dict[int, int] = field(default_factory=dict)
+    failing: tuple[int, ...] = ()
+    interrupt_after: int = 10**9
+
+    def measure(self, groups: list[Group]) -> Iterator[tuple[tuple[int, str], Record]]:
+        for index, group in enumerate(groups):
+            at = group.arms["cpu"].case.size
+            self.passes[at] = max(self.passes.get(at, 0), group.passes)
+            if len(self.passes) > self.interrupt_after:
+                raise KeyboardInterrupt
+            for device, arm in group.arms.items():
+                yield (index, device), self.record(group, arm)
+
+    def record(self, group: Group, arm: Arm) -> Record:
+        at, device = arm.case.size, arm.device
+        if at in self.failing and device == "gpu":
+            return make_failed("gpu", case=arm.case, message="out of memory")
+        call_s = (self.cpu_s if device == "cpu" else self.gpu_s)(at)
+        moved_s = self.transfer_s(at) if device == "gpu" else 0.0
+        medians = {
+            "latency": call_s,
+            "throughput": call_s,
+            "device": call_s,
+            "end_to_end": call_s + moved_s,
+            "h2d": moved_s + 1e-9,
+            "d2h": 1e-9,
+        }
+        factors = np.exp(self.noise * self.rng.standard_normal(group.passes))
+        timings = {
+            metric.value: make_timing(*[[[medians[metric.value] * factor] * 3] * 6 for factor in factors])
+            for metric in group.metrics
+        }
+        return make_record(device, case=arm.case, timings=timings, warnings=())
+
+
+def make_search(folder: Path, *questions: str, passes: int = 5, **settings: Any) -> Search:
+    known = {
+        "over": "size",
+        "low": 64,
+        "high": 16384,
+        "per_octave": 1,
+        "within": 0.05,
+        "budget_s": 100.0,
+        "questions": list(questions) or ["latency"],
+    }
+    config = RunConfig(
+        workload=WorkloadConfig(name="matvec", target="fakes:None"),
+        devices=("cpu", "gpu"),
+        size=64,
+        dtype=Dtype.float32,
+        precision=Precision.highest,
+        seed=0,
+        timing=TimingConfig(relative_ci=0.01, limit_s=1.0, passes=passes),
+        passes=passes,
+        wandb=WandbConfig(mode=WandbMode.disabled, project="none"),
+        crossover=CrossoverConfig(**(known | settings)),
+    )
+    assert config.crossover
+    return Search(config=config, settings=config.crossover, folder=folder)
+
+
+def crossing(n0: float, slope: float = 1.0) -> dict[str, Curve]:
+    """A CPU that takes longer with the size, and a GPU that only dispatches, up to `n0` the longer one."""
+    return {"cpu_s": lambda n: 1e-4 * (n / n0) ** slope, "gpu_s": lambda n: 1e-4}
+
+
+def test_a_search_finds_a_crossing_with_a_fraction_of_all_passes(tmp_path: Path) -> None:
+    machine, found = Machine(**crossing(2900), noise=0.02), make_search(tmp_path)
+    assert search_records(found, machine.measure)
+    (answer,) = found.answers()
+    (bracket,) = answer.brackets
+    assert bracket.low <= 2900 <= bracket.high
+    assert bracket.width < 0.35
+    assert sum(machine.passes.values()) < 0.4 * 5 * len(ladder(64, 16384, 8))
+    assert {record.case.size for record in found.records.values()} == set(machine.passes)
+
+
+def test_each_question_has_a_crossing_of_its_own(tmp_path: Path) -> None:
+    machine = Machine(**crossing(500), transfer_s=lambda n: 1e-7 * n)
+    found = make_search(tmp_path, "latency", "once_10", "every_call")
+    assert search_records(found, machine.measure)
+    expected = {"latency": 500, "once_10": 500 / (1 - 0.005 * 10), "every_call": 1000}
+    for answer in found.answers():
+        (bracket,) = answer.brackets
+        assert bracket.below is CPU
+        if answer.question != "once_10":
+            assert bracket.low <= expected[answer.question] <= bracket.high
+        assert bracket.width < 0.12
+
+
+@pytest.mark.parametrize(("n0", "winner"), [(1e6, CPU), (1.0, GPU)])
+def test_without_a_crossing_the_winner_throughout_is_told(tmp_path: Path, n0: float, winner: Verdict) -> None:
+    machine, found = Machine(**crossing(n0)), make_search(tmp_path)
+    assert search_records(found, machine.measure)
+    (answer,) = found.answers()
+    assert (answer.brackets, answer.throughout) == ((), winner)
+    assert set(machine.passes.values()) == {1}
+
+
+def test_an_interrupted_search_goes_on_with_its_records(tmp_path: Path) -> None:
+    machine, found = Machine(**crossing(2900), interrupt_after=6), make_search(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        search_records(found, machine.measure)
+    known = load_records([tmp_path])
+    assert len(known) == 12
+    going_on = make_search(tmp_path)
+    going_on.records = {(record.case.size, record.arm.requested): record for record in known}
+    rest = Machine(**crossing(2900))
+    assert search_records(going_on, rest.measure)
+    assert not set(rest.passes) & {64, 128, 256}
+    whole = make_search(tmp_path / "whole")
+    assert search_records(whole, Machine(**crossing(2900)).measure)
+    assert going_on.answers() == whole.answers()
+
+
+def test_a_spent_budget_ends_it_and_says_so(tmp_path: Path) -> None:
+    machine, found = Machine(**crossing(2900)), make_search(tmp_path, budget_s=10.0)
+    ticks = iter(range(0, 1000, 6))
+    assert not search_records(found, machine.measure, clock=lambda: next(ticks))
+    assert set(machine.passes) < set(ladder(64, 16384))
+
+
+def test_a_size_that_fails_is_left_out_and_makes_it_incomplete(tmp_path: Path) -> None:
+    machine, found = Machine(**crossing(2900), failing=(16384,)), make_search(tmp_path)
+    assert not search_records(found, machine.measure)
+    (answer,) = found.answers()
+    assert answer.high == 8192
+    assert answer.brackets[0].low <= 2900 <= answer.brackets[0].high
+
+
+def test_without_a_gpu_one_size_is_tried_and_no_more(tmp_path: Path) -> None:
+    machine, found = Machine(**crossing(2900), failing=ladder(64, 16384)), make_search(tmp_path)
+    assert not search_records(found, machine.measure)
+    assert set(machine.passes) == {64}
+
+
+def test_another_parameter_than_the_size_can_be_searched_over(tmp_path: Path) -> None:
+    found = make_search(tmp_path, over="batch")
+    assert found.arm(32, "cpu").case.params == {"batch": 32}
+    assert found.arm(32, "cpu").case.size == 64
+    assert found.place(32, "gpu") == tmp_path / "batch-32" / "gpu"
+
+
+def test_the_true_crossing_is_inside_in_95_of_100_searches_of_five_noisy_passes(tmp_path: Path) -> None:
+    inside, searches = 0, 40
+    for seed in range(searches):
+        rng = np.random.default_rng(seed)
+        found = make_search(tmp_path / str(seed), per_octave=0.5)
+        found.folder = tmp_path  # records of one search over another's: nobody reads them
+        search_records(found, Machine(**crossing(2900), noise=0.02, rng=rng).measure)
+        (answer,) = found.answers()
+        inside += all(b.low <= 2900 <= b.high for b in answer.brackets) and len(answer.brackets) == 1
+    assert inside >= 0.95 * searches

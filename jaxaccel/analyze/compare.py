@@ -73,14 +73,20 @@ def compare(cpu: Record | None, gpu: Record | None, *, among: int = 1) -> Compar
         require_one_case(cpu, gpu)
     speedups, unmatched = {}, None
     if cpu and gpu and cpu.ok and gpu.ok:
-        interleaved = cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
         speedups = {
-            metric: speedup(cpu.timings[metric], gpu.timings[metric], interleaved=interleaved, among=among)
+            metric: speedup(
+                cpu.timings[metric], gpu.timings[metric], interleaved=in_turn(cpu, gpu), among=among
+            )
             for metric in cpu.timings
             if metric in gpu.timings
         }
         unmatched = unmatched_precision(cpu, gpu)
     return Comparison(case=record.case, cpu=cpu, gpu=gpu, speedups=speedups, unmatched=unmatched)
+
+
+def in_turn(cpu: Record, gpu: Record) -> bool:
+    """Whether the rounds of a pair were interleaved."""
+    return cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
 
 
 def require_one_case(cpu: Record, gpu: Record) -> None:

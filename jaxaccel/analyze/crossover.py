@@ -108,9 +108,9 @@ def plan(
 ) -> dict[int, int]:
     """What to measure next, of a size so many passes; nothing where nothing more can be told.
 
-    `points` are what is known by question, `passes` what was made of each size. First one pass of sizes that close
-    in on where the ratios change sides; then all `full` passes of what is undecided around there; then of
-    sizes between what is sure.
+    `points` are what is known by question, `passes` what was made of each size. First one pass of sizes that
+    close in on where the ratios change sides; then all `full` passes of what is undecided around there; then
+    of sizes between what is sure.
     """
     looked = _new(passes, (next_sizes(leaning(known), within) for known in points.values()))
     if looked:
@@ -119,6 +119,43 @@ def plan(
     if unsure:
         return dict.fromkeys(sorted(unsure), full)
     return dict.fromkeys(_new(passes, (next_sizes(known, within) for known in points.values())), full)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a search found out about one question, from `low` to `high`.
+
+    throughout: who surely wins at all sizes that were measured, undecided where that is nobody. narrow:
+    whether each bracket is as narrow as was asked for; ties, which are as near as can be told, can keep it
+    from that.
+    """
+
+    question: str
+    low: int
+    high: int
+    brackets: tuple[Bracket, ...]
+    throughout: Verdict
+    narrow: bool
+
+
+def conclude(question: str, points: Sequence[Point], within: float) -> Answer:
+    """What the points of a question say.
+
+    **Raises** ValueError where there are none.
+    """
+    if not points:
+        raise ValueError(f"`points` of {question} must have at least one")
+    found = brackets(points)
+    verdicts = {point.verdict for point in points}
+    alone = len(verdicts) == 1 and verdicts <= {*SURE}
+    return Answer(
+        question=question,
+        low=min(point.size for point in points),
+        high=max(point.size for point in points),
+        brackets=found,
+        throughout=verdicts.pop() if alone else Verdict.undecided,
+        narrow=all(bracket.width <= within for bracket in found),
+    )
 
 
 def _new(passes: Mapping[int, int], found: Iterable[Sequence[int]]) -> list[int]:
@@ -140,11 +177,6 @@ def _unsure(points: Sequence[Point], passes: Mapping[int, int], full: int) -> li
                     found.append(point.size)
                     break
     return found
-
-
-def resolved(points: Sequence[Point], within: float) -> bool:
-    """Whether every bracket is within `within`, ties included."""
-    return all(bracket.width <= within for bracket in brackets(points))
 
 
 def _gaps(bracket: Bracket) -> list[tuple[int, int]]:

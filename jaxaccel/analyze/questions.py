@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from jaxaccel.analyze.compare import MIN_PASSES, compare
+from jaxaccel.analyze.compare import MIN_PASSES, in_turn, require_one_case, speedup
 from jaxaccel.analyze.crossover import Point
 from jaxaccel.analyze.residency import once_pair, pinned_speedup
 from jaxaccel.analyze.stats import medians_by_pass
@@ -49,6 +49,7 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
     **Raises** ValueError for what is no question, or records of two cases.
     """
     check_question(question)
+    require_one_case(cpu, gpu)
     if not (cpu.ok and gpu.ok):
         return None
     if once := _ONCE.fullmatch(question):
@@ -56,7 +57,8 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
     if question == EVERY_CALL_PINNED:
         return pinned_speedup(cpu, gpu, among=among)
     metric = Metric.end_to_end if question == EVERY_CALL else Metric(question)
-    return compare(cpu, gpu, among=among).speedups.get(metric)
+    ours, theirs = cpu.timings.get(metric), gpu.timings.get(metric)
+    return ours and theirs and speedup(ours, theirs, interleaved=in_turn(cpu, gpu), among=among)
 
 
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:

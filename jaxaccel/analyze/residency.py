@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from jaxaccel.analyze.compare import require_one_case, speedup, speedup_of_passes
+from jaxaccel.analyze.compare import in_turn, require_one_case, speedup, speedup_of_passes
 from jaxaccel.analyze.stats import medians_by_pass
 from jaxaccel.records import Metric, Record, Speedup
 
@@ -74,8 +74,7 @@ def once_pair(cpu: Record, gpu: Record, calls: int, *, among: int = 1) -> Speedu
     if ratio is None:
         return None
     sides = [_once_by_pass(record, calls) for record in (cpu, gpu)]
-    interleaved = cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
-    return speedup_of_passes(ratio, *sides, interleaved=interleaved, among=among)
+    return speedup_of_passes(ratio, *sides, interleaved=in_turn(cpu, gpu), among=among)
 
 
 def break_even(cpu: Record, gpu: Record, *, pinned: bool = False, compiling: bool = False) -> BreakEven:

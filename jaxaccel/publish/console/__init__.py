@@ -9,11 +9,13 @@ from rich.text import Text
 
 from jaxaccel.analyze.baseline import FALSE_ALARMS, BaselineComparison
 from jaxaccel.analyze.compare import pair
+from jaxaccel.analyze.crossover import Answer
 from jaxaccel.publish import baseline as words
 from jaxaccel.publish.console.baseline import baseline_table
+from jaxaccel.publish.console.crossover import LEGEND, crossover_table
 from jaxaccel.publish.console.job import flag_lines, job_table, verdict_lines
 from jaxaccel.publish.console.sweep import LOOK_TWICE, WIDTH, SweepTable
-from jaxaccel.records import Comparison, Problem, Record
+from jaxaccel.records import Case, Comparison, Problem, Record
 
 
 def make_console() -> Console:
@@ -69,6 +71,16 @@ def show_places(console: Console, folder: Path, *, found: int, asked: int, inter
     if interrupted:
         console.print(f"interrupted: {found} of {asked} results are there", style="yellow")
     console.print(f"Records: {folder}", soft_wrap=True, markup=False)
+
+
+def show_crossovers(
+    console: Console, case: Case, over: str, between: tuple[int, int], answers: Sequence[Answer]
+) -> None:
+    """Where the winner changes, by question."""
+    what = f"{case.workload}, {over} {between[0]} to {between[1]}, {case.dtype} {case.precision}"
+    console.print()
+    console.print(crossover_table(what, answers))
+    console.print(LEGEND, style="dim")
 
 
 def show_baseline(console: Console, comparison: BaselineComparison) -> None:

@@ -1,0 +1,296 @@
+"""`python -m jaxaccel.crossover`: the sizes at which the winner changes, found adaptively.
+
+A coarse ladder of sizes, then sizes between those where the winner changes, each measured as `run` measures:
+in fresh processes, the arms of a pair in turn. All that it knows is in the records of its folder, so that an
+interrupted search goes on with `resume=FOLDER`.
+"""
+
+import shlex
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxaccel.config import BadInputError, CrossoverConfig, RunConfig
+from jaxaccel.records import Arm, Record
+from jaxaccel.run import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, Launcher, keep, open_book, process_start
+
+if TYPE_CHECKING:
+    from jaxaccel.analyze.crossover import Answer, Point
+    from jaxaccel.compose import Composed, Job
+    from jaxaccel.measure.session import Group, Place
+
+HELP = """\
+jaxaccel.crossover finds the sizes at which the faster device changes.
+
+Usage: python -m jaxaccel.crossover [-m] [KEY=VALUE ...]     (-m: a search each for workload=a,b,c)
+
+  workload=matvec|dot|mlp|...      what is computed; its keys, dtype, precision, seed: as in jaxaccel.run
+  crossover.low=N crossover.high=N the sizes that are looked at                  (each workload has its own)
+  crossover.over=batch             look at this parameter of the workload in place of the size
+  crossover.questions=[latency,throughput,device,once_100,every_call,every_call_pinned]
+                                   by which metric, and where the data lives: resident; once, for K calls
+                                   (once_K); moved for every call
+  crossover.within=0.05            how narrow a bracket is to be: 5%
+  crossover.per_octave=1           sizes to look at first, where the size doubles
+  crossover.budget_s=900           begin nothing more after so many seconds
+  timing=quick|default|thorough    how surely: passes near the crossings (elsewhere one)
+  resume=FOLDER                    go on with an interrupted search
+
+Examples:
+  python -m jaxaccel.crossover workload=matvec
+  python -m jaxaccel.crossover workload=mlp crossover.questions=[latency,every_call] crossover.high=1024
+  python -m jaxaccel.crossover workload=mlp_article crossover.over=batch crossover.low=1 crossover.high=512
+
+Exit code: 0 all was found out, 1 something was not (a budget, a failure), 2 bad input.
+"""
+BOTH = ("cpu", "gpu")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compose, search, save, show, publish. Returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if {"--help", "-h"} & set(arguments):
+        print(HELP, end="")
+        return OK
+    with ExitStack() as workers:
+        launcher = Launcher(BOTH, workers)
+        try:
+            from jaxaccel.compose import compose
+
+            for argument in arguments:
+                if argument.partition("=")[0] in ("device", "size", "metrics"):
+                    raise BadInputError(
+                        f"`{argument}` is for jaxaccel.run: both devices are compared here, at sizes from "
+                        "crossover.low to crossover.high, by crossover.questions"
+                    )
+            command_id = uuid.uuid4().hex[:8]
+            composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
+            if not composed.jobs:
+                return OK
+            line = shlex.join(["python", "-m", "jaxaccel.crossover", *arguments])
+            return search_all(composed, line, command_id, launcher)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except BadInputError as error:
+            if any(argument.lower() == "debug=true" for argument in arguments):
+                traceback.print_exc()
+            print(f"jaxaccel: {error}", file=sys.stderr)
+            return BAD_INPUT
+
+
+def search_all(composed: "Composed", line: str, command_id: str, launcher: Launcher) -> int:
+    """One search a job, one after the other. Returns the exit code.
+
+    **Raises** BadInputError for questions that are none, or records in the way that can't be read.
+    """
+    from jaxaccel.measure.host import DeviceBusyError, hold_devices
+    from jaxaccel.measure.session import Plan, measure
+    from jaxaccel.measure.tally import Command
+    from jaxaccel.publish import console, store, wandb_runs
+    from jaxaccel.publish.crossover import save_crossovers
+    from jaxaccel.publish.progress import ShowProgress
+
+    def waiting(device: str) -> None:
+        launcher.stop_early()
+        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
+
+    searches = [prepare(job) for job in composed.jobs]
+    command = Command(line=line, sweep_id=command_id, started=process_start())
+    book = open_book(searches[0].config.ceilings)
+    complete, interrupted = True, False
+    try:
+        with (
+            hold_devices(BOTH, wait_s=searches[0].config.wait_s, waiting=waiting),
+            ShowProgress(console.make_console()) as progress,
+        ):
+            for found in searches:
+
+                def measured(groups: "list[Group]") -> "Iterator[tuple[Place, Record]]":
+                    return measure(Plan(groups=groups, command=command, book=book), launcher, progress)
+
+                complete = search(found, measured) and complete
+    except KeyboardInterrupt:
+        interrupted = True
+    except DeviceBusyError as error:
+        composed.discard()
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return INCOMPLETE
+    screen = console.make_console()
+    for found in searches:
+        records = list(found.records.values())
+        if not found.pairs():
+            console.show_failures(screen, records)
+            complete = False
+            continue
+        store.save_all(records, found.folder)
+        answers = found.answers()
+        settings, case = found.settings, found.config.case
+        console.show_crossovers(screen, case, settings.over, (settings.low, settings.high), answers)
+        save_crossovers(case, settings, answers, found.folder)
+        console.show_failures(screen, records)
+        new = [record for record in records if record.sweep_id == command_id]
+        published = wandb_runs.log(new, found.config.wandb, found.folder)
+        if published.message:
+            screen.print(published.message, soft_wrap=True, markup=False)
+        print(f"Records: {found.folder}")
+    if interrupted:
+        print("interrupted: resume=FOLDER goes on", file=sys.stderr)
+        return INTERRUPTED
+    return OK if complete else INCOMPLETE
+
+
+def prepare(job: "Job") -> "Search":
+    """The search that a job describes, with the records that its folder has already.
+
+    **Raises** BadInputError for a question that is none.
+    """
+    from jaxaccel.analyze.compare import latest
+    from jaxaccel.analyze.questions import check_question
+    from jaxaccel.publish import store
+
+    settings = job.config.crossover
+    assert settings is not None
+    for question in settings.questions:
+        try:
+            check_question(question)
+        except ValueError as error:
+            raise BadInputError(f"`crossover.questions` {error}") from error
+    found = Search(config=job.config, settings=settings, folder=job.folder)
+    if job.config.resume:
+        for record in latest(store.load_records([job.folder])).values():
+            case = record.case
+            at = case.size if settings.over == "size" else case.params.get(settings.over)
+            if isinstance(at, int) and found.arm(at, record.arm.requested).case == case:
+                found.records[at, record.arm.requested] = record
+    return found
+
+
+@dataclass(kw_only=True)
+class Search:
+    """What one search looks for, and the records that it has, by size and device."""
+
+    config: RunConfig
+    settings: CrossoverConfig
+    folder: Path
+    records: dict[tuple[int, str], Record] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
+
+    def arm(self, at: int, device: str) -> Arm:
+        """The case at a size, or at another value of what is searched over, on a device."""
+        config, over = self.config, self.settings.over
+        if over == "size":
+            config = replace(config, size=at)
+        else:
+            params = {**config.workload.params, over: at}
+            config = replace(config, workload=replace(config.workload, params=params))
+        return Arm(case=config.case, device=device, target=config.workload.target)
+
+    def place(self, at: int, device: str) -> Path:
+        """Where the record of an arm is."""
+        return self.folder / f"{self.settings.over}-{at}" / device
+
+    def pairs(self) -> dict[int, tuple[Record, Record]]:
+        """The sizes of which both arms were measured."""
+        sizes = sorted({at for at, _ in self.records})
+        found = {at: tuple(self.records.get((at, device)) for device in BOTH) for at in sizes}
+        return {at: (cpu, gpu) for at, (cpu, gpu) in found.items() if cpu and gpu and cpu.ok and gpu.ok}
+
+    def passes(self) -> dict[int, int]:
+        """How many passes were made of each size; of one that failed, as many as there could be."""
+        from jaxaccel.analyze.questions import passes_of
+
+        made = {at: min(map(passes_of, pair)) for at, pair in self.pairs().items()}
+        return made | dict.fromkeys(self.failed, self.config.passes)
+
+    def points(self) -> "dict[str, list[Point]]":
+        """What is known, by question."""
+        from jaxaccel.analyze.compare import MIN_PASSES
+        from jaxaccel.analyze.questions import passes_of, point
+
+        pairs = self.pairs()
+        # Verdicts allow for the sizes that have any: those of one pass have none by their interval.
+        among = max(1, sum(min(map(passes_of, pair)) >= MIN_PASSES for pair in pairs.values()))
+        return {
+            question: [
+                found
+                for at, pair in pairs.items()
+                if (found := point(question, at, *pair, among=among)) is not None
+            ]
+            for question in self.settings.questions
+        }
+
+    def answers(self) -> "list[Answer]":
+        """What was found out, by question."""
+        from jaxaccel.analyze.crossover import conclude
+
+        return [
+            conclude(question, points, self.settings.within)
+            for question, points in self.points().items()
+            if points
+        ]
+
+    def wanted(self) -> dict[int, int]:
+        """The sizes to be measured next, and how many passes of each."""
+        from jaxaccel.analyze.crossover import ladder, plan
+
+        settings, passes = self.settings, self.passes()
+        rungs = ladder(settings.low, settings.high, settings.per_octave)
+        if lacking := [at for at in rungs if at not in passes]:
+            return dict.fromkeys(lacking, 1)
+        return plan(self.points(), passes, full=self.config.passes, within=settings.within)
+
+    def groups(self, wanted: Mapping[int, int]) -> "list[Group]":
+        """What a session measures of it."""
+        from jaxaccel.analyze.questions import metrics_for
+        from jaxaccel.measure.sampling import Stop
+        from jaxaccel.measure.session import Group
+
+        timing = self.config.timing
+        return [
+            Group(
+                stop=Stop(
+                    relative_ci=timing.relative_ci, limit_s=timing.limit_s, max_rounds=timing.max_rounds
+                ),
+                passes=passes,
+                metrics=metrics_for(self.settings.questions),
+                arms={device: self.arm(at, device) for device in BOTH},
+                prior={device: self.records[at, device] for device in BOTH if (at, device) in self.records},
+            )
+            for at, passes in wanted.items()
+        ]
+
+
+def search(
+    found: Search,
+    measure: "Callable[[list[Group]], Iterator[tuple[Place, Record]]]",
+    clock: Callable[[], float] = time.monotonic,
+) -> bool:
+    """Measure until nothing more can be told; False where the budget, or failures, end it before.
+
+    `measure` is a session: it yields the records of groups, each as soon as it is there.
+    """
+    end_s = clock() + found.settings.budget_s
+    while wanted := found.wanted():
+        if clock() >= end_s:
+            return False
+        if not found.pairs():  # one alone, first: where there is no GPU, say, all others would be in vain
+            wanted = dict([next(iter(wanted.items()))])
+        sizes = list(wanted)
+        for (index, device), record in measure(found.groups(wanted)):
+            found.records[sizes[index], device] = record
+            keep(record, [found.place(sizes[index], device)])
+        broken = {at for at in sizes if at not in found.pairs()}
+        if not found.pairs():
+            return False
+        found.failed |= broken
+    return not found.failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

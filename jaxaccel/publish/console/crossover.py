@@ -1,0 +1,30 @@
+"""The table of a search for crossovers: a row a question, and a line in it a bracket."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from jaxaccel.analyze.crossover import Answer
+from jaxaccel.publish.crossover import in_words
+
+LEGEND = """\
+latency, throughput, device: the data is resident; once K: it comes in once for K calls; every call: each time
+up to, from: the nearest sizes where that device surely wins; between them nobody does"""
+
+
+def crossover_table(title: str, answers: Sequence[Answer]) -> Table:
+    """Who wins up to which size, and who from which size on."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("question", "who surely wins", "bracket", "ties"):
+        table.add_column(name, justify="right" if name in ("bracket", "ties") else "left")
+    for answer in answers:
+        widths = [f"{bracket.width:.1%}" for bracket in answer.brackets] or ["–"]
+        ties = [str(len(bracket.ties)) for bracket in answer.brackets] or ["–"]
+        table.add_row(answer.question.replace("_", " "), *map(_lines, (in_words(answer), widths, ties)))
+    return table
+
+
+def _lines(lines: Sequence[str]) -> Text:
+    return Text("\n".join(lines))
