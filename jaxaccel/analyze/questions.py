@@ -58,7 +58,9 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
         return pinned_speedup(cpu, gpu, among=among)
     metric = Metric.end_to_end if question == EVERY_CALL else Metric(question)
     ours, theirs = cpu.timings.get(metric), gpu.timings.get(metric)
-    return ours and theirs and speedup(ours, theirs, interleaved=in_turn(cpu, gpu), among=among)
+    if ours is None or theirs is None:
+        return None
+    return speedup(ours, theirs, interleaved=in_turn(cpu, gpu), among=among)
 
 
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:
