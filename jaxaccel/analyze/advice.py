@@ -1,0 +1,134 @@
+"""Which device, from records that are there: how much faster, how sure, and why.
+
+Between two measured sizes of one case, times are interpolated as straight lines in the logarithms; outside of
+what was measured nothing is said.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from jaxaccel.analyze.compare import EQUIVALENT, MIN_PASSES, pair
+from jaxaccel.analyze.questions import EVERY_CALL, answer, passes_of
+from jaxaccel.records import Limit, Metric, Record, Speedup, Verdict
+
+# How far off a straight line between two sizes may be that are a factor of two apart, in the logarithm of the
+# ratio: caches end somewhere, and kernels change.
+BENT = 0.1
+# What processes of a single pass differ by (analyze.questions.SURE_AT_ONCE), as half an interval.
+ONE_PASS = math.log(1.6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What is asked. data: `device` where the inputs are resident, `host` where they come from the host.
+
+    calls: so many calls on data that comes in once.
+    """
+
+    size: int
+    calls: int = 1
+    data: str = "device"
+
+    @property
+    def question(self) -> str:
+        """By its name in analyze.questions."""
+        if self.data == "device":
+            return str(Metric.latency)
+        return EVERY_CALL if self.calls == 1 else f"once_{self.calls}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A pair at a size, of one case but for the size."""
+
+    size: int
+    cpu: Record
+    gpu: Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """Which device. ratio: CPU time / GPU time, with `low` and `high` about it.
+
+    device is undecided where the interval holds both sides. between: the measured sizes on either side, one
+    where the size itself was. limits: what keeps each device from being faster there, where ceilings tell.
+    """
+
+    device: Verdict
+    ratio: float
+    low: float
+    high: float
+    between: tuple[int, ...]
+    limits: dict[str, Limit | None]
+
+
+class OutsideError(ValueError):
+    """The size is outside of what was measured."""
+
+
+def families(records: Sequence[Record]) -> list[list[Measured]]:
+    """Pairs of cases that differ only in size, the sizes in order."""
+    found: dict[str, list[Measured]] = {}
+    for comparison in pair(records):
+        cpu, gpu = comparison.cpu, comparison.gpu
+        if cpu and gpu and cpu.ok and gpu.ok:
+            alike = replace(comparison.case, size=1).case_id
+            found.setdefault(alike, []).append(Measured(size=comparison.case.size, cpu=cpu, gpu=gpu))
+    return [sorted(pairs, key=lambda one: one.size) for pairs in found.values()]
+
+
+def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
+    """Which device for a size, from pairs of one case at other sizes, or at that one.
+
+    **Raises** OutsideError where the size is not within those that were measured for the question.
+    """
+    known = [(one, found) for one in pairs if (found := answer(ask.question, one.cpu, one.gpu))]
+    if not known:
+        raise OutsideError(f"no measured pair tells of {ask.question}")
+    low, high = known[0][0].size, known[-1][0].size
+    if not low <= ask.size <= high:
+        raise OutsideError(f"outside the measured range [{low}, {high}]")
+    (left, at_left), (right, at_right) = next(
+        (one, other)
+        for one, other in pairwise([*known, known[-1]])
+        if one[0].size <= ask.size <= other[0].size
+    )
+    if ask.size in (left.size, right.size):
+        here, found = (left, at_left) if ask.size == left.size else (right, at_right)
+        return _advice(math.log(found.ratio), _half(here, found), (here,), here)
+    octaves = math.log2(right.size / left.size)
+    share = math.log2(ask.size / left.size) / octaves
+    log_ratio = (1 - share) * math.log(at_left.ratio) + share * math.log(at_right.ratio)
+    bent = BENT * octaves * 4 * share * (1 - share)
+    half = max(_half(left, at_left), _half(right, at_right)) + bent
+    return _advice(log_ratio, half, (left, right), left if share < 0.5 else right)
+
+
+def _half(pair: Measured, found: Speedup) -> float:
+    """Half an interval of the logarithm of a ratio; of few passes, at least what processes differ by."""
+    half = math.log(found.ci95[1] / found.ci95[0]) / 2 if found.ci95 else 0.0
+    few = min(passes_of(pair.cpu), passes_of(pair.gpu)) < MIN_PASSES
+    return max(half, ONE_PASS) if few or not found.ci95 else half
+
+
+def _advice(log_ratio: float, half: float, between: Sequence[Measured], nearest: Measured) -> Advice:
+    low, high = math.exp(log_ratio - half), math.exp(log_ratio + half)
+    if low > 1 / EQUIVALENT and high < EQUIVALENT:
+        device = Verdict.equivalent
+    elif low > 1:
+        device = Verdict.gpu
+    else:
+        device = Verdict.cpu if high < 1 else Verdict.undecided
+    return Advice(
+        device=device,
+        ratio=math.exp(log_ratio),
+        low=low,
+        high=high,
+        between=tuple(one.size for one in between),
+        limits={
+            name: record.rates.limit if record.rates else None
+            for name, record in (("cpu", nearest.cpu), ("gpu", nearest.gpu))
+        },
+    )
