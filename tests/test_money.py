@@ -112,7 +112,7 @@ def test_it_flips_at_the_price_ratio_that_is_the_speedup() -> None:
 
 
 def test_the_interval_of_the_cost_ratio_is_the_speedups_over_the_price_ratio() -> None:
-    # Log ratios of ±0.02 and 0 over three passes: t(0.975, 2) = 4.302653, times 0.02/√3, times √2 for a rerun.
+    # Log ratios of ±0.02 and 0 over three passes: t(0.975, 2) = 4.302653, times 0.02/√3; √2 for a rerun.
     found = billed(8e-4, 1e-4, by=0.01)
     half = RERUN * 4.302653 * 0.02 / math.sqrt(3)
     assert found.ci95 == pytest.approx((2 * math.exp(-half), 2 * math.exp(half)), rel=1e-6)
@@ -178,12 +178,12 @@ def test_two_machines_with_one_pass_are_undecided_and_say_why() -> None:
 
 @pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf, -math.inf, 1e13, 1e-13])
 def test_a_price_that_is_none_is_refused(price: float) -> None:
-    with pytest.raises(ValueError, match=r"`price` must be .*cpu=0\.40, got 'cpu="):
+    with pytest.raises(ValueError, match=r"`per_hour` must be .*cpu=0\.40, got 'cpu="):
         priced(cpu=price)
 
 
 def test_a_device_that_there_is_not_has_no_price() -> None:
-    with pytest.raises(ValueError, match=r"one of cpu, gpu .* got 'tpu=1"):
+    with pytest.raises(ValueError, match=r"one of cpu, gpu, .* got 'tpu=1"):
         priced(tpu=1.0)
 
 
@@ -191,7 +191,7 @@ def test_a_device_that_there_is_not_has_no_price() -> None:
     "day", ["", "today", "2026-13-01", "2026-02-30", "20261126", "2026-W48-4", "26-11-2026"]
 )
 def test_a_date_that_is_none_is_refused(day: str) -> None:
-    with pytest.raises(ValueError, match="`price-date` must be a date such as 2026-11-26, got"):
+    with pytest.raises(ValueError, match="`date` must be a date such as 2026-11-26, got"):
         Prices(per_hour={"cpu": 1.0}, date=day)
 
 
