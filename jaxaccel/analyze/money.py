@@ -155,8 +155,8 @@ def read_price(name: str, text: str) -> tuple[str, float]:
         price = float("nan")
     if device not in DEVICES or not LOWEST <= price <= HIGHEST:
         raise ValueError(
-            f"`{name}` must be a price per hour from {LOWEST:g} to {HIGHEST:g} of one of "
-            f"{', '.join(DEVICES)}, such as cpu=0.40, got {text!r}"
+            f"`{name}` must be one of {', '.join(DEVICES)} with a price per hour above 0 (1e-12 to 1e12), "
+            f"such as cpu=0.40, got {text!r}"
         )
     return device, price
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxaccel.analyze.money import CallsCost, Prices, bill
+from jaxaccel.analyze.money import Bill, CallsCost, Prices, bill
 from jaxaccel.records import DEVICES, Comparison
 
 
@@ -25,25 +25,25 @@ def figure(price: float) -> str:
 
 def columns(comparison: Comparison, prices: Prices) -> dict[str, Any]:
     """The costs of a comparison as columns of its row. Every column is there, whatever is not known."""
-    found = bill(comparison, prices)
-    ratio, flip = (found and found.ci95) or (None, None), (found and found.flip_ci95) or (None, None)
+    found = bill(comparison, prices) or Bill(cpu=None, gpu=None)
+    ratio, flip = found.ci95 or (None, None), found.flip_ci95 or (None, None)
     return {
         "price_date": prices.date,
         "price_currency": prices.currency,
         "cpu_price_per_hour": prices.per_hour.get("cpu"),
         "gpu_price_per_hour": prices.per_hour.get("gpu"),
         "price_ratio_gpu_over_cpu": prices.ratio,
-        **_cost_columns("cpu", found and found.cpu),
-        **_cost_columns("gpu", found and found.gpu),
-        "cost_ratio_cpu_over_gpu": found and found.ratio,
+        **_cost_columns("cpu", found.cpu),
+        **_cost_columns("gpu", found.gpu),
+        "cost_ratio_cpu_over_gpu": found.ratio,
         "cost_ratio_ci95_low": ratio[0],
         "cost_ratio_ci95_high": ratio[1],
-        "cheaper": found and found.verdict and str(found.verdict),
-        "cheaper_reason": found and found.reason,
-        "flip_price_ratio_gpu_over_cpu": found and found.flip,
+        "cheaper": found.verdict and str(found.verdict),
+        "cheaper_reason": found.reason,
+        "flip_price_ratio_gpu_over_cpu": found.flip,
         "flip_price_ratio_ci95_low": flip[0],
         "flip_price_ratio_ci95_high": flip[1],
-        "flip_price_ratio_ci_over": found and found.ci_over,
+        "flip_price_ratio_ci_over": found.ci_over,
     }
 
 

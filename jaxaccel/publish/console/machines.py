@@ -1,12 +1,14 @@
 """Several machines side by side: a column each, and a mark at what is not the same."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from jaxaccel.publish.console.sweep import WIDTH
 from jaxaccel.publish.machines import facts, letters, versions
 from jaxaccel.records import Comparison
 
@@ -22,7 +24,8 @@ def machine_lines(comparisons: Sequence[Comparison]) -> list[RenderableType]:
         lines += [_table(comparisons), Text(f"{DIFFERS}: not the same on all of them", style="dim")]
     for words in dict.fromkeys(map(versions, comparisons)):
         if words:
-            lines.append(Text(f"! {words}: the speedup is of these versions too", style="yellow"))
+            told = wrap(f"! {words}: the speedup is of these versions too", WIDTH, subsequent_indent="  ")
+            lines += [Text(line, style="yellow") for line in told]
     return lines
 
 

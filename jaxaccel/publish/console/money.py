@@ -33,7 +33,7 @@ _BY_LATENCY = "²"
 
 
 class BillTable:
-    """The prices; then a row a case: a million calls on each device, which is cheaper, and where that flips."""
+    """The prices; then a row a case: a million calls on each device, which is cheaper, where that flips."""
 
     def __init__(self, comparisons: Sequence[Comparison], prices: Prices) -> None:
         workloads = list(dict.fromkeys(comparison.case.workload for comparison in comparisons))
@@ -112,8 +112,8 @@ class BillTable:
         rows = [row for row, _ in self._rows]
         by = [_WORDS[metric] for metric in BY if metric in self._metrics]
         lines = [
-            f"cost: price of an hour x time of a call by {by[0]}, with its data resident;\n"
-            "  without compiling, transfers, and hours that nobody uses"
+            f"cost: price of an hour x time of a call by {by[0]}, with its data resident;",
+            "  without compiling, transfers, and hours that nobody uses",
         ]
         if len(by) > 1:
             lines.append(f"{_BY_LATENCY} by {by[1]}, as one side has no throughput")
@@ -131,11 +131,10 @@ class BillTable:
             lines.append("equal: costs are surely no more than 2% apart")
         if Verdict.undecided in verdicts:
             lines.append(undecided_legend(rows))
-        lines += [line for metric in self._metrics for line in no_interval_lines(rows, metric)]
+        if self._pairs:
+            lines += [line for metric in self._metrics for line in no_interval_lines(rows, metric)]
         if any(row.unmatched and found.verdict for row, found in self._rows):
-            lines.append(
-                f"{UNMATCHED} the two sides did not compute at one precision: see the table of times"
-            )
+            lines.append(f"{UNMATCHED} the sides did not compute at one precision: see the table of times")
         return lines
 
 

@@ -372,6 +372,7 @@ def _scopes(rows: Sequence[Comparison], *, both: bool) -> set[str]:
 
 
 def interval_legend(scopes: set[str]) -> str:
+    """What the intervals that are shown speak for."""
     if scopes == {"passes"}:
         return "intervals: 95%, over passes: where a rerun would land"
     if scopes == {"rounds"}:
@@ -383,10 +384,12 @@ def interval_legend(scopes: set[str]) -> str:
 
 
 def undecided_legend(rows: Sequence[Comparison]) -> str:
+    """Why a verdict may be missing."""
     among = max((row.among for row in rows), default=1)
     if among == 1:
         return "?: undecided: no interval, or one that allows for either device"
-    doubt = f"no interval, or one too wide for the verdicts on {among} cases to be right all together"
+    what = "comparisons" if len(blocks(rows)) > 1 else "cases"
+    doubt = f"no interval, or one too wide for the verdicts on {among} {what} to be right all together"
     return f"?: undecided: {doubt}"
 
 
