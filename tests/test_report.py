@@ -570,8 +570,9 @@ def test_the_prices_and_their_date_stand_above_what_calls_cost(report: Said) -> 
     assert costs.startswith("2026-11-26, as given, per hour: cpu 0.40 EUR, gpu 2.10 EUR\n")
     # A million calls of 80 µs are 80 s: 0.40 / 45 = 0.00889; on the GPU 8 s, 2.10 / 450 = 0.00467.
     found = line_of(costs, "matvec 1024")
-    assert (found[2], found[5]) == ("0.0089", "0.0047")
-    assert found[8:11] == ["gpu", "1.90x", "10.0"]
+    assert (found[2], found[4]) == ("0.00889", "0.00467")
+    assert found[3] == "±0.7%"
+    assert found[6:9] == ["gpu", "1.90x", "10.0"]
     assert "by throughput (calls are queued)" in costs
     assert "here it is 5.25" in costs
 
@@ -614,7 +615,7 @@ def test_the_faster_side_is_not_always_the_cheaper_one(
 
 def test_an_arm_alone_and_a_device_without_a_price_have_what_is_known(report: Said) -> None:
     alone = report([arm("cpu")], None, *PRICES)[1].split("prices of")[1]
-    assert line_of(alone, "matvec 1024")[2] == "0.0089"
+    assert line_of(alone, "matvec 1024")[2] == "0.00889"
     assert "GPU: cost" not in alone
     assert "cheaper" not in alone
     one_price = report([arm("cpu"), arm("gpu")], None, "--price", "gpu=2.10")[1].split("prices of")[1]
@@ -632,7 +633,7 @@ def test_without_throughput_costs_are_by_latency_and_say_so(report: Said) -> Non
     _, out, _ = report([*waits, arm("cpu", case=make_case(7))], None, *PRICES)
     assert "by throughput" in out
     assert "² by latency (one waits for each call)" in out
-    assert line_of(out.split("prices of")[1], "matvec 1024")[4].endswith("²")
+    assert line_of(out.split("prices of")[1], "matvec 1024")[3].endswith("²")
 
 
 def test_two_machines_with_one_pass_each_have_costs_and_no_verdict(report: Said) -> None:

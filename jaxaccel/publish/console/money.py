@@ -22,7 +22,7 @@ from jaxaccel.publish.console.sweep import (
 from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.money import heading
 from jaxaccel.publish.names import told_apart
-from jaxaccel.publish.numbers import brief
+from jaxaccel.publish.numbers import amount, brief
 from jaxaccel.records import DEVICES, Comparison, Metric, Verdict
 
 _WORDS = {
@@ -93,19 +93,23 @@ class BillTable:
         if cost is None:
             return Text(UNKNOWN)
         mark = _BY_LATENCY if len(self._metrics) > 1 and cost.metric is Metric.latency else ""
-        return Text(self._within(brief(cost.per_million_calls), cost.ci95, cost.ci_over) + mark)
+        words = amount(cost.per_million_calls)
+        if cost.ci95:
+            words += f" ±{(cost.ci95[1] - cost.ci95[0]) / 2 / cost.per_million_calls:.1%}"
+            words += self._scope_mark(cost.ci_over)
+        return Text(words + mark)
 
     def _flip(self, found: Bill, row: Comparison) -> Text:
         if found.flip is None:
             return Text(UNKNOWN)
         words = f"{brief(found.flip)}{UNMATCHED if row.unmatched else ''}"
-        return Text(self._within(words, found.flip_ci95, found.ci_over))
+        if found.flip_ci95:
+            words += f" [{brief(found.flip_ci95[0])}, {brief(found.flip_ci95[1])}]"
+            words += self._scope_mark(found.ci_over)
+        return Text(words)
 
-    def _within(self, words: str, ci95: tuple[float, float] | None, ci_over: str | None) -> str:
-        if ci95 is None:
-            return words
-        mark = (ONE_PROCESS if ci_over == "rounds" else " ") if len(self._scopes) > 1 else ""
-        return f"{words} [{brief(ci95[0])}, {brief(ci95[1])}]{mark}"
+    def _scope_mark(self, ci_over: str | None) -> str:
+        return (ONE_PROCESS if ci_over == "rounds" else " ") if len(self._scopes) > 1 else ""
 
     def _legend(self) -> list[str]:
         verdicts = {found.verdict for found in self._bills}
