@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from jaxaccel.analyze.compare import require_one_case, speedup
+from jaxaccel.analyze.differences import one_machine
 from jaxaccel.records import Metric, Record, Speedup
 
 
@@ -58,7 +59,8 @@ def pinned_speedup(cpu: Record, gpu: Record, *, among: int = 1) -> Speedup | Non
     ours, theirs = cpu.timings.get(Metric.end_to_end), gpu.timings.get(Metric.end_to_end_pinned)
     if not (cpu.ok and gpu.ok and ours and theirs):
         return None
-    return speedup(ours, theirs, interleaved=False, among=among)
+    apart = not one_machine(cpu, gpu)
+    return speedup(ours, theirs, interleaved=False, among=among, two_machines=apart)
 
 
 def break_even(cpu: Record, gpu: Record, *, pinned: bool = False, compiling: bool = False) -> BreakEven:
