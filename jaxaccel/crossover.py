@@ -150,7 +150,7 @@ def prepare(job: "Job") -> "Search":
 
     **Raises** BadInputError for a question that is none.
     """
-    from jaxaccel.analyze.compare import latest
+    from jaxaccel.analyze.machines import latest
     from jaxaccel.analyze.questions import check_question
     from jaxaccel.publish import store
 

@@ -426,7 +426,8 @@ class Speedup:
     """CPU time / GPU time of one metric: above 1 the GPU is faster.
 
     The verdict is held to a wider interval than `ci95` where it is one of many: of `among` verdicts together,
-    at most one in twenty times is any of them wrong.
+    at most one in twenty times is any of them wrong. ci_family: that interval, of the ratio itself. reason:
+    why two machines have none.
     """
 
     ratio: float
@@ -434,6 +435,8 @@ class Speedup:
     ci_over: str
     verdict: Verdict
     among: int = 1
+    ci_family: tuple[float, float] | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -441,6 +444,8 @@ class Comparison:
     """The two arms of a case, and the speedup of each metric that both have.
 
     unmatched: why the two sides did not compute at one precision; such a speedup is never shown without it.
+    interleaved: whether the rounds of both took turns. cpu_machine, gpu_machine: letters that tell machines
+    apart among comparisons made together; None where there is no such arm, or it was compared by itself.
     """
 
     case: Case
@@ -448,6 +453,10 @@ class Comparison:
     gpu: Record | None
     speedups: Mapping[str, Speedup] = field(default_factory=dict)
     unmatched: str | None = None
+    interleaved: bool = False
+    two_machines: bool = False
+    cpu_machine: str | None = None
+    gpu_machine: str | None = None
 
     @property
     def arms(self) -> tuple[Record, ...]:

@@ -3,8 +3,9 @@
 import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from jaxaccel.config import BadInputError, Parser, choice
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
+    from jaxaccel.analyze.money import Prices
     from jaxaccel.records import Record
 
 OK, WORSE, BAD_INPUT = 0, 1, 2
@@ -21,6 +23,7 @@ EXAMPLES = """\
 examples:
   python -m jaxaccel.report multirun/2026-01-02/03-04-05
   python -m jaxaccel.report experiments/accounting --only dtype=float32 precision=highest workload=matvec,dot
+  python -m jaxaccel.report cpu_box/ gpu_box/ --price cpu=0.40 --price gpu=2.10 --currency EUR
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
 
@@ -47,7 +50,7 @@ class Allowed(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. `fail_over` is a share: 0.05 is 5%."""
+    """The command, read and checked. `fail_over` is a share: 0.05 is 5%. `prices` are None if not given."""
 
     new: tuple[str, ...]
     baseline: tuple[str, ...]
@@ -55,6 +58,7 @@ class Arguments:
     allow: tuple[Allowed, ...]
     format: Format
     only: Mapping[str, tuple[str, ...]]
+    prices: "Prices | None"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sides = choose([load(name, there) for name, there in places.items()], arguments.only)
         if arguments.baseline:
             return beside_baseline(sides[0], sides[1], arguments)
-        show(sides[0], arguments.format)
+        show(sides[0], arguments.format, arguments.prices)
         return OK
     except BadInputError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
@@ -119,18 +123,24 @@ def show_baseline(comparison: "BaselineComparison", how: Format) -> None:
             print(baseline.as_json(comparison), end="")
 
 
-def show(records: "Sequence[Record]", how: Format) -> None:
-    """The records by themselves, CPU beside GPU, on standard output."""
+def show(records: "Sequence[Record]", how: Format, prices: "Prices | None" = None) -> None:
+    """The records by themselves, CPU beside GPU, on standard output; with prices also what calls cost."""
     from jaxaccel.analyze.compare import pair
-    from jaxaccel.publish import console, store, tables
+    from jaxaccel.analyze.machines import standing
+    from jaxaccel.publish import console, money, store, tables
 
     comparisons = pair(records)
-    rows = [store.row(comparison) for comparison in comparisons]
+    rows = [
+        store.row(comparison) | (money.columns(comparison, prices) if prices else {})
+        for comparison in comparisons
+    ]
     match how:
         case Format.table:
             screen = console.make_console()
             console.show_comparisons(screen, comparisons)
-            console.show_failures(screen, [record for found in comparisons for record in found.arms])
+            if prices:
+                console.show_bills(screen, comparisons, prices)
+            console.show_failures(screen, [placed.record for placed in standing(records)])
         case Format.csv:
             print(tables.csv_text(rows), end="")
         case Format.json:
@@ -198,7 +208,8 @@ def make_parser() -> Parser:
     """The command line, without what `read` checks by itself."""
     parser = Parser(
         prog="python -m jaxaccel.report",
-        description="What records say: a table of cases, or with --baseline how their times changed.",
+        description="What records say: a table of cases, or with --baseline how their times changed. "
+        "Records of several machines pair by case.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -221,11 +232,19 @@ def make_parser() -> Parser:
         default=[],
         help="only such cases: size=256,1024 dtype=float32; verdicts then allow for these alone",
     )
+    parser.add_argument(
+        "--price",
+        metavar="DEVICE=PRICE",
+        action="append",
+        help="what an hour costs, cpu=0.40 or gpu=2.10: what calls cost stands in a table of its own",
+    )
+    parser.add_argument("--price-date", metavar="DATE", help="when prices were so: 2026-11-26; or else today")
+    parser.add_argument("--currency", metavar="WORD", help="what prices are in, as it is to be shown: EUR")
     parser.add_argument("--format", metavar="FORMAT", default="table", help=f"one of {', '.join(Format)}")
     return parser
 
 
-def read(argv: Sequence[str]) -> Arguments:
+def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Arguments:
     """The command that `argv` describes.
 
     **Raises** BadInputError, naming the argument, the value and what is allowed.
@@ -234,6 +253,11 @@ def read(argv: Sequence[str]) -> Arguments:
     for name, value in (("--fail-over", raw.fail_over), ("--allow", raw.allow)):
         if value is not None and not raw.baseline:
             raise BadInputError(f"`{name}` is for comparing with a `--baseline`, and there is none")
+    if raw.price and raw.baseline:
+        raise BadInputError(f"`--price` is not for comparing with a `--baseline`, got {raw.price[0]!r}")
+    for name, value in (("--price-date", raw.price_date), ("--currency", raw.currency)):
+        if value is not None and not raw.price:
+            raise BadInputError(f"`{name}` is for a `--price`, and there is none; got {value!r}")
     try:
         return Arguments(
             new=tuple(raw.new),
@@ -242,9 +266,34 @@ def read(argv: Sequence[str]) -> Arguments:
             allow=() if raw.allow is None else allowed("--allow", raw.allow),
             format=choice(Format, "--format", raw.format),
             only=parse_only("--only", raw.only),
+            prices=given_prices(raw.price, raw.price_date, raw.currency, today) if raw.price else None,
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error
+
+
+def given_prices(
+    texts: Sequence[str], day: str | None, currency: str | None, today: Callable[[], date]
+) -> "Prices":
+    """The prices that --price, --price-date and --currency give.
+
+    **Raises** ValueError, naming the option, for what is none, and for a device that has two.
+    """
+    from jaxaccel.analyze.money import Prices, check_currency, check_date, read_price
+
+    per_hour: dict[str, float] = {}
+    for text in texts:
+        device, price = read_price("--price", text)
+        if device in per_hour:
+            raise ValueError(
+                f"`--price` must be given once a device, got {text!r} beside another of {device}"
+            )
+        per_hour[device] = price
+    if day is not None:
+        check_date("--price-date", day)
+    if currency is not None:
+        check_currency("--currency", currency)
+    return Prices(per_hour=per_hour, date=day or today().isoformat(), currency=currency)
 
 
 def allowed(name: str, text: str) -> tuple[Allowed, ...]:

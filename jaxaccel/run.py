@@ -147,7 +147,7 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
 
     **Raises** BadInputError for a record in a folder to be resumed that can't be read.
     """
-    from jaxaccel.analyze.compare import latest
+    from jaxaccel.analyze.machines import latest
     from jaxaccel.measure.sampling import Stop
     from jaxaccel.measure.session import Group
     from jaxaccel.publish import store

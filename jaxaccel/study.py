@@ -273,7 +273,7 @@ def records_of(folder: Path) -> list["Record"]:
 
     **Raises** BadInputError for a file that holds no record.
     """
-    from jaxaccel.analyze.compare import latest
+    from jaxaccel.analyze.machines import latest
     from jaxaccel.publish.store import load_records
 
     return list(latest(load_records([folder])).values()) if folder.is_dir() else []

@@ -18,8 +18,9 @@ from jaxaccel.analyze.baseline import (
     judge,
     match,
 )
-from jaxaccel.analyze.compare import latest, pair, welch_half_width
+from jaxaccel.analyze.compare import pair, welch_half_width
 from jaxaccel.analyze.differences import Aspect, differences
+from jaxaccel.analyze.machines import latest
 from jaxaccel.records import Flag, Metric, Record, Timing, Trend
 
 # --- builders --------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from jaxaccel.measure.sampling import Sampled
 from jaxaccel.publish import console
 from jaxaccel.publish.console.job import flag_lines, speedup_words
 from jaxaccel.publish.names import case_name, device_name
-from jaxaccel.publish.numbers import brief, count, interval, joules, rate, ratio, seconds, volume
+from jaxaccel.publish.numbers import amount, brief, count, interval, joules, rate, ratio, seconds, volume
 from jaxaccel.publish.progress import ShowProgress
 from jaxaccel.records import (
     Accuracy,
@@ -70,6 +70,23 @@ def assert_fits(text: str) -> None:
 def one_line(text: str) -> str:
     """What a table says, whatever its columns and line breaks."""
     return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.008888, "0.00889"),
+        (0.2401, "0.240"),
+        (1.2, "1.20"),
+        (99.96, "100"),
+        (999.6, "1000"),
+        (123456.7, "123457"),
+        (1.2e6, "1.2e6"),
+        (8.9e-5, "8.9e-5"),
+    ],
+)
+def test_an_amount_of_money_has_three_digits_and_no_unit(value: float, text: str) -> None:
+    assert amount(value) == text
 
 
 # --- numbers for people ----------------------------------------------------------------------------

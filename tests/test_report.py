@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +276,16 @@ def test_help_names_all_choices(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    for word in ("--baseline", "--fail-over", "5%", "machine,versions,precision", "table, csv, json"):
+    for word in (
+        "--price",
+        "--price-date",
+        "--currency",
+        "--baseline",
+        "--fail-over",
+        "5%",
+        "machine,versions,precision",
+        "table, csv, json",
+    ):
         assert word in said
 
 
@@ -410,6 +420,303 @@ def test_the_other_formats_have_what_the_table_leaves_out(report: Said) -> None:
     assert (row["gpu_limit"], entry["gpu_limit"]) == ("memory", "memory")
     assert (row["cpu_energy_per_call_j"], entry["cpu_energy_per_call_j"]) == ("", None)
     assert entry.keys() == row.keys()
+
+
+# --- several machines ------------------------------------------------------------------------------
+
+GPU_BOX = {
+    **CPU_ENVIRONMENT,
+    "host_id": "def",
+    "cpu": {"model": "Xeon", "cores": 16},
+    "os": "Linux 6.18",
+    "gpu": {"name": "H100", "driver": "580.1"},
+    "packages": {"jax": "0.11.2", "jaxlib": "0.11.2"},
+}
+CPU_BOX = {**CPU_ENVIRONMENT, "packages": {"jax": "0.11.2", "jaxlib": "0.11.2"}}
+
+
+def boxes(*, passes: int = 5, **changes: Any) -> list[Record]:
+    """A CPU of one machine, and a GPU of another that is three times as fast."""
+    return [
+        arm("cpu", passes=passes, environment=CPU_BOX),
+        arm("gpu", 1 / 3, passes=passes, **({"environment": GPU_BOX} | changes)),
+    ]
+
+
+def line_of(text: str, start: str) -> list[str]:
+    """The words of the only line that starts with `start`."""
+    (line,) = [line for line in text.splitlines() if line.startswith(start)]
+    return line.split()
+
+
+def test_folders_of_two_machines_pair_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    cpu, gpu = boxes()
+    for record, name in ((cpu, "cpu_box"), (gpu, "gpu_box")):
+        store.save_all([record], tmp_path / name)
+    assert main([str(tmp_path / "cpu_box"), str(tmp_path / "gpu_box")]) == 0
+    said = capsys.readouterr().out
+    assert "\ntwo machines: CPU on A, GPU on B\n" in said
+    assert "two machines: measured apart" in said
+    found = line_of(said, "matvec 1024")
+    assert found[2:10] == ["100", "µs", "33.3", "µs", "3.00x", "[2.98,", "3.02]", "gpu"]
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_both_environments_stand_side_by_side_with_marks_where_they_differ(report: Said) -> None:
+    _, out, _ = report(boxes(), None)
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[:15] if line.strip()}
+    assert rows["machine"] == ["A", "B"]
+    assert rows["host"] == ["abc", "def", "≠"]
+    assert rows["CPU"] == ["EPYC", "Xeon", "≠"]
+    assert rows["cores"] == ["8", "16", "≠"]
+    assert rows["GPU"] == ["–", "H100"]  # that of A is not known, so it does not differ
+    assert rows["driver"] == ["–", "580.1"]
+    assert rows["OS"] == ["–", "Linux", "6.18"]
+    assert rows["Python"] == ["3.12.4", "3.12.4"]
+    assert rows["jax"] == rows["jaxlib"] == ["0.11.2", "0.11.2"]
+    assert "speedup is of these versions" not in out
+
+
+def test_what_no_record_tells_has_no_row(report: Said) -> None:
+    records = [arm("cpu"), arm("gpu", environment=ELSEWHERE)]
+    _, out, _ = report(records, None)
+    table = out.split("≠: not the same")[0]
+    for name in ("host", "CPU", "cores", "Python"):
+        assert f"\n{name} " in table
+    for name in ("GPU", "driver", "OS", "jax"):
+        assert f"\n{name} " not in table
+
+
+def test_other_versions_of_jax_are_told_in_words(report: Said) -> None:
+    packages = {"jax": "0.12.0", "jaxlib": "0.12.0", "numpy": "9"}
+    newer = {**GPU_BOX, "packages": packages}
+    told = "jax and jaxlib 0.11.2 for the CPU (machine A), 0.12.0 for the GPU (machine B)"
+    _, out, _ = report(boxes(environment=newer), None)
+    assert f"! {told}: the speedup is of these versions too" in " ".join(out.split())
+    (entry,) = json.loads(report(boxes(environment=newer), None, "--format", "json")[1])
+    assert entry["other_versions"] == told
+    at_home = [arm("cpu", environment=CPU_BOX), arm("gpu", environment={**CPU_BOX, "packages": packages})]
+    _, out, _ = report(at_home, None)
+    assert "! jax and jaxlib 0.11.2 for the CPU, 0.12.0 for the GPU: the speedup" in out
+    assert "machine" not in out
+
+
+def test_two_commands_on_one_machine_are_not_two_machines(report: Said) -> None:
+    records = [arm("cpu", sweep_id="1"), arm("gpu", sweep_id="2", paired=False)]
+    _, out, _ = report(records, None)
+    assert "machine" not in out
+    (entry,) = json.loads(report(records, None, "--format", "json")[1])
+    assert (entry["machines"], entry["interleaved"]) == ("one machine", False)
+    assert (entry["cpu_machine"], entry["gpu_machine"]) == ("A", "A")
+
+
+def test_one_pass_on_two_machines_is_undecided_and_says_why(report: Said) -> None:
+    _, out, _ = report(boxes(passes=1), None)
+    assert "3.00x  ?" in out
+    reason = "one pass on each side: how processes differ is unknown"
+    assert f"! no interval between A and B (1 case): {reason}" in out
+    (entry,) = json.loads(report(boxes(passes=1), None, "--format", "json")[1])
+    assert (entry["latency_verdict"], entry["latency_reason"]) == ("undecided", reason)
+    assert (entry["latency_speedup_ci95_low"], entry["latency_ci_over"]) == (None, "passes")
+
+
+def test_rows_say_what_was_measured_where(report: Said) -> None:
+    (row,) = csv.DictReader(io.StringIO(report(boxes(), None, "--format", "csv")[1]))
+    assert (row["machines"], row["interleaved"]) == ("two machines", "False")
+    assert (row["cpu_machine"], row["cpu_host_id"], row["cpu_jax"]) == ("A", "abc", "0.11.2")
+    assert (row["gpu_machine"], row["gpu_host_id"], row["gpu_driver"]) == ("B", "def", "580.1")
+    assert (row["gpu_os"], row["gpu_python"], row["gpu_cores"]) == ("Linux 6.18", "3.12.4", "16")
+    (alone,) = csv.DictReader(io.StringIO(report([arm("cpu")], None, "--format", "csv")[1]))
+    assert alone.keys() == row.keys()
+    assert (alone["machines"], alone["cpu_machine"], alone["gpu_machine"]) == ("", "A", "")
+
+
+def test_a_cpu_of_two_machines_is_shown_under_each_and_never_averaged(report: Said) -> None:
+    small = {**CPU_BOX, "host_id": "third", "cpu": {"model": "Arm", "cores": 4}}
+    third = arm("cpu", 2.0, environment=small, arm_id="third")
+    both_on_b = arm("cpu", 0.5, environment=GPU_BOX, arm_id="b")
+    _, out, _ = report([*boxes(), third, both_on_b], None)
+    titles = [line for line in out.splitlines() if line.startswith(("two machines: CPU", "machine B"))]
+    assert titles == ["machine B", "two machines: CPU on A, GPU on B", "two machines: CPU on C, GPU on B"]
+    ratios = [line.split()[6] for line in out.splitlines() if line.startswith("matvec")]
+    assert ratios == ["1.50x", "3.00x", "6.00x"]
+    for words in ("4 cores", "8 cores", "16 cores"):
+        assert out.count(words) == 1, words  # in the title of its own table
+    rows = json.loads(report([*boxes(), third, both_on_b], None, "--format", "json")[1])
+    assert [row["latency_speedup"] for row in rows] == pytest.approx([1.5, 3, 6])
+
+
+def test_a_failure_elsewhere_is_told_though_it_stands_in_no_row(report: Said) -> None:
+    cpu, gpu = boxes()
+    _, out, _ = report([cpu, make_failed("gpu"), replace(gpu, sweep_id="another")], None)
+    assert "two machines: CPU on A, GPU on B" in out
+    assert out.count("matvec 1024 ") == 2
+    assert "failed on the gpu: matvec 1024 float32 highest\n  no GPU that JAX supports" in out
+
+
+# --- money -----------------------------------------------------------------------------------------
+
+PRICES = ("--price", "cpu=0.40", "--price", "gpu=2.10", "--price-date", "2026-11-26")
+
+
+def test_the_prices_and_their_date_stand_above_what_calls_cost(report: Said) -> None:
+    code, out, err = report([arm("cpu"), arm("gpu", 0.1)], None, *PRICES, "--currency", "EUR")
+    assert (code, err) == (0, "")
+    times, costs = out.split("prices of ")
+    assert "cost" not in times
+    assert costs.startswith("2026-11-26, as given, per hour: cpu 0.40 EUR, gpu 2.10 EUR\n")
+    # A million calls of 80 µs are 80 s: 0.40 / 45 = 0.00889; on the GPU 8 s, 2.10 / 450 = 0.00467.
+    found = line_of(costs, "matvec 1024")
+    assert (found[2], found[4]) == ("0.00889", "0.00467")
+    assert found[3] == "±0.7%"
+    assert found[6:9] == ["gpu", "1.90x", "10.0"]
+    assert "by throughput (calls are queued)" in costs
+    assert "here it is 5.25" in costs
+
+
+def test_costs_are_in_the_other_formats_under_names_with_units(report: Said) -> None:
+    records = [arm("cpu"), arm("gpu", 0.1)]
+    (row,) = csv.DictReader(io.StringIO(report(records, None, *PRICES, "--format", "csv")[1]))
+    (entry,) = json.loads(report(records, None, *PRICES, "--format", "json")[1])
+    assert entry.keys() == row.keys()
+    assert (entry["price_date"], entry["price_currency"]) == ("2026-11-26", None)
+    assert (entry["cpu_price_per_hour"], entry["gpu_price_per_hour"]) == (0.40, 2.10)
+    assert entry["price_ratio_gpu_over_cpu"] == pytest.approx(5.25)
+    assert entry["cpu_cost_per_million_calls"] == pytest.approx(0.40 * 80 / 3600)
+    assert entry["gpu_cost_per_million_calls"] == pytest.approx(2.10 * 8 / 3600)
+    low, high = (entry[f"gpu_cost_per_million_calls_ci95_{side}"] for side in ("low", "high"))
+    assert low < 2.10 * 8 / 3600 < high
+    assert (entry["cpu_cost_by"], entry["cpu_cost_ci_over"]) == ("throughput", "passes")
+    assert entry["cost_ratio_cpu_over_gpu"] == pytest.approx(10 / 5.25)
+    assert entry["cheaper"] == "gpu"
+    assert entry["flip_price_ratio_gpu_over_cpu"] == entry["throughput_speedup"] == pytest.approx(10)
+    for side in ("low", "high"):
+        assert entry[f"flip_price_ratio_ci95_{side}"] == entry[f"throughput_speedup_ci95_{side}"]
+        expected = entry[f"throughput_speedup_ci95_{side}"] / 5.25
+        assert entry[f"cost_ratio_ci95_{side}"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("factor", "expected", "verdict"),
+    [(1 / 4, "cpu 1.31x", "cpu"), (1 / 5.25, "equal", "equivalent"), (1 / 8, "gpu 1.52x", "gpu")],
+)
+def test_the_faster_side_is_not_always_the_cheaper_one(
+    report: Said, factor: float, expected: str, verdict: str
+) -> None:
+    records = [arm("cpu", by=0.001), arm("gpu", factor, by=0.001)]
+    _, out, _ = report(records, None, *PRICES)
+    assert expected in out.split("prices of")[1]
+    (entry,) = json.loads(report(records, None, *PRICES, "--format", "json")[1])
+    assert (entry["cheaper"], entry["latency_verdict"]) == (verdict, "gpu")
+
+
+def test_an_arm_alone_and_a_device_without_a_price_have_what_is_known(report: Said) -> None:
+    alone = report([arm("cpu")], None, *PRICES)[1].split("prices of")[1]
+    assert line_of(alone, "matvec 1024")[2] == "0.00889"
+    assert "GPU: cost" not in alone
+    assert "cheaper" not in alone
+    one_price = report([arm("cpu"), arm("gpu")], None, "--price", "gpu=2.10")[1].split("prices of")[1]
+    assert "CPU: cost" not in one_price
+    assert "cheaper" not in one_price
+    none = report([arm("cpu")], None, "--price", "gpu=2.10")
+    assert (none[0], none[2]) == (0, "")
+    assert "no cost: nothing here was measured on the gpu" in none[1]
+
+
+def test_without_throughput_costs_are_by_latency_and_say_so(report: Said) -> None:
+    waits = [arm(device, timings={"latency": spread(1e-4)}) for device in ("cpu", "gpu")]
+    _, out, _ = report(waits, None, *PRICES)
+    assert "by latency (one waits for each call)" in out
+    _, out, _ = report([*waits, arm("cpu", case=make_case(7))], None, *PRICES)
+    assert "by throughput" in out
+    assert "² by latency (one waits for each call)" in out
+    assert line_of(out.split("prices of")[1], "matvec 1024")[3].endswith("²")
+
+
+def test_two_machines_with_one_pass_each_have_costs_and_no_verdict(report: Said) -> None:
+    _, out, _ = report(boxes(passes=1), None, *PRICES)
+    costs = out.split("prices of")[1]
+    assert "\ntwo machines: CPU on A, GPU on B\n" in costs
+    found = line_of(costs, "matvec 1024")
+    assert found[-2:] == ["?", "3.00"]
+    assert "! no interval between A and B (1 case): one pass on each side" in costs
+
+
+def test_a_price_for_devices_of_several_machines_says_so(report: Said) -> None:
+    third = arm("cpu", environment={**CPU_BOX, "host_id": "third"}, arm_id="third")
+    _, out, _ = report([*boxes(), third], None, *PRICES)
+    assert "one price for all: the cpus of 2 machines are taken to cost the same" in out
+    assert "the gpus of" not in out
+
+
+def test_costs_at_unmatched_precision_are_marked(report: Said) -> None:
+    cpu, gpu = arm("cpu"), arm("gpu", 0.1)
+    assert cpu.accuracy is not None
+    rough = replace(gpu, accuracy=replace(cpu.accuracy, relative_error=1e-2))
+    costs = report([cpu, rough], None, *PRICES)[1].split("prices of")[1]
+    assert "10.0†" in costs
+    assert "† the sides did not compute at one precision" in costs
+    assert "†" not in report([cpu, gpu], None, *PRICES)[1]
+
+
+def test_nothing_in_a_table_of_costs_is_cut_off_where_all_is_wide(report: Said) -> None:
+    case = make_case(2**30, variant="a_rather_long_variant", dtype="bfloat16", precision="default")
+    for price in ("1e-12", "123456.789", "1e12"):
+        records = [arm("cpu", by=1.5, case=case), arm("gpu", 1e-6, by=1.5, case=case), arm("gpu", passes=1)]
+        _, out, _ = report(records, None, "--price", f"cpu={price}", "--price", "gpu=0.000123")
+        costs = out.split("prices of")[1]
+        assert "…" not in costs
+        assert max(map(len, costs.splitlines())) <= 100, costs
+
+
+def test_the_date_is_todays_where_none_is_given() -> None:
+    found = read(["new", "--price", "gpu=1"], today=lambda: date(2026, 3, 4)).prices
+    assert found is not None
+    assert (found.date, found.per_hour, found.currency) == ("2026-03-04", {"gpu": 1.0}, None)
+    assert read(["new"]).prices is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "cpu", "=1", "tpu=1", "CPU=1", "cpu=", "cpu=x", "cpu=0", "cpu=-1", "cpu=nan", "cpu=inf", "cpu=0,4",
+     "cpu=1_0", "cpu=1=2", "cpu=1e13", "cpu=1 EUR"],
+)  # fmt: skip
+def test_a_wrong_price_is_refused(report: Said, text: str) -> None:
+    line = refused(report([arm()], None, f"--price={text}"))
+    assert "`--price` must be one of cpu, gpu with a price per hour above 0" in line
+    assert line.rstrip().endswith(f"such as cpu=0.40, got {text!r}")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--price", "cpu=1", "--price", "cpu=2"), "`--price` must be given once a device, got 'cpu=2'"),
+        (("--price", "cpu=1", "--price-date", "today"), "`--price-date` must be a date such as 2026-11-26"),
+        (("--price", "cpu=1", "--price-date", "2026-02-30"), "got '2026-02-30'"),
+        (("--price", "cpu=1", "--price-date="), "`--price-date` must be a date such as 2026-11-26, got ''"),
+        (("--price", "cpu=1", "--currency", "US dollars"), "`--currency` must be one word"),
+        (("--price", "cpu=1", "--currency="), "`--currency` must be one word"),
+        (("--price-date", "2026-11-26"), "`--price-date` is for a `--price`, and there is none"),
+        (("--currency", "EUR"), "`--currency` is for a `--price`, and there is none"),
+        (("--price",), "--price: expected one argument"),
+    ],
+)
+def test_options_of_a_price_that_are_wrong_are_refused(
+    report: Said, options: tuple[str, ...], told: str
+) -> None:
+    assert told in refused(report([arm()], None, *options))
+
+
+def test_a_price_beside_a_baseline_is_refused(report: Said) -> None:
+    line = refused(report([arm()], [arm()], "--price", "cpu=1"))
+    assert "`--price` is not for comparing with a `--baseline`, got 'cpu=1'" in line
+
+
+def test_markup_in_a_currency_is_shown_as_it_is(report: Said) -> None:
+    assert "cpu 1.00 [red]" in report([arm()], None, "--price", "cpu=1", "--currency", "[red]")[1]
 
 
 def test_it_runs_as_a_module(tmp_path: Path, environment: dict[str, str]) -> None:

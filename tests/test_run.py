@@ -227,9 +227,9 @@ def test_ceilings_are_kept_in_the_user_s_cache_folder_for_the_next_command(
     assert kept["measured_at"] == first["measured_at"]
     again = only(run_cli(*FULL, "metrics=latency", env=own_cache))["ceilings"]
     assert again["measured_at"] == first["measured_at"]
-    assert again["compute"] == first["compute"]
-    if first["memory"]:
-        assert again["memory"] == first["memory"]
+    for name in filter(first.get, ("compute", "memory")):
+        # Where a busy host's rate is above one, it is measured again, and the best stays.
+        assert again[name]["rate_per_s"] >= first[name]["rate_per_s"]
 
 
 def test_without_ceilings_none_are_measured(single: Ran) -> None:

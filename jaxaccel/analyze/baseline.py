@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxaccel.analyze.compare import EQUIVALENT, geometric_mean, latest, welch_half_width
+from jaxaccel.analyze.compare import EQUIVALENT, geometric_mean, welch_half_width
 from jaxaccel.analyze.differences import Aspect, Difference, differences
+from jaxaccel.analyze.machines import latest
 from jaxaccel.analyze.stats import SEVERE_FLAGS, bursts_of, pass_medians
 from jaxaccel.records import Case, Metric, Record, Trend
 

@@ -1,15 +1,18 @@
 """CPU beside GPU: pairs of records, their speedup with its interval, and a verdict.
 
 Speedup is CPU time / GPU time. Rounds that were interleaved are compared one by one, which takes out what
-both arms suffered at that moment; records made apart are compared as independent.
+both arms suffered at that moment; records made apart are compared as independent, and those of two machines
+over passes alone. Who meets whom is in machines.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import stdtrit
 
+from jaxaccel.analyze.differences import one_machine
+from jaxaccel.analyze.machines import meetings
 from jaxaccel.analyze.stats import EARLY_STOP, RERUN, Burst, bursts_of, pass_medians, t_half_width
 from jaxaccel.records import Comparison, Record, Speedup, Timing, Verdict
 
@@ -26,43 +29,29 @@ MIN_PASSES = 3  # of two, Student's t would make an interval a hundred times as 
 def pair(records: Iterable[Record]) -> list[Comparison]:
     """One Comparison a case, in order of appearance; of several records of an arm the last ok one counts.
 
-    Verdicts are corrected for the number of cases that have any; each metric is a question of its own.
+    Where there are several machines, a case may have several: see `machines.meetings`. Verdicts are corrected
+    for the number of comparisons that have any; each metric is a question of its own.
     """
-    cases: dict[str, dict[str, Record]] = defaultdict(dict)
-    for (case_id, device), record in latest(records).items():
-        cases[case_id][device] = record
+    found = list(meetings(records))
     among = sum(
-        bool(arms["cpu"].timings.keys() & arms["gpu"].timings.keys())
-        for arms in cases.values()
-        if len(arms) == 2 and all(record.ok for record in arms.values())
+        bool(met.cpu.timings.keys() & met.gpu.timings.keys())
+        for met in found
+        if met.cpu and met.gpu and met.cpu.ok and met.gpu.ok
     )
-    return [compare(arms.get("cpu"), arms.get("gpu"), among=max(1, among)) for arms in cases.values()]
-
-
-def latest(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
-    """The record that counts of each case_id and device: the latest ok one, or else the latest.
-
-    Of two states of one measurement, as a resumed command that was killed leaves them, it is the fuller one.
-    In order of appearance: an arm stands where its first record does.
-    """
-    arms: dict[tuple[str, str], Record] = {}
-    for record in sorted(records, key=lambda record: record.started_at):
-        known = arms.get((record.case_id, record.arm.requested))
-        if known is None or ((record.ok or not known.ok) and not _less_of(record, known)):
-            arms[record.case_id, record.arm.requested] = record
-    return arms
-
-
-def _less_of(record: Record, known: Record) -> bool:
-    """Whether both are of one measurement, of which `known` has seen more."""
-    samples, known_samples = (sum(t.n for t in side.timings.values()) for side in (record, known))
-    return record.started_at == known.started_at and samples < known_samples
+    return [
+        replace(
+            compare(met.cpu, met.gpu, among=max(1, among)),
+            cpu_machine=met.cpu_machine,
+            gpu_machine=met.gpu_machine,
+        )
+        for met in found
+    ]
 
 
 def compare(cpu: Record | None, gpu: Record | None, *, among: int = 1) -> Comparison:
     """The Comparison of two records of one case, either of which may be missing or failed.
 
-    `among` is of how many cases it is one.
+    `among` is of how many comparisons it is one.
 
     **Raises** ValueError where both are there and are not of one case, or where both are missing.
     """
@@ -71,22 +60,36 @@ def compare(cpu: Record | None, gpu: Record | None, *, among: int = 1) -> Compar
         raise ValueError("a comparison needs at least one record")
     if cpu and gpu:
         require_one_case(cpu, gpu)
-    speedups, unmatched = {}, None
-    if cpu and gpu and cpu.ok and gpu.ok:
-        speedups = {
-            metric: speedup(
-                cpu.timings[metric], gpu.timings[metric], interleaved=in_turn(cpu, gpu), among=among
-            )
-            for metric in cpu.timings
-            if metric in gpu.timings
-        }
-        unmatched = unmatched_precision(cpu, gpu)
-    return Comparison(case=record.case, cpu=cpu, gpu=gpu, speedups=speedups, unmatched=unmatched)
+    apart = cpu is not None and gpu is not None and not one_machine(cpu, gpu)
+    if not (cpu and gpu and cpu.ok and gpu.ok):
+        return Comparison(case=record.case, cpu=cpu, gpu=gpu, two_machines=apart)
+    interleaved = in_turn(cpu, gpu)
+    speedups = {
+        metric: speedup(
+            cpu.timings[metric],
+            gpu.timings[metric],
+            interleaved=interleaved,
+            among=among,
+            two_machines=apart,
+        )
+        for metric in cpu.timings
+        if metric in gpu.timings
+    }
+    return Comparison(
+        case=record.case,
+        cpu=cpu,
+        gpu=gpu,
+        speedups=speedups,
+        unmatched=unmatched_precision(cpu, gpu),
+        interleaved=interleaved,
+        two_machines=apart,
+    )
 
 
 def in_turn(cpu: Record, gpu: Record) -> bool:
     """Whether the rounds of a pair were interleaved."""
-    return cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
+    together = cpu.paired and gpu.paired and cpu.pair_id == gpu.pair_id
+    return together and one_machine(cpu, gpu)
 
 
 def require_one_case(cpu: Record, gpu: Record) -> None:
@@ -113,17 +116,28 @@ def unmatched_precision(cpu: Record, gpu: Record) -> str | None:
     return f"precision={cpu.case.precision}: error {errors[1]:.0e} on the GPU, {errors[0]:.0e} on the CPU"
 
 
-def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> Speedup:
+def speedup(
+    cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1, two_machines: bool = False
+) -> Speedup:
     """The ratio of the medians, with a 95% interval over passes, or over rounds where there is one pass.
 
     Over passes, `ci95` says where a rerun's ratio would land. The verdict is about the ratio itself, whose
-    interval is narrower by RERUN; but it is taken at 1 - 5% / `among` (Bonferroni).
+    interval is narrower by RERUN; but it is taken at 1 - 5% / `among` (Bonferroni). Between two machines it
+    takes passes on both sides: rounds of one pass have nothing in common there, not even the moment.
     """
     ratio = cpu.median_s / gpu.median_s
-    over = "passes" if cpu.ci_over == gpu.ci_over == "passes" else "rounds"
+    over = "passes" if two_machines or cpu.ci_over == gpu.ci_over == "passes" else "rounds"
     # One pass tells nothing of how processes differ, and can't be set against several.
-    if cpu.ci95_s is None or gpu.ci95_s is None or cpu.ci_over != gpu.ci_over:
-        return Speedup(ratio=ratio, ci95=None, ci_over=over, verdict=Verdict.undecided, among=among)
+    lacking = cpu.ci95_s is None or gpu.ci95_s is None or cpu.ci_over != gpu.ci_over
+    if lacking or (two_machines and cpu.ci_over == "rounds"):
+        return Speedup(
+            ratio=ratio,
+            ci95=None,
+            ci_over=over,
+            verdict=Verdict.undecided,
+            among=among,
+            reason=_too_few_passes(cpu, gpu) if two_machines else None,
+        )
     half, strict_half = (
         log_half_width(cpu, gpu, over, interleaved=interleaved, confidence=confidence)
         for confidence in (0.95, 1 - 0.05 / among)
@@ -136,6 +150,7 @@ def speedup(cpu: Timing, gpu: Timing, *, interleaved: bool, among: int = 1) -> S
         ci_over=over,
         verdict=Verdict.undecided if strict is None else verdict(strict),
         among=among,
+        ci_family=strict,
     )
 
 
@@ -168,6 +183,22 @@ def speedup_of_passes(
     )
 
 
+def _too_few_passes(cpu: Timing, gpu: Timing) -> str:
+    """Why two machines have no interval: one pass on the CPU: how processes differ is unknown."""
+    words = {1: "one pass", 2: "two passes"}
+    passes = [len({pass_index for pass_index, _, _ in timing.rounds}) for timing in (cpu, gpu)]
+    if passes[0] == passes[1]:
+        few = [f"{words.get(passes[0], f'{passes[0]} passes')} on each side"]
+    else:
+        few = [
+            f"{words[count]} on the {side}"
+            for side, count in zip(("CPU", "GPU"), passes, strict=True)
+            if count in words
+        ]
+    why = "how processes differ is unknown" if 1 in passes else "too few for an interval"
+    return f"{' and '.join(few)}: {why}"
+
+
 def log_half_width(
     first: Timing, second: Timing, over: str, *, interleaved: bool, confidence: float
 ) -> float:
@@ -176,7 +207,10 @@ def log_half_width(
     if interleaved:
         half = _paired_half_width(*sides, over, confidence)
     else:
-        half = welch_half_width(_logs(sides[0], over), _logs(sides[1], over), confidence)
+        logs = _logs(sides[0], over), _logs(sides[1], over)
+        # Sides of unequal length make Welch's freedom too hopeful: see baseline.judge.
+        cap = 2.0 * (min(map(len, logs)) - 1) if over == "passes" else float("inf")
+        half = welch_half_width(*logs, confidence, max_freedom=cap)
     return half if over == "passes" else EARLY_STOP * half
 
 

@@ -14,6 +14,9 @@ UNKNOWN, UNSET = "unknown", "not set"
 GPU_VERSIONS = ("driver", "runtime")
 # Neither: how much memory was free for JAX, and why there is no more to tell.
 GPU_PASSING = ("jax_memory_limit_bytes", "nvml")
+# What every process and every device of a machine have in common, from day to day. Cores are not: they may
+# be fewer for one process. Images that were copied have one host_id on hardware that differs.
+HOST = ("host_id", "machine", "cpu.model", "cpu.logical_total")
 # Quantities that a driver rounds as it likes: 699.98 W one day, 700 W another.
 ROUNDED = ("_bytes", "_hz", "_w")
 ROUNDING = 0.01
@@ -55,6 +58,19 @@ def differences(new: Record, base: Record) -> list[Difference]:
         for aspect, name in dict.fromkeys([*there, *here])
         if not _agree(name, here.get((aspect, name)), there.get((aspect, name)))
     ]
+
+
+def one_machine(first: Record, second: Record) -> bool:
+    """Whether nothing that both tell of their hosts differs: two commands on one machine are of one."""
+    here, there = host_facts(first), host_facts(second)
+    return all(here[name] == there[name] for name in here.keys() & there.keys())
+
+
+def host_facts(record: Record) -> dict[str, Any]:
+    """What a record tells of HOST; empty where it failed before anything was known."""
+    found = _facts(record)
+    values = {name: found.get((Aspect.machine, name)) for name in HOST}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def identity(environment: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:

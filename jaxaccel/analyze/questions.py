@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jaxaccel.analyze.compare import MIN_PASSES, in_turn, require_one_case, speedup
 from jaxaccel.analyze.crossover import Point
+from jaxaccel.analyze.differences import one_machine
 from jaxaccel.analyze.residency import once_pair, pinned_speedup
 from jaxaccel.analyze.stats import medians_by_pass
 from jaxaccel.records import RESIDENT, Metric, Record, Speedup, Verdict
@@ -60,7 +61,13 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
     ours, theirs = cpu.timings.get(metric), gpu.timings.get(metric)
     if ours is None or theirs is None:
         return None
-    return speedup(ours, theirs, interleaved=in_turn(cpu, gpu), among=among)
+    return speedup(
+        ours,
+        theirs,
+        interleaved=in_turn(cpu, gpu),
+        among=among,
+        two_machines=not one_machine(cpu, gpu),
+    )
 
 
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from jaxaccel.analyze.compare import in_turn, require_one_case, speedup, speedup_of_passes
+from jaxaccel.analyze.differences import one_machine
 from jaxaccel.analyze.stats import medians_by_pass
 from jaxaccel.records import Metric, Record, Speedup
 
@@ -60,7 +61,8 @@ def pinned_speedup(cpu: Record, gpu: Record, *, among: int = 1) -> Speedup | Non
     ours, theirs = cpu.timings.get(Metric.end_to_end), gpu.timings.get(Metric.end_to_end_pinned)
     if not (cpu.ok and gpu.ok and ours and theirs):
         return None
-    return speedup(ours, theirs, interleaved=False, among=among)
+    apart = not one_machine(cpu, gpu)
+    return speedup(ours, theirs, interleaved=False, among=among, two_machines=apart)
 
 
 def once_pair(cpu: Record, gpu: Record, calls: int, *, among: int = 1) -> Speedup | None:

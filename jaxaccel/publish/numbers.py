@@ -68,6 +68,13 @@ def brief(value: float) -> str:
     return f"{value:#.3g}".removesuffix(".") if value >= 0.995 else f"{value:#.2g}"
 
 
+def amount(value: float) -> str:
+    """Three digits, zeros included, in seven characters at most: 0.00889, 1.20, 1234, 8.9e-5, 1.2e6."""
+    if not 0.000995 <= value < 999_999.5:
+        return brief(value)
+    return f"{value:.0f}" if value >= 999.5 else f"{value:#.3g}".removesuffix(".")
+
+
 def _prefixed(unit: str) -> Sequence[tuple[float, str]]:
     return [(size, prefix + unit) for size, prefix in _DECIMAL]
 

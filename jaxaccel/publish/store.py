@@ -10,6 +10,7 @@ import msgspec
 
 from jaxaccel.analyze.residency import BreakEven, break_even, once_speedup, pinned_speedup
 from jaxaccel.config import BadInputError
+from jaxaccel.publish import machines
 from jaxaccel.publish.tables import case_columns, csv_text
 from jaxaccel.records import Comparison, Metric, Record, Speedup, decode_record, encode_record
 
@@ -81,6 +82,14 @@ def others(folder: Path, records: Iterable[Record]) -> list[Record]:
 def row(comparison: Comparison) -> dict[str, Any]:
     """A comparison as one flat row, SI units in the names. Every column is there, whatever is not known."""
     entry = case_columns(comparison.case)
+    pair = comparison.cpu is not None and comparison.gpu is not None
+    entry |= {
+        "machines": ("two machines" if comparison.two_machines else "one machine") if pair else None,
+        "cpu_machine": comparison.cpu_machine,
+        "gpu_machine": comparison.gpu_machine,
+        "interleaved": comparison.interleaved if pair else None,
+        "other_versions": machines.versions(comparison),
+    }
     for metric in ON_BOTH:
         entry |= _speedup_columns(str(metric), comparison.speedups.get(metric))
     entry["unmatched"] = comparison.unmatched
@@ -98,6 +107,7 @@ def _speedup_columns(name: str, speedup: Speedup | None) -> Mapping[str, Any]:
         f"{name}_speedup_ci95_high": high,
         f"{name}_verdict": speedup and str(speedup.verdict),
         f"{name}_ci_over": speedup and speedup.ci_over,
+        f"{name}_reason": speedup and speedup.reason,
     }
 
 
@@ -127,7 +137,7 @@ def _arm_columns(device: str, record: Record | None) -> Mapping[str, Any]:
     """What one arm puts into a row. Every column is there even where the arm is not."""
     columns: dict[str, Any] = {
         "kind": record and record.arm.kind,
-        "cores": record and record.environment.get("cpu", {}).get("cores"),
+        **_machine_columns(device, record),
         "status": record and str(record.status),
         "error": record and record.error and record.error.message,
     }
@@ -165,6 +175,13 @@ def _arm_columns(device: str, record: Record | None) -> Mapping[str, Any]:
         "relative_error": record and record.accuracy and record.accuracy.relative_error,
         "flags": record and "; ".join(f"{flag.metric or 'all'}: {flag.name}" for flag in record.warnings),
     }
+
+
+def _machine_columns(device: str, record: Record | None) -> Mapping[str, Any]:
+    """What is known of the machine and its software."""
+    names = ("cores", "host_id", "os", "python", "jax", "jaxlib", *(["driver"] if device == "gpu" else []))
+    known = machines.facts(record) if record else {}
+    return {name: known.get(name) for name in names}
 
 
 def write_whole(path: Path, content: bytes) -> None:

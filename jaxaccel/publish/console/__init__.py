@@ -10,10 +10,13 @@ from rich.text import Text
 from jaxaccel.analyze.baseline import FALSE_ALARMS, BaselineComparison
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.crossover import Answer
+from jaxaccel.analyze.money import Prices
 from jaxaccel.publish import baseline as words
 from jaxaccel.publish.console.baseline import baseline_table
 from jaxaccel.publish.console.crossover import LEGEND, crossover_table
 from jaxaccel.publish.console.job import flag_lines, job_table, verdict_lines
+from jaxaccel.publish.console.machines import machine_lines
+from jaxaccel.publish.console.money import BillTable
 from jaxaccel.publish.console.sweep import LOOK_TWICE, WIDTH, SweepTable
 from jaxaccel.records import Case, Comparison, Problem, Record
 
@@ -44,11 +47,22 @@ def show_records(console: Console, records: Sequence[Record]) -> None:
 def show_comparisons(console: Console, comparisons: Sequence[Comparison]) -> None:
     """What a sweep measured."""
     console.print()
+    for line in machine_lines(comparisons):
+        console.print(line)
     console.print(SweepTable(comparisons))
 
 
+def show_bills(console: Console, comparisons: Sequence[Comparison], prices: Prices) -> None:
+    """What their calls cost, at the user's prices."""
+    console.print()
+    console.print(BillTable(comparisons, prices))
+
+
 def show_failures(console: Console, records: Iterable[Record]) -> None:
-    """Every arm without a measurement, or without all its passes, and what to do; each reason once."""
+    """Every arm without a measurement, or without all its passes, and what to do; each reason once.
+
+    It tells of what `standing` gives: failures stand in no table where another machine has measured.
+    """
     reasons: dict[tuple[str, str, Problem], list[str]] = {}
     for record in records:
         error = None if record.ok else record.error

@@ -1,6 +1,7 @@
 """The table of a sweep: a row a case, in at most 100 columns, and a legend of what appears in it.
 
-What no case has is no column. Below 100 columns the cells are folded, and nothing of them is lost.
+What no case has is no column. Rows of the same machines stand together, under a title where there are
+several machines. Below 100 columns the cells are folded, and nothing of them is lost.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from jaxaccel.analyze.residency import break_even
 from jaxaccel.analyze.stats import SEVERE_FLAGS
+from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.names import cores, device_name, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
 from jaxaccel.records import DEVICES, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
@@ -24,6 +26,10 @@ LOOK_TWICE = "\n".join(
     wrap(f"! look twice: {', '.join(SEVERE_FLAGS)} (see `warnings`)", WIDTH, subsequent_indent="  ")
 )
 UNMATCHED = "†"
+TWO_MACHINES = (
+    "two machines: measured apart, CPU of one against GPU of the other: intervals are over the passes of\n"
+    "  each; end to end, break even and % ceiling are what each side has on its own machine"
+)
 ONE_PROCESS = "¹"
 STYLES = {
     Verdict.gpu: "green",
@@ -32,8 +38,7 @@ STYLES = {
     Verdict.undecided: "yellow",
 }
 UNKNOWN = "–"
-
-_VERDICTS = {Verdict.gpu: "gpu", Verdict.cpu: "cpu", Verdict.equivalent: "equal", Verdict.undecided: "?"}
+VERDICTS = {Verdict.gpu: "gpu", Verdict.cpu: "cpu", Verdict.equivalent: "equal", Verdict.undecided: "?"}
 _SHOWN_UNMATCHED = 3  # cases whose errors are told; of all others their number
 
 
@@ -48,6 +53,16 @@ class _Column:
     legend: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """Rows of the same machines, and a list of cells a row."""
+
+    title: str | None
+    rows: Sequence[Comparison]
+    columns: Sequence[_Column]
+    cells: Sequence[Sequence[Text]]
+
+
 class SweepTable:
     """The devices; then a row a case: what it takes on each device, who wins, and how near a ceiling it is.
 
@@ -59,40 +74,50 @@ class SweepTable:
         workloads = list(dict.fromkeys(comparison.case.workload for comparison in comparisons))
         self._rows = sorted(comparisons, key=lambda c: workloads.index(c.case.workload))
         self._devices = [d for d in DEVICES if any(getattr(comparison, d) for comparison in comparisons)]
-        both = len(self._devices) == 2
-        self._scopes = _scopes(self._rows, both=both)
-        mixed = len(self._scopes) > 1
+        self._scopes = _scopes(self._rows, both=len(self._devices) == 2)
+        self._blocks = [self._block(title, rows) for title, rows in blocks(self._rows)]
+
+    def _block(self, title: str | None, rows: Sequence[Comparison]) -> _Block:
+        mixed, rated_by = len(self._scopes) > 1, _rated_by(self._rows)
         columns = (
-            _pair_columns(self._rows, mixed=mixed)
-            if both
-            else _single_columns(self._rows, self._devices[0], mixed=mixed)
+            _pair_columns(rows, mixed=mixed, rated_by=rated_by)
+            if len(self._devices) == 2
+            else _single_columns(self._devices[0], mixed=mixed, rated_by=rated_by)
         )
-        cells = [[column.cell(row) for row in self._rows] for column in columns]
+        cells = [[column.cell(row) for row in rows] for column in columns]
         kept = [
             (column, found)
             for column, found in zip(columns, cells, strict=True)
             if not column.optional or any(cell.plain.strip(f" {UNKNOWN}") for cell in found)
         ]
-        self._columns = [column for column, _ in kept]
-        self._cells = list(zip(*(found for _, found in kept), strict=True))
+        return _Block(
+            title=title,
+            rows=rows,
+            columns=[column for column, _ in kept],
+            cells=list(zip(*(found for _, found in kept), strict=True)),
+        )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from map(Text, _device_names(self._rows, self._devices))
-        yield self._table(rigid=options.max_width >= WIDTH)
+        if self._blocks[0].title is None:  # or else they are in the table of machines
+            yield from map(Text, _device_names(self._rows, self._devices))
+        for block in self._blocks:
+            if block.title:
+                yield Text(f"\n{block.title}", style="bold")
+            yield self._table(block, rigid=options.max_width >= WIDTH)
         for line in self._legend():
             yield Text(line, style="yellow" if line[0] in f"!{UNMATCHED} " else "dim")
 
-    def _table(self, *, rigid: bool) -> Table:
+    def _table(self, block: _Block, *, rigid: bool) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
-        lines = max(column.title.count("\n") for column in self._columns)
+        lines = max(column.title.count("\n") for column in block.columns)
         table.add_column(Text("\n" * lines + "case"), overflow="fold")
-        for column in self._columns:
+        for column in block.columns:
             title = Text("\n" * (lines - column.title.count("\n")) + column.title)
             justify: JustifyMethod = "left" if column.left else "right"
             table.add_column(title, justify=justify, no_wrap=rigid, overflow="fold")
         cases = [row.case for row in self._rows]
         before = None
-        for row, cells in zip(self._rows, self._cells, strict=True):
+        for row, cells in zip(block.rows, block.cells, strict=True):
             if before and before.case.workload != row.case.workload:
                 table.add_section()
             before = row
@@ -100,18 +125,22 @@ class SweepTable:
         return table
 
     def _legend(self) -> list[str]:
-        shown = "".join(cell.plain for cells in self._cells for cell in cells)
-        lines = [column.legend for column in self._columns if column.legend]
+        shown = "".join(cell.plain for block in self._blocks for cells in block.cells for cell in cells)
+        titles = [column.legend for block in self._blocks for column in block.columns if column.legend]
+        lines = list(dict.fromkeys(titles))
+        if any(row.two_machines for row in self._rows):
+            lines.append(TWO_MACHINES)
         if "never" in shown:
             lines.append("never: the GPU is ahead for no number of calls")
         if "≤" in shown:
             lines.append("≤N: the GPU is ahead for up to N calls, and behind from there on")
         if "±" in shown or "[" in shown:
-            lines.append(_interval_legend(self._scopes))
+            lines.append(interval_legend(self._scopes))
         if "equal" in shown:
             lines.append("equal: surely no more than 2% apart")
         if "?" in shown:
-            lines.append(_undecided_legend(self._rows))
+            lines.append(undecided_legend(self._rows))
+        lines += no_interval_lines(self._rows)
         if UNMATCHED in shown:
             lines += _unmatched_legend(self._rows)
         if "!" in shown:
@@ -138,7 +167,7 @@ class _Name:
 # --- columns ---------------------------------------------------------------------------------------
 
 
-def _pair_columns(rows: Sequence[Comparison], *, mixed: bool) -> list[_Column]:
+def _pair_columns(rows: Sequence[Comparison], *, mixed: bool, rated_by: str) -> list[_Column]:
     """`mixed`: not all intervals are of one kind, and those of one process are marked."""
     return [
         _Column(
@@ -169,13 +198,13 @@ def _pair_columns(rows: Sequence[Comparison], *, mixed: bool) -> list[_Column]:
             title="% ceiling\n CPU  GPU",
             cell=lambda row: Text(f"{_ceiling(row.cpu):>4} {_ceiling(row.gpu):>4}"),
             legend="% ceiling: of the best rate of stream (m) near this size, or of matmul (c) at this dtype"
-            f", here;\n  of the work by {_rated_by(rows)}, not latency; disp: the call is mostly dispatch",
+            f", here;\n  of the work by {rated_by}, not latency; disp: the call is mostly dispatch",
         ),
         _ERROR,
     ]
 
 
-def _single_columns(rows: Sequence[Comparison], device: str, *, mixed: bool) -> list[_Column]:
+def _single_columns(device: str, *, mixed: bool, rated_by: str) -> list[_Column]:
     def timing(row: Comparison, metric: Metric) -> Text:
         record = getattr(row, device)
         found: Timing | None = record.timings.get(metric) if record.ok else None
@@ -202,7 +231,7 @@ def _single_columns(rows: Sequence[Comparison], device: str, *, mixed: bool) -> 
             title="% of ceiling",
             cell=lambda row: Text(_ceiling_words(getattr(row, device))),
             legend="% of ceiling: of the best rate of stream (memory) or matmul (compute) here, by "
-            f"{_rated_by(rows)}",
+            f"{rated_by}",
         ),
         _ERROR,
     ]
@@ -246,7 +275,7 @@ def _scope_mark(ci_over: str) -> str:
 
 def _faster(row: Comparison) -> Text:
     found = row.speedups.get(Metric.latency)
-    return Text(_VERDICTS[found.verdict], style=STYLES[found.verdict]) if found else Text(UNKNOWN)
+    return Text(VERDICTS[found.verdict], style=STYLES[found.verdict]) if found else Text(UNKNOWN)
 
 
 def _every_call(row: Comparison) -> Text:
@@ -342,7 +371,8 @@ def _scopes(rows: Sequence[Comparison], *, both: bool) -> set[str]:
     return {timing.ci_over for timing in timings if timing and timing.ci95_s}
 
 
-def _interval_legend(scopes: set[str]) -> str:
+def interval_legend(scopes: set[str]) -> str:
+    """What the intervals that are shown speak for."""
     if scopes == {"passes"}:
         return "intervals: 95%, over passes: where a rerun would land"
     if scopes == {"rounds"}:
@@ -353,12 +383,28 @@ def _interval_legend(scopes: set[str]) -> str:
     )
 
 
-def _undecided_legend(rows: Sequence[Comparison]) -> str:
+def undecided_legend(rows: Sequence[Comparison]) -> str:
+    """Why a verdict may be missing."""
     among = max((row.among for row in rows), default=1)
     if among == 1:
         return "?: undecided: no interval, or one that allows for either device"
-    doubt = f"no interval, or one too wide for the verdicts on {among} cases to be right all together"
+    what = "comparisons" if len(blocks(rows)) > 1 else "cases"
+    doubt = f"no interval, or one too wide for the verdicts on {among} {what} to be right all together"
     return f"?: undecided: {doubt}"
+
+
+def no_interval_lines(rows: Sequence[Comparison], metric: Metric = Metric.latency) -> list[str]:
+    """Why speedups between two machines have no interval: a line for each reason."""
+    reasons: dict[tuple[str, str], int] = {}
+    for row in rows:
+        found = row.speedups.get(metric)
+        if found and found.reason:
+            pair = f"{row.cpu_machine or 'one machine'} and {row.gpu_machine or 'another'}"
+            reasons[pair, found.reason] = reasons.get((pair, found.reason), 0) + 1
+    return [
+        f"! no interval between {pair} ({count} case{'s' if count != 1 else ''}): {reason}"
+        for (pair, reason), count in reasons.items()
+    ]
 
 
 def _unmatched_legend(rows: Sequence[Comparison]) -> list[str]:
