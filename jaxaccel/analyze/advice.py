@@ -8,8 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
-from jaxaccel.analyze.compare import EQUIVALENT, MIN_PASSES, pair
+from jaxaccel.analyze.compare import MIN_PASSES, pair, verdict
 from jaxaccel.analyze.questions import EVERY_CALL, answer, passes_of
 from jaxaccel.records import Limit, Metric, Record, Speedup, Verdict
 
@@ -18,6 +19,7 @@ from jaxaccel.records import Limit, Metric, Record, Speedup, Verdict
 BENT = 0.1
 # What processes of a single pass differ by (analyze.questions.SURE_AT_ONCE), as half an interval.
 ONE_PASS = math.log(1.6)
+DATA = ("device", "host")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,13 @@ class Ask:
     size: int
     calls: int = 1
     data: str = "device"
+
+    def __post_init__(self) -> None:
+        for name, value in (("size", self.size), ("calls", self.calls)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        if self.data not in DATA:
+            raise ValueError(f"`data` must be one of {', '.join(DATA)}, got {self.data!r}")
 
     @property
     def question(self) -> str:
@@ -69,14 +78,22 @@ class OutsideError(ValueError):
 
 
 def families(records: Sequence[Record]) -> list[list[Measured]]:
-    """Pairs of cases that differ only in size, the sizes in order."""
-    found: dict[str, list[Measured]] = {}
+    """Pairs that differ only in size, the sizes in order; those of other machines are another family."""
+    found: dict[tuple[str, str | None, str | None], list[Measured]] = {}
     for comparison in pair(records):
         cpu, gpu = comparison.cpu, comparison.gpu
         if cpu and gpu and cpu.ok and gpu.ok:
             alike = replace(comparison.case, size=1).case_id
-            found.setdefault(alike, []).append(Measured(size=comparison.case.size, cpu=cpu, gpu=gpu))
+            key = (alike, comparison.cpu_machine, comparison.gpu_machine)
+            found.setdefault(key, []).append(Measured(size=comparison.case.size, cpu=cpu, gpu=gpu))
     return [sorted(pairs, key=lambda one: one.size) for pairs in found.values()]
+
+
+def priced(advice: Advice, price_ratio: float) -> Advice:
+    """Which device is cheaper, at GPU price / CPU price: `ratio` is then CPU cost / GPU cost."""
+    log_ratio = math.log(advice.ratio / price_ratio)
+    half = math.log(advice.high / advice.low) / 2
+    return replace(advice, **_told(log_ratio, half))
 
 
 def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
@@ -114,21 +131,16 @@ def _half(pair: Measured, found: Speedup) -> float:
 
 
 def _advice(log_ratio: float, half: float, between: Sequence[Measured], nearest: Measured) -> Advice:
-    low, high = math.exp(log_ratio - half), math.exp(log_ratio + half)
-    if low > 1 / EQUIVALENT and high < EQUIVALENT:
-        device = Verdict.equivalent
-    elif low > 1:
-        device = Verdict.gpu
-    else:
-        device = Verdict.cpu if high < 1 else Verdict.undecided
     return Advice(
-        device=device,
-        ratio=math.exp(log_ratio),
-        low=low,
-        high=high,
+        **_told(log_ratio, half),
         between=tuple(one.size for one in between),
         limits={
             name: record.rates.limit if record.rates else None
             for name, record in (("cpu", nearest.cpu), ("gpu", nearest.gpu))
         },
     )
+
+
+def _told(log_ratio: float, half: float) -> dict[str, Any]:
+    low, high = math.exp(log_ratio - half), math.exp(log_ratio + half)
+    return {"device": verdict((low, high)), "ratio": math.exp(log_ratio), "low": low, "high": high}

@@ -125,9 +125,9 @@ def plan(
 class Answer:
     """What a search found out about one question, from `low` to `high`.
 
-    throughout: who surely wins at all sizes that were measured, undecided where that is nobody. narrow:
-    whether each bracket is as narrow as was asked for; ties, which are as near as can be told, can keep it
-    from that.
+    throughout: who surely wins where anybody does, if that is one device; undecided else. sure: at how many
+    of the `sizes` that were measured that is. narrow: whether each bracket is as narrow as was asked for;
+    ties, which are as near as can be told, can keep it from that.
     """
 
     question: str
@@ -135,6 +135,8 @@ class Answer:
     high: int
     brackets: tuple[Bracket, ...]
     throughout: Verdict
+    sure: int
+    sizes: int
     narrow: bool
 
 
@@ -146,14 +148,15 @@ def conclude(question: str, points: Sequence[Point], within: float) -> Answer:
     if not points:
         raise ValueError(f"`points` of {question} must have at least one")
     found = brackets(points)
-    verdicts = {point.verdict for point in points}
-    alone = len(verdicts) == 1 and verdicts <= {*SURE}
+    winners = [point.verdict for point in points if point.verdict in SURE]
     return Answer(
         question=question,
         low=min(point.size for point in points),
         high=max(point.size for point in points),
         brackets=found,
-        throughout=verdicts.pop() if alone else Verdict.undecided,
+        throughout=winners[0] if len({*winners}) == 1 else Verdict.undecided,
+        sure=len(winners),
+        sizes=len(points),
         narrow=all(bracket.width <= within for bracket in found),
     )
 

@@ -37,6 +37,8 @@ def rows(case: Case, settings: CrossoverConfig, answers: Sequence[Answer]) -> li
             "searched_high": answer.high,
             "question": answer.question,
             "throughout": str(answer.throughout) if not answer.brackets else None,
+            "sure": answer.sure,
+            "sizes": answer.sizes,
             "below": bracket and str(bracket.below),
             "above": bracket and str(bracket.above),
             "bracket_low": bracket and bracket.low,
@@ -53,8 +55,10 @@ def in_words(answer: Answer) -> list[str]:
     if answer.brackets:
         return [_bracket(bracket) for bracket in answer.brackets]
     if answer.throughout is Verdict.undecided:
-        return ["nobody surely wins on both sides of any size"]
-    return [f"{answer.throughout} throughout"]
+        return ["nobody surely wins at any size"]
+    if answer.sure == answer.sizes:
+        return [f"{answer.throughout} throughout"]
+    return [f"{answer.throughout} where anybody does: at {answer.sure} of {answer.sizes} sizes"]
 
 
 def _bracket(bracket: Bracket) -> str:

@@ -13,7 +13,7 @@ from jaxaccel.analyze.crossover import Answer
 from jaxaccel.analyze.money import Prices
 from jaxaccel.publish import baseline as words
 from jaxaccel.publish.console.baseline import baseline_table
-from jaxaccel.publish.console.crossover import LEGEND, crossover_table
+from jaxaccel.publish.console.crossover import LEGEND, crossover_table, winners_table
 from jaxaccel.publish.console.job import flag_lines, job_table, verdict_lines
 from jaxaccel.publish.console.machines import machine_lines
 from jaxaccel.publish.console.money import BillTable
@@ -94,6 +94,13 @@ def show_crossovers(
     what = f"{case.workload}, {over} {between[0]} to {between[1]}, {case.dtype} {case.precision}"
     console.print()
     console.print(crossover_table(what, answers))
+    console.print(LEGEND, style="dim")
+
+
+def show_winners(console: Console, rows: Sequence[tuple[Case, Answer]]) -> None:
+    """Who wins which sizes, of all kinds of cases that there are."""
+    console.print()
+    console.print(winners_table(rows))
     console.print(LEGEND, style="dim")
 
 

@@ -1,0 +1,206 @@
+"""Advice from records whose times are known, and from published ones that it has not seen."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import make_case, make_failed, make_record, make_timing
+
+from jaxaccel.advise import main
+from jaxaccel.analyze.advice import Ask, Measured, OutsideError, advise, families, priced
+from jaxaccel.analyze.questions import answer
+from jaxaccel.publish import store
+from jaxaccel.publish.store import load_records
+from jaxaccel.records import Record, Verdict
+
+ACCOUNTING = Path(__file__).parent.parent / "experiments/accounting"
+
+
+def side(
+    device: str, size: int, call_s: float, *, moved_s: float = 1e-9, passes: int = 5, **changes: Any
+) -> Record:
+    """Its passes differ by half a percent, those of a GPU the other way round."""
+    by = 0.005 if device == "cpu" else -0.005
+    medians = {"latency": call_s, "end_to_end": call_s + moved_s, "h2d": moved_s, "d2h": 1e-9}
+    steps = [math.exp(by * (step - passes // 2)) for step in range(passes)]
+    timings = {
+        metric: make_timing(*[[[median * step] * 3] * 6 for step in steps])
+        for metric, median in medians.items()
+    }
+    return make_record(device, case=changes.pop("case", make_case(size=size)), timings=timings, **changes)
+
+
+def pairs(*sizes: int, passes: int = 5, moved_s: float = 1e-9) -> list[Record]:
+    """A CPU that takes 1 µs times the size; a GPU that takes 1 ms whatever the size."""
+    return [
+        record
+        for size in sizes
+        for record in (
+            side("cpu", size, 1e-6 * size, passes=passes),
+            side("gpu", size, 1e-3, passes=passes, moved_s=moved_s),
+        )
+    ]
+
+
+def known(*sizes: int, **changes: Any) -> Sequence[Measured]:
+    (family,) = families(pairs(*sizes, **changes))
+    return family
+
+
+# --- pure ------------------------------------------------------------------------------------------
+
+
+def test_a_measured_size_is_answered_by_what_was_measured() -> None:
+    found = advise(known(100, 10000), Ask(size=10000))
+    assert (found.device, found.between) == (Verdict.gpu, (10000,))
+    assert found.ratio == pytest.approx(10)
+    assert 9.5 < found.low < 10 < found.high < 10.5
+
+
+def test_between_two_sizes_times_lie_on_a_line_and_the_doubt_grows() -> None:
+    at, between = (advise(known(4000, 8000), Ask(size=size)) for size in (4000, 5657))
+    assert between.between == (4000, 8000)
+    assert between.ratio == pytest.approx(5.657, rel=1e-3)
+    assert between.high / between.low > 1.1 * at.high / at.low
+
+
+def test_near_the_crossing_it_is_unsure_and_beyond_it_is_not() -> None:
+    found = {
+        size: advise(known(250, 500, 1000, 2000, 4000), Ask(size=size)).device for size in (600, 1050, 1700)
+    }
+    assert found == {600: Verdict.cpu, 1050: Verdict.undecided, 1700: Verdict.gpu}
+
+
+def test_one_pass_is_trusted_only_where_the_ratio_is_large() -> None:
+    found = {size: advise(known(1300, 3000, passes=1), Ask(size=size)).device for size in (1300, 3000)}
+    assert found == {1300: Verdict.undecided, 3000: Verdict.gpu}
+
+
+def test_data_from_the_host_counts_its_transfers_once_for_all_calls() -> None:
+    family = known(1000, 10000, moved_s=0.09)
+    ratios = [advise(family, Ask(size=10000, data="host", calls=k)).ratio for k in (1, 10, 1000)]
+    assert ratios == pytest.approx([0.01 / 0.091, 0.1 / 0.1, 10 / 1.09], rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 99, 10001])
+def test_outside_of_what_was_measured_nothing_is_said(size: int) -> None:
+    with pytest.raises(OutsideError, match=r"outside the measured range \[100, 10000\]"):
+        advise(known(100, 10000), Ask(size=size))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"size": 0}, "`size`"),
+        ({"calls": 0}, "`calls`"),
+        ({"data": "disk"}, "`data` must be one of device, host"),
+    ],
+)
+def test_what_can_not_be_asked_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Ask(**{"size": 1} | wrong)
+
+
+def test_prices_shift_the_ratio() -> None:
+    found = advise(known(100, 10000), Ask(size=10000))
+    assert priced(found, 5.0).ratio == pytest.approx(2)
+    assert priced(found, 5.0).device is Verdict.gpu
+    assert priced(found, 50.0).device is Verdict.cpu
+    assert priced(found, 10.0).device is Verdict.undecided
+
+
+def test_cases_that_differ_in_more_than_size_are_not_mixed() -> None:
+    records = pairs(100, 10000)
+    for device in ("cpu", "gpu"):
+        records.append(side(device, 500, 1.0, case=make_case(size=500, dtype="float64")))
+    assert [[one.size for one in family] for family in families(records)] == [[100, 10000], [500]]
+    assert families([make_failed("gpu"), side("cpu", 1, 1.0)]) == []
+
+
+def test_held_out_cases_of_the_published_study_are_advised_well() -> None:
+    """Each case inside a range is held out in turn; the sizes beside it are a factor of 4 to 16 away."""
+    good = wrong = unsure = 0
+    for family in families(load_records([ACCOUNTING])):
+        for at in range(1, len(family) - 1):
+            held = family[at]
+            for data, calls in (("device", 1), ("host", 1), ("host", 100)):
+                ask = Ask(size=held.size, data=data, calls=calls)
+                truth = answer(ask.question, held.cpu, held.gpu)
+                assert truth is not None
+                advice = advise([*family[:at], *family[at + 1 :]], ask)
+                if advice.device is Verdict.undecided:
+                    unsure += 1
+                    continue
+                loss = 1 / truth.ratio if advice.device is Verdict.gpu else truth.ratio
+                good, wrong = good + (loss <= 1.05), wrong + (loss > 1.05)
+    assert good + wrong + unsure == 144
+    assert good >= 0.95 * (good + wrong)
+    assert unsure <= 0.25 * 144
+
+
+# --- the command -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    rates = make_record("gpu").rates  # its limit is memory
+    assert rates is not None
+    records = [
+        side("cpu", 100, 1e-4, rates=None),
+        side("gpu", 100, 1e-3, rates=None),
+        side("cpu", 10000, 1e-2, rates=replace(rates, limit=None)),
+        side("gpu", 10000, 1e-3, rates=rates),
+    ]
+    store.save_all(records, tmp_path)
+    return str(tmp_path)
+
+
+def test_it_says_which_device_how_much_how_sure_and_why(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([folder, "size=10000"]) == 0
+    said = capsys.readouterr().out
+    assert "matvec 10000 float32 highest, data on the device: the GPU, 10x as fast [" in said
+    assert "(measured; memory limits the GPU)" in said
+    assert main([folder, "size=100", "--price", "cpu=1", "--price", "gpu=2"]) == 0
+    said = capsys.readouterr().out
+    assert "the CPU, 10x as fast [" in said
+    assert "cheaper at these prices: the CPU, 20x as cheap [" in said
+
+
+def test_without_a_size_there_is_a_table(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([folder]) == 0
+    said = capsys.readouterr().out
+    assert "cpu up to 100, gpu from 10000 on" in said
+    assert "100 to 10000" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["size=20000"], "outside the measured range [100, 10000]"),
+        (["size=x"], "`size` must be a whole number, got 'x'"),
+        (["size=1,2"], "`size` must be one value, got '1,2'"),
+        (["calls=2"], "`size` must be given with `calls`"),
+        (["size=200", "data=disk"], "`data` must be one of device, host, got 'disk'"),
+        (["size=200", "dtype=float16"], "`--only dtype=` must be of float32 here, got 'float16'"),
+        (["size=200", "--price", "cpu=1"], "`--price` must be given for cpu and for gpu"),
+        (["--price", "cpu=1", "--price", "gpu=1"], "with a size to be asked about"),
+    ],
+)
+def test_what_can_not_be_answered_exits_with_2(
+    folder: str, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([folder, *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_records_without_a_pair_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store.save_all([side("cpu", 100, 1.0)], tmp_path)
+    assert main([str(tmp_path), "size=100"]) == 2
+    assert "there is no pair" in capsys.readouterr().err
+    assert main(["size=100"]) == 2
+    assert "DIR is missing" in capsys.readouterr().err
