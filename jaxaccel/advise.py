@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
+from jaxaccel.arguments import choose, given_prices, load, parse_only
 from jaxaccel.config import BadInputError, Parser, whole_number
-from jaxaccel.report import choose, given_prices, load, parse_only
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.advice import Ask, Measured
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
-        (records,) = choose([load("DIR", arguments.places)], arguments.only)
+        (records,) = choose([load("DIR", arguments.places)], arguments.only, option="")
         known = families(records)
         if not known:
             raise BadInputError("`DIR` must hold records of a CPU and a GPU of one case: there is no pair")

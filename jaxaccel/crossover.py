@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxaccel.commands import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, Launcher, keep, open_book, process_start
 from jaxaccel.config import BadInputError, CrossoverConfig, RunConfig
 from jaxaccel.records import Arm, Record
-from jaxaccel.run import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, Launcher, keep, open_book, process_start
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.crossover import Answer, Point

@@ -9,6 +9,7 @@ from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from jaxaccel.arguments import choose, given_prices, load, parse_only
 from jaxaccel.config import BadInputError, Parser, choice
 
 if TYPE_CHECKING:
@@ -147,60 +148,6 @@ def show(records: "Sequence[Record]", how: Format, prices: "Prices | None" = Non
             print(tables.json_text(rows), end="")
 
 
-def load(argument: str, places: Sequence[str]) -> "list[Record]":
-    """The records of files and folders.
-
-    **Raises** BadInputError, naming the argument, for a place without records, or with files that hold none.
-    """
-    from jaxaccel.publish.store import load_records
-
-    found: list[Record] = []
-    for place in places:
-        try:
-            records = load_records([place])
-        except (OSError, ValueError) as error:
-            raise BadInputError(f"`{argument}`: {str(error).splitlines()[0]}") from error
-        if not records:
-            raise BadInputError(f"`{argument}` must hold record.json or records.jsonl, got {place!r}")
-        found += records
-    return found
-
-
-def choose(
-    sides: "Sequence[Sequence[Record]]", only: Mapping[str, tuple[str, ...]]
-) -> "list[Sequence[Record]]":
-    """Of each side, the records of cases that have one of the values asked for, of each key in `only`.
-
-    **Raises** BadInputError for a key or value that no case of any side has.
-    """
-    from jaxaccel.publish.tables import case_columns
-
-    def columns(record: "Record") -> dict[str, str]:
-        found = case_columns(record.case) | dict(record.case.params)
-        return {name: str(value) for name, value in found.items() if name != "params"}
-
-    everything = [columns(record) for side in sides for record in side]
-    for name, values in only.items():
-        known = dict.fromkeys(column[name] for column in everything if name in column)
-        if not known:
-            names = ", ".join(dict.fromkeys(key for column in everything for key in column))
-            raise BadInputError(f"`--only` must name some of {names}, got {name!r}")
-        if unknown := [value for value in values if value not in known]:
-            raise BadInputError(f"`--only {name}=` must be of {', '.join(known)} here, got {unknown[0]!r}")
-    chosen = [
-        [record for record in side if all(columns(record).get(name) in only[name] for name in only)]
-        for side in sides
-    ]
-    if not any(chosen):
-        raise BadInputError(f"`--only` must leave some cases, and none has all of {' '.join(words_of(only))}")
-    return [*chosen]
-
-
-def words_of(only: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """What was asked for, as on the command line."""
-    return [f"{name}={','.join(values)}" for name, values in only.items()]
-
-
 # --- arguments -------------------------------------------------------------------------------------
 
 
@@ -272,51 +219,12 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
         raise BadInputError(str(error)) from error
 
 
-def given_prices(
-    texts: Sequence[str], day: str | None, currency: str | None, today: Callable[[], date]
-) -> "Prices":
-    """The prices that --price, --price-date and --currency give.
-
-    **Raises** ValueError, naming the option, for what is none, and for a device that has two.
-    """
-    from jaxaccel.analyze.money import Prices, check_currency, check_date, read_price
-
-    per_hour: dict[str, float] = {}
-    for text in texts:
-        device, price = read_price("--price", text)
-        if device in per_hour:
-            raise ValueError(
-                f"`--price` must be given once a device, got {text!r} beside another of {device}"
-            )
-        per_hour[device] = price
-    if day is not None:
-        check_date("--price-date", day)
-    if currency is not None:
-        check_currency("--currency", currency)
-    return Prices(per_hour=per_hour, date=day or today().isoformat(), currency=currency)
-
-
 def allowed(name: str, text: str) -> tuple[Allowed, ...]:
     """What may differ, from names with commas between them.
 
     **Raises** ValueError for another name, or none.
     """
     return tuple(choice(Allowed, name, word.strip()) for word in text.split(","))
-
-
-def parse_only(name: str, words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Which values are wanted of each key, from words such as size=256,1024.
-
-    **Raises** ValueError for a word without a key, or without a value.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for word in words:
-        key, _, text = word.partition("=")
-        values = tuple(value.strip() for value in text.split(","))
-        if not key or not all(values):
-            raise ValueError(f"`{name}` must be KEY=VALUE, or KEY=VALUE,VALUE, got {word!r}")
-        found[key] = (*found.get(key, ()), *values)
-    return found
 
 
 def share(name: str, text: str) -> float:

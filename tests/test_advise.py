@@ -186,7 +186,7 @@ def test_without_a_size_there_is_a_table(folder: str, capsys: pytest.CaptureFixt
         (["size=1,2"], "`size` must be one value, got '1,2'"),
         (["calls=2"], "`size` must be given with `calls`"),
         (["size=200", "data=disk"], "`data` must be one of device, host, got 'disk'"),
-        (["size=200", "dtype=float16"], "`--only dtype=` must be of float32 here, got 'float16'"),
+        (["size=200", "dtype=float16"], "`dtype=` must be of float32 here, got 'float16'"),
         (["size=200", "--price", "cpu=1"], "`--price` must be given for cpu and for gpu"),
         (["--price", "cpu=1", "--price", "gpu=1"], "with a size to be asked about"),
     ],

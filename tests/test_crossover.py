@@ -2,6 +2,8 @@
 
 import math
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -360,3 +362,53 @@ def test_the_true_crossing_is_inside_in_95_of_100_searches_of_five_noisy_passes(
         (answer,) = found.answers()
         inside += all(b.low <= 2900 <= b.high for b in answer.brackets) and len(answer.brackets) == 1
     assert inside >= 0.95 * searches
+
+
+# --- the command, on a machine without a GPU ------------------------------------------------------
+
+
+def command(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    words = ["wandb=disabled", "ceilings=off", "timing=quick", *arguments]
+    return subprocess.run(
+        [sys.executable, "-m", "jaxaccel.crossover", *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_without_a_gpu_the_command_says_so_after_one_size(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = command(tmp_path, environment, "crossover.questions=[latency]", "crossover.high=1024")
+    assert done.returncode == 1
+    assert "failed on the gpu: matvec 64 float32 highest" in done.stdout
+    records = load_records([tmp_path])
+    assert {(record.case.size, record.arm.requested, record.ok) for record in records} == {
+        (64, "cpu", True),
+        (64, "gpu", False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("size=3", "`size=3` is for jaxaccel.run"),
+        ("device=cpu", "`device=cpu` is for jaxaccel.run"),
+        ("workload=stream", "`crossover.low` must be set: this workload has no usual range"),
+        ("crossover.low=0", "`crossover.low` must be from 1 to below `crossover.high`, got 0 and 16384"),
+        ("crossover.questions=[lat]", "`crossover.questions` must be of latency, throughput, device, once_K"),
+        ("crossover.within=-1", "`crossover.within` must be a number above 0, got -1"),
+        ("crossover.budge=1", "unknown key `crossover.budge`"),
+    ],
+)
+def test_what_can_not_be_searched_for_is_refused(
+    argument: str, told: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = command(tmp_path, environment, argument)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert not list(tmp_path.rglob("record.json"))

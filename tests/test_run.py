@@ -21,7 +21,7 @@ import pytest
 from conftest import QUICK, Ran, RunCli
 from filelock import FileLock
 
-from jaxaccel import run
+from jaxaccel import commands, run
 from jaxaccel.compose import Composed, compose
 from jaxaccel.config import BadInputError, CeilingsMode
 from jaxaccel.publish import store
@@ -414,7 +414,7 @@ def test_the_book_of_ceilings_is_in_the_user_s_cache_folder(
     mode: str, fresh: bool | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
-    book = run.open_book(CeilingsMode(mode))
+    book = commands.open_book(CeilingsMode(mode))
     if fresh is None:
         assert book is None
     else:
@@ -457,9 +457,9 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
         def __exit__(self, *_: object) -> None:
             events.append(f"end {self.device}")
 
-    monkeypatch.setattr(run, "Worker", Noted)
+    monkeypatch.setattr(commands, "Worker", Noted)
     with ExitStack() as workers:
-        launch = run.Launcher(["cpu"], workers)
+        launch = commands.Launcher(["cpu"], workers)
         assert events == ["start cpu"]
         first = launch("cpu")
         assert events == ["start cpu"]
@@ -580,7 +580,7 @@ def test_a_record_that_can_not_be_written_is_rescued(
     blocked, good = tmp_path / "blocked", tmp_path / "good"
     blocked.write_text("a file where a folder should be")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run.keep(record, [blocked, good])
+    commands.keep(record, [blocked, good])
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert f"can't write to {blocked}" in told

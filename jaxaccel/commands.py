@@ -1,0 +1,78 @@
+"""What the commands that measure share: workers that start early, ceilings, records that are never lost."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from jaxaccel.config import CeilingsMode
+from jaxaccel.measure.client import Worker
+from jaxaccel.records import Record
+
+if TYPE_CHECKING:
+    from jaxaccel.measure.ceilings import Book
+
+OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def open_book(mode: CeilingsMode) -> "Book | None":
+    """The ceilings of this user's devices; None where results are to be held against none."""
+    import platformdirs
+
+    from jaxaccel.measure.ceilings import Book
+
+    if mode is CeilingsMode.off:
+        return None
+    folder = Path(platformdirs.user_cache_dir("jaxaccel")) / "ceilings"
+    return Book(folder=folder, fresh=mode is CeilingsMode.fresh)
+
+
+def keep(record: Record, folders: Sequence[Path]) -> None:
+    """Save a record in each folder; where one can't be written any more, in a temporary one."""
+    from jaxaccel.publish import store
+
+    for folder in folders:
+        try:
+            store.save(record, folder)
+        except OSError as error:
+            rescue = Path(tempfile.mkdtemp(prefix="jaxaccel-"))
+            print(
+                f"jaxaccel: can't write to {folder}: {error.strerror}; the record is in {rescue}",
+                file=sys.stderr,
+            )
+            store.save(record, rescue)
+
+
+def process_start() -> float:
+    """When this process began, on the clock of time.time()."""
+    try:  # psutil's own figure can be a second off, for Linux tells when it booted in whole seconds
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, AttributeError):
+        return psutil.Process().create_time()
+
+
+class Launcher:
+    """Gives a new worker for a device; those of `devices` start at once, to be given first.
+
+    All that it ever gave or started end with `workers`.
+    """
+
+    def __init__(self, devices: Sequence[str], workers: ExitStack) -> None:
+        self._workers = workers
+        self._early = {device: workers.enter_context(Worker(device)) for device in devices}
+
+    def __call__(self, device: str) -> Worker:
+        """A worker for the device."""
+        return self._early.pop(device, None) or self._workers.enter_context(Worker(device))
+
+    def stop_early(self) -> None:
+        """End those that were started and not yet given."""
+        while self._early:
+            self._early.popitem()[1].stop()
