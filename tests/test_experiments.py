@@ -130,3 +130,16 @@ def test_the_table_of_ceilings_has_the_figures_of_its_records() -> None:
         unit = "FLOP/s" if name.startswith("matmul") else "B/s"
         rows.append(f"| {name} | {told(ours, unit)} | {told(theirs, unit)} | {ours / theirs:.2f} |")
     assert "\n".join(rows) in (CEILINGS / "README.md").read_text()
+
+
+def test_the_advice_in_the_readme_is_what_the_records_give() -> None:
+    words = ["experiments/accounting", "workload=matvec", "size=3000", "dtype=float32", "precision=highest"]
+    told = subprocess.run(
+        [sys.executable, "-m", "jaxaccel.advise", *words],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert " ".join(told.stdout.split()) in readme
