@@ -1,7 +1,7 @@
 """One workload on one device: opened, checked, timed in rounds, closed."""
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,19 @@ import jax
 import numpy as np
 
 from jaxaccel.messages import Inspected, Opened, Round, Unavailable
-from jaxaccel.records import NOT_ASKED, Arm, ArmFacts, DeviceTime, Energy, Memory, Metric, Spent, Transfers
+from jaxaccel.records import (
+    NOT_ASKED,
+    Accuracy,
+    Arm,
+    ArmFacts,
+    DeviceTime,
+    Energy,
+    Flag,
+    Memory,
+    Metric,
+    Spent,
+    Transfers,
+)
 from jaxaccel.worker import energy
 from jaxaccel.worker.checks import (
     ANSWER,
@@ -156,7 +168,7 @@ class OpenArm:
             | ({ARGUMENTS: OPAQUE} if getattr(workload, "opaque", False) else {})
             | ({ANSWER: f"skipped: {UNCHECKED}"} if accuracy.ok is None else {})
             | dict.fromkeys((AWAITED, NO_TRANSFER), "passed" if set(metrics) & set(BLOCKED) else UNTIMED),
-            warnings=(*warnings, *self._conditions.warnings()),
+            warnings=(*warnings, *_not_finite(accuracy), *self._conditions.warnings()),
             absent=absent,
         )
 
@@ -272,6 +284,16 @@ def _find_transfers(
         absent["transfers"] = reason
         return None
     return travel.facts()
+
+
+def _not_finite(accuracy: Accuracy) -> Iterator[Flag]:
+    """Says of each array of an unchecked answer that it holds what is no number."""
+    for leaf in accuracy.sketch:
+        if leaf.not_finite:
+            message = (
+                f"{leaf.not_finite} of {leaf.elements} elements of the output{leaf.path} are NaN or infinite"
+            )
+            yield Flag(name="not finite", metric=None, message=message)
 
 
 def _with_analysis(memory: Memory, analysis: Any) -> Memory:

@@ -1,6 +1,5 @@
 """A function of the user's own: any that JAX can jit, over any pytree."""
 
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from jaxaccel.workloads.base import Inputs, check_arguments
 from jaxaccel.workloads.own import (
     BadCodeError,
     Signature,
+    check_call,
     check_counts,
     compare,
     find,
-    first_line,
     make_arguments,
     nbytes,
     plain,
@@ -190,24 +189,6 @@ class Custom:
         return _Plan(
             signature=signature, arguments=shapes, result=result, pair=pair, seed=seed, inputs=[inputs]
         )
-
-
-def check_call(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    """Refuse arguments that are too many or too few.
-
-    **Raises** BadCodeError, with what the function takes.
-    """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        count = f"{len(arguments)} argument{'' if len(arguments) == 1 else 's'}"
-        raise BadCodeError(
-            f"`workload.args` gives {count}, and {name} takes {signature}: {first_line(error)}"
-        ) from None
 
 
 def difference(before: Any, after: Any) -> str | None:

@@ -18,6 +18,7 @@ from jaxaccel.workloads.base import Array, Inputs, aligned_empty, check_argument
 from jaxaccel.workloads.own import (
     BadCodeError,
     Signature,
+    check_call,
     check_counts,
     compare,
     find,
@@ -101,8 +102,7 @@ class Exported:
         wanted = _described([data_shape(aval) for aval in self._program.in_avals])
         if found != wanted:
             raise BadCodeError(
-                f"`workload.args` gives {', '.join(found) or 'nothing'}, and {Path(self.file).name} takes "
-                f"{', '.join(wanted)}"
+                f"`workload.args` gives {_clipped(found)}, and {Path(self.file).name} takes {_clipped(wanted)}"
             )
         return inputs
 
@@ -264,6 +264,28 @@ def save_exported(
     return path
 
 
+def export_named(
+    fn: str, args: str, path: str | Path, *, size: int, dtype: str, seed: int = 0, static: Sequence[int] = ()
+) -> str:
+    """Export a function by its name, of the arguments that `args` makes, and say what is in the file.
+
+    **Raises** BadCodeError, as workload=custom does, and whatever the functions raise.
+    """
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    function = find("fn", fn)
+    arguments = make_arguments("args", args, size=size, dtype=dtype, seed=seed)
+    check_call(fn, function, arguments)
+    inputs, signature = split("args", arguments, static)
+    # As the worker has them: NumPy's float64 becomes JAX's float32 here, too.
+    traced = iter(signature.typed(inputs))
+    whole = [value if i in signature.static else next(traced) for i, value in enumerate(arguments)]
+    save_exported(function, whole, path, static=static)
+    takes = _described([data_shape(aval) for aval in load(str(path)).in_avals])
+    return (
+        f"{path}: {Path(path).stat().st_size} bytes, for {' and '.join(PLATFORMS)}, takes {_clipped(takes)}"
+    )
+
+
 def data_shape(aval: Any) -> Any:
     """Shape and type of the host data for an argument or a result: of a random key, its numbers."""
     struct = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
@@ -284,3 +306,8 @@ def _is_key(aval: Any) -> bool:
 
 def _described(shapes: Any) -> list[str]:
     return [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(shapes)]
+
+
+def _clipped(shapes: Sequence[str], most: int = 6) -> str:
+    more = len(shapes) - most
+    return ", ".join(shapes[:most]) + (f" and {more} more" if more > 0 else "")

@@ -112,11 +112,16 @@ class Signature:
             full.insert(position, self.static[position])
         return tuple(full)
 
-    def for_numpy(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
-        """The same for a reference in NumPy: keys are typed ones, numbers those of Python."""
+    def typed(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """The arguments that are traced, with their keys typed ones."""
         leaves, structure = jax.tree.flatten(tuple(arguments))
         for index, implementation in self.keys.items():
             leaves[index] = jax.random.wrap_key_data(jnp.asarray(leaves[index]), impl=implementation)
+        return tuple(jax.tree.unflatten(structure, leaves))
+
+    def for_numpy(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """The same for a reference in NumPy: keys are typed ones, numbers those of Python."""
+        leaves, structure = jax.tree.flatten(self.typed(arguments))
         for index in self.numbers:
             leaves[index] = leaves[index].item()
         full = list(jax.tree.unflatten(structure, leaves))
@@ -164,6 +169,24 @@ def _cpu() -> Any:
         return jax.devices("cpu")[0]
     except RuntimeError:  # a worker of a GPU has that alone
         return None
+
+
+def check_call(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+    """Refuse arguments that are too many or too few.
+
+    **Raises** BadCodeError, with what the function takes.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        count = f"{len(arguments)} argument{'' if len(arguments) == 1 else 's'}"
+        raise BadCodeError(
+            f"`workload.args` gives {count}, and {name} takes {signature}: {first_line(error)}"
+        ) from None
 
 
 def split(key: str, arguments: tuple[Any, ...], static: Sequence[int]) -> tuple[Inputs, Signature]:

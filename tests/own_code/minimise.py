@@ -12,7 +12,7 @@ CONDITION, MOST_STEPS = 10.0, 500
 
 
 def solve(a, b, precision):
-    """Minimise x.a.x / 2 - b.x, a symmetric: (n, n), (n,), () -> (n,). Heavy-ball steps for this condition."""
+    """Minimise x.a.x / 2 - b.x, a symmetric, by heavy-ball steps: (n, n), (n,), () -> (n,)."""
     root = np.sqrt(CONDITION)
     rate, momentum = 4 / (1 + root) ** 2, ((root - 1) / (root + 1)) ** 2
 
