@@ -28,6 +28,7 @@ FLOORS = {
     "advise": 4,
     "report": 4,
     "study": 4,
+    "export": 4,
     "selftest": 4,
 }
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.

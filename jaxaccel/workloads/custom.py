@@ -206,15 +206,17 @@ def difference(before: Any, after: Any) -> str | None:
     return None
 
 
-def _outline(jaxpr: Any) -> list[Any]:
-    """What a program computes, without the addresses of the Python functions that it came from."""
-    found: list[Any] = []
+def _outline(jaxpr: Any, numbers: dict[Any, int] | None = None) -> list[Any]:
+    """What a program computes from what, without the addresses of the Python functions that it came from."""
+    numbers = {} if numbers is None else numbers
+    found: list[Any] = [[numbers.setdefault(v, len(numbers)) for v in (*jaxpr.invars, *jaxpr.constvars)]]
     for equation in jaxpr.eqns:
         operands = [
-            _ADDRESS.sub("", str(operand.val)) if hasattr(operand, "val") else str(operand.aval)
-            for operand in equation.invars
+            _ADDRESS.sub("", str(v.val)) if hasattr(v, "val") else (str(v.aval), numbers.get(v))
+            for v in equation.invars
         ]
-        found.append((equation.primitive.name, operands, [str(v.aval) for v in equation.outvars]))
+        results = [(str(v.aval), numbers.setdefault(v, len(numbers))) for v in equation.outvars]
+        found.append((equation.primitive.name, operands, results))
         for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if _is_program(parameter):
                 found.append(_outline(getattr(parameter, "jaxpr", parameter)))

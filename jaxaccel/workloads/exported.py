@@ -102,9 +102,11 @@ class Exported:
         wanted = _described([data_shape(aval) for aval in self._program.in_avals])
         if found != wanted:
             raise BadCodeError(
-                f"`workload.args` gives {_clipped(found)}, and {Path(self.file).name} takes {_clipped(wanted)}"
+                f"`workload.args` gives {_clipped(found)}; {Path(self.file).name} takes {_clipped(wanted)}"
             )
-        return inputs
+        # As the file has them: it may have been made of the leaves alone.
+        positional, named = jax.tree.unflatten(self._program.in_tree, jax.tree.leaves(inputs))
+        return (*positional, named) if named else tuple(positional)
 
     def answer(self, result: Any) -> Any:
         """All of it."""

@@ -39,4 +39,4 @@ def make_args(size, dtype):
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(size, size)))[0]
     a = (basis * np.linspace(1, CONDITION, size)) @ basis.T
-    return (a + a.T).astype(dtype) / 2, rng.normal(size=size).astype(dtype), 1e-5
+    return (a + a.T).astype(dtype) / 2, rng.normal(size=size).astype(dtype), np.sqrt(np.finfo(dtype).eps) / 30
