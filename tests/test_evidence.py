@@ -192,7 +192,7 @@ def test_a_rate_above_a_ceiling_is_broken_or_may_be_noise(device: str, share: fl
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_a_rate_of_a_count_that_nobody_declared_accuses_nobody(device: str) -> None:
     cost = Cost(flops=1e9, bytes=1e7, source="XLA")
-    given = evidence(device, cost=cost, ceilings=ceilings(memory=1e9), device=exactly(MILLI))
+    given = evidence(device, cost=cost, ceilings=make_ceilings(memory=1e9), device=exactly(MILLI))
     said = given.invariants()[WITHIN_CEILING]
     assert said.startswith("flagged: ")
     assert said.endswith("by a count of XLA")
@@ -201,7 +201,9 @@ def test_a_rate_of_a_count_that_nobody_declared_accuses_nobody(device: str) -> N
 
 def test_work_that_is_not_known_has_no_rate_and_says_why() -> None:
     given = evidence(
-        cost=Cost(flops=None, bytes=None), ceilings=ceilings(memory=1e9, compute=1e9), device=exactly(MILLI)
+        cost=Cost(flops=None, bytes=None),
+        ceilings=make_ceilings(memory=1e9, compute=1e9),
+        device=exactly(MILLI),
     )
     found = given.rates()
     assert found is not None
@@ -215,7 +217,9 @@ def test_work_that_is_not_known_has_no_rate_and_says_why() -> None:
 
 def test_of_work_that_is_known_in_part_the_part_has_a_rate() -> None:
     given = evidence(
-        cost=Cost(flops=1e6, bytes=None), ceilings=ceilings(memory=1e9, compute=1e12), device=exactly(MILLI)
+        cost=Cost(flops=1e6, bytes=None),
+        ceilings=make_ceilings(memory=1e9, compute=1e12),
+        device=exactly(MILLI),
     )
     found = given.rates()
     assert found is not None
