@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     # JAX, which only these rooms may import, is not needed to say what is wrong with the arguments.
     from jaxaccel.worker.problems import describe
-    from jaxaccel.workloads.exported import export_named
     from jaxaccel.workloads.own import BadCodeError
+    from jaxaccel.workloads.saving import export_named
 
     try:
         said = export_named(

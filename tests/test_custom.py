@@ -20,8 +20,9 @@ from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker.arm import ANSWER, OPERATIONS, OpenArm
 from jaxaccel.worker.problems import CAPTURED, NOT_TRACEABLE, describe
 from jaxaccel.worker.program import ARGUMENTS, compile_function
+from jaxaccel.workloads.answer import default_tolerance
 from jaxaccel.workloads.custom import Custom
-from jaxaccel.workloads.own import BadCodeError, default_tolerance
+from jaxaccel.workloads.own import BadCodeError
 
 TARGET = "jaxaccel.workloads.custom:Custom"
 VECTORS = "wrong_code:pair_of_vectors"

@@ -9,20 +9,19 @@ from typing import Any, ClassVar
 import jax
 
 from jaxaccel.records import Accuracy, Cost
+from jaxaccel.workloads.answer import compare, unchecked
 from jaxaccel.workloads.base import Inputs, check_arguments
 from jaxaccel.workloads.own import (
     BadCodeError,
     Signature,
     check_call,
     check_counts,
-    compare,
     find,
     make_arguments,
     nbytes,
     plain,
     shapes_of,
     split,
-    unchecked,
 )
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")

@@ -1,6 +1,5 @@
 """A program that `jax.export` has put into a file: it runs without its source."""
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +13,20 @@ import numpy as np
 from jax import export
 
 from jaxaccel.records import Accuracy, Cost
+from jaxaccel.workloads.answer import compare, unchecked
 from jaxaccel.workloads.base import Array, Inputs, aligned_empty, check_arguments, uniform
 from jaxaccel.workloads.own import (
     BadCodeError,
     Signature,
-    check_call,
     check_counts,
-    compare,
     find,
     make_arguments,
     nbytes,
     plain,
     shapes_of,
     split,
-    unchecked,
 )
 
-PLATFORMS = ("cpu", "cuda")
 SMALL_INTEGERS = 4  # integers are below it: they may be places in something else
 
 
@@ -98,11 +94,11 @@ class Exported:
             return (*positional, named) if named else tuple(positional)
         arguments = make_arguments("workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed)
         inputs, _ = split("workload.args", arguments, ())
-        found = _described(shapes_of(inputs))
-        wanted = _described([data_shape(aval) for aval in self._program.in_avals])
+        found = described(shapes_of(inputs))
+        wanted = described([data_shape(aval) for aval in self._program.in_avals])
         if found != wanted:
             raise BadCodeError(
-                f"`workload.args` gives {_clipped(found)}; {Path(self.file).name} takes {_clipped(wanted)}"
+                f"`workload.args` gives {clipped(found)}; {Path(self.file).name} takes {clipped(wanted)}"
             )
         # As the file has them: it may have been made of the leaves alone.
         positional, named = jax.tree.unflatten(self._program.in_tree, jax.tree.leaves(inputs))
@@ -223,71 +219,6 @@ def seeded(aval: Any, *, seed: int, stream: int) -> Array:
     return made
 
 
-def save_exported(
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    path: str | Path,
-    *,
-    static: Sequence[int] = (),
-    platforms: Sequence[str] = PLATFORMS,
-) -> Path:
-    """Export `fn` of `args` (arrays, or their shapes) to a file that workload=exported measures.
-
-    It needs no GPU to export for one. Containers that only their own library knows, as an optimiser's state,
-    become the list of their arrays. `static`: positions of arguments that are settings.
-
-    **Raises** whatever tracing `fn` raises.
-    """
-    arguments = tuple(args) if isinstance(args, tuple | list) else (args,)
-    traced = tuple(value for i, value in enumerate(arguments) if i not in static)
-    settings = {i: value for i, value in enumerate(arguments) if i in static}
-
-    def whole(*given: Any) -> Any:
-        full = list(given)
-        for position in sorted(settings):
-            full.insert(position, settings[position])
-        return fn(*full)
-
-    whole.__name__ = getattr(inspect.unwrap(fn), "__name__", "function")
-    leaves, structure = jax.tree.flatten(traced)
-
-    def flat(leaves: list[Any]) -> list[Any]:
-        return list(jax.tree.leaves(whole(*jax.tree.unflatten(structure, leaves))))
-
-    export_for = {"platforms": list(platforms)}
-    try:
-        content = export.export(jax.jit(whole), **export_for)(*traced).serialize()
-    except ValueError as error:
-        if "unregistered type" not in str(error):
-            raise
-        content = export.export(jax.jit(flat), **export_for)(leaves).serialize()
-    path = Path(path)
-    path.write_bytes(content)
-    return path
-
-
-def export_named(
-    fn: str, args: str, path: str | Path, *, size: int, dtype: str, seed: int = 0, static: Sequence[int] = ()
-) -> str:
-    """Export a function by its name, of the arguments that `args` makes, and say what is in the file.
-
-    **Raises** BadCodeError, as workload=custom does, and whatever the functions raise.
-    """
-    jax.config.update("jax_enable_x64", dtype == "float64")
-    function = find("fn", fn)
-    arguments = make_arguments("args", args, size=size, dtype=dtype, seed=seed)
-    check_call(fn, function, arguments)
-    inputs, signature = split("args", arguments, static)
-    # As the worker has them: NumPy's float64 becomes JAX's float32 here, too.
-    traced = iter(signature.typed(inputs))
-    whole = [value if i in signature.static else next(traced) for i, value in enumerate(arguments)]
-    save_exported(function, whole, path, static=static)
-    takes = _described([data_shape(aval) for aval in load(str(path)).in_avals])
-    return (
-        f"{path}: {Path(path).stat().st_size} bytes, for {' and '.join(PLATFORMS)}, takes {_clipped(takes)}"
-    )
-
-
 def data_shape(aval: Any) -> Any:
     """Shape and type of the host data for an argument or a result: of a random key, its numbers."""
     struct = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
@@ -306,10 +237,12 @@ def _is_key(aval: Any) -> bool:
     return bool(jnp.issubdtype(aval.dtype, jax.dtypes.prng_key))
 
 
-def _described(shapes: Any) -> list[str]:
+def described(shapes: Any) -> list[str]:
+    """Type and shape of each array."""
     return [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(shapes)]
 
 
-def _clipped(shapes: Sequence[str], most: int = 6) -> str:
+def clipped(shapes: Sequence[str], most: int = 6) -> str:
+    """The first of them, and how many more there are."""
     more = len(shapes) - most
     return ", ".join(shapes[:most]) + (f" and {more} more" if more > 0 else "")
