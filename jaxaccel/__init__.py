@@ -11,6 +11,7 @@ _HOMES = {
     "Record": "records",
     "load_records": "publish.store",
     "pair": "analyze.compare",
+    "save_exported": "workloads.saving",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -4,6 +4,7 @@ Values arrive as Hydra composed them, in plain containers; unknown keys are refu
 """
 
 import argparse
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -65,12 +66,16 @@ class WandbMode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadConfig:
-    """What to compute: `target` is the class, as `package.module:Name`; `params` are its own settings."""
+    """What to compute: `target` is the class, as `package.module:Name`; `params` are its own settings.
+
+    `files` are those that say where a file lies here; what is in it identifies the case (see `contents`).
+    """
 
     name: str
     target: str
     variant: str = "direct"
     params: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, key in (("name", "name"), ("target", "_target_"), ("variant", "variant")):
@@ -155,6 +160,7 @@ class RunConfig:
     resume: Path | None = None
     wait_s: float = 600.0
     crossover: CrossoverConfig | None = None
+    debug: bool = False
 
     def __post_init__(self) -> None:
         if not self.devices or not set(self.devices) <= set(DEVICES):
@@ -184,7 +190,8 @@ class RunConfig:
     def arms(self) -> tuple[Arm, ...]:
         """The case on each device that was asked for."""
         return tuple(
-            Arm(case=self.case, device=device, target=self.workload.target) for device in self.devices
+            Arm(case=self.case, device=device, target=self.workload.target, files=self.workload.files)
+            for device in self.devices
         )
 
 
@@ -200,13 +207,15 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     for name in ("default_size", "crossover_range"):  # read by interpolation, or not at all
         workload.pop(name, None)
     crossover = raw.pop("crossover", None)
-    raw.pop("debug")  # `main` looks at the argument itself, for it may come to nothing before this
+    debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this
+    files = _files(workload)
     config = RunConfig(
         workload=WorkloadConfig(
             name=workload.pop("name"),
             target=workload.pop("_target_"),
             variant=workload.pop("variant"),
-            params=workload,
+            params=workload | {digest: contents(path) for digest, path in files.values()},
+            files={key: path for key, (_, path) in files.items()},
         ),
         devices=_devices(device.pop("arms")),
         size=whole_number("size", raw.pop("size")),
@@ -219,6 +228,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         ceilings=choice(CeilingsMode, "ceilings", raw.pop("ceilings")),
         resume=Path(resume) if (resume := raw.pop("resume")) is not None else None,
         wait_s=raw.pop("wait_s"),
+        debug=bool(debug),
         wandb=only_known(
             WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
         ),
@@ -228,6 +238,30 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     if unknown:
         raise ValueError(f"unknown key `{unknown[0]}`: nothing reads it")
     return config
+
+
+def contents(path: str) -> str:
+    """Sixteen hexadecimal digits that identify what is in a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _files(workload: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Takes `file` out of a workload's keys: the parameter that gets its digest, and its path.
+
+    Two machines that measure one file have it in different places: the path must not tell their cases apart.
+
+    **Raises** ValueError where there is no such file.
+    """
+    if "file" not in workload:
+        return {}
+    path = workload.pop("file")
+    if path is None:
+        raise ValueError("`workload.file` must name a file: workload.file=step.bin")
+    require_text("workload.file", path)
+    if not Path(path).is_file():
+        raise ValueError(f"`workload.file`: there is no file {path!r}")
+    return {"file": ("sha256", str(Path(path).absolute()))}
 
 
 def _devices(value: Any) -> tuple[str, ...]:

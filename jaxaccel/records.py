@@ -108,26 +108,36 @@ class Case:
         return digest(asdict(self))
 
     def __str__(self) -> str:
-        params = "".join(f" {name}={value}" for name, value in self.params.items())
+        given = {name: value for name, value in self.params.items() if value is not None and value != []}
+        params = "".join(f" {name}={value}" for name, value in given.items())
         variant = "" if self.variant == "direct" else f" {self.variant}"
         return f"{self.workload}{variant} {self.size}{params} {self.dtype} {self.precision}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """A case on a device. `target` names the workload's class, for the worker to resolve."""
+    """A case on a device. `target` names the workload's class, for the worker to resolve.
+
+    `files` are parameters that say where a file lies on this machine. The case has its contents' digest.
+    """
 
     case: Case
     device: str
     target: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one call must do at least: floating-point operations, and bytes to and from memory."""
+    """What one call must do at least: floating-point operations, and bytes to and from memory.
 
-    flops: float
-    bytes: float
+    source: who says so: `declared` by the workload, `XLA`, which counts all that the program does, and a
+    loop's body once, or which of them says what. None where nobody does.
+    """
+
+    flops: float | None
+    bytes: float | None
+    source: str = "declared"
 
 
 # --- what one arm gave -----------------------------------------------------------------------------
@@ -149,13 +159,15 @@ class ArmFacts:
 class Problem:
     """Why an arm has no measurement, in one line each: what went wrong, and what to do about it.
 
-    `details` is the traceback or the last words of the worker, for those who ask.
+    `details` is the traceback or the last words of the worker, for those who ask. `traceback` has of it only
+    the frames of a user's own code, where it went wrong in there.
     """
 
     type: str
     message: str
     hint: str | None = None
     details: str | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,14 +207,14 @@ class Compile:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Declared work over measured time. `metric` names the timing that was divided by.
+    """The cost over measured time. `metric` names the timing that was divided by.
 
     of_compute_ceiling, of_memory_ceiling: as shares of the record's `ceilings`. limit: the one it is under.
     """
 
     metric: str
-    flops_per_s: float
-    bytes_per_s: float
+    flops_per_s: float | None
+    bytes_per_s: float | None
     of_compute_ceiling: float | None = None
     of_memory_ceiling: float | None = None
     limit: Limit | None = None
@@ -290,13 +302,37 @@ class Energy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """The relative error of the timed program's output against `reference`, and what is tolerated."""
+class LeafSketch:
+    """One array of an output in a few numbers, by which two devices' outputs are compared.
 
-    relative_error: float
+    projections: of `elements` evenly spread elements, on seeded random signs; norm: theirs, in float64.
+    not_finite: how many of them are NaN or infinite, which count as 0 in both. digest: of an array that has
+    no floating-point numbers, in place of these.
+    """
+
+    path: str
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int = 0
+    projections: tuple[float, ...] = ()
+    norm: float | None = None
+    not_finite: int = 0
+    digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """The relative error of the timed program's output against `reference`, and what is tolerated.
+
+    Without a reference, error and `ok` are None: nobody has checked the answer. `sketch` is then what it can
+    be compared by with that of another device (analyze/agreement).
+    """
+
+    relative_error: float | None
     tolerance: float
-    ok: bool
-    reference: str
+    ok: bool | None
+    reference: str | None
+    sketch: tuple[LeafSketch, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

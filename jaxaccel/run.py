@@ -108,10 +108,11 @@ def finish(
     from jaxaccel.publish import console, store, wandb_runs
 
     screen, records = console.make_console(), list(found.values())
+    details = any(job.config.debug for job in composed.jobs)
     refused = {place: record for place, record in found.items() if record.status is Status.refused}
     if records and len(refused) == len(records):
         composed.discard()
-        console.show_failures(screen, records)
+        console.show_failures(screen, records, details=details)
         return BAD_INPUT
     for place, record in refused.items():
         keep(record, folders[place])
@@ -127,7 +128,7 @@ def finish(
         console.show_comparisons(screen, comparisons)
     elif records:
         console.show_records(screen, records)
-    console.show_failures(screen, records)
+    console.show_failures(screen, records, details=details)
     console.show_places(
         screen, composed.folder, found=len(found), asked=len(folders), interrupted=interrupted
     )

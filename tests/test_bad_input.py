@@ -10,7 +10,8 @@ from conftest import QUICK, RunCli
 from jaxaccel import run
 from jaxaccel.records import Metric
 
-WORKLOADS = ["dot", "matmul", "matvec", "mlp", "mlp_article", "stream", "transfer"]
+WORKLOADS = ["custom", "dot", "exported", "matmul", "matvec", "mlp", "mlp_article", "small_loop", "stream"]
+WORKLOADS += ["transfer"]
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
 
 HELD = "ceilings=auto|fresh|off"
@@ -70,6 +71,9 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["timing.bogus=1"], ["`timing.bogus`"]),
     (["device.bogus=1"], ["`device.bogus`"]),
     (["~seed"], ["`~seed`", "key=value"]),
+    (["workload=exported"], ["`workload.file`", "workload.file=step.bin"]),
+    (["workload=exported", "workload.file=nowhere.bin"], ["`workload.file`", "no file 'nowhere.bin'"]),
+    (["workload=exported", "workload.file=[a,b]"], ["`workload.file`", "text", "['a', 'b']"]),
     (["resume=nowhere"], ["`resume`", "folder of an earlier run", "nowhere"]),
     (["bogus"], ["`bogus`"]),
     (["-m", "size=glob(*)"], ["0 jobs"]),

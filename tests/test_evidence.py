@@ -189,6 +189,45 @@ def test_a_rate_above_a_ceiling_is_broken_or_may_be_noise(device: str, share: fl
         assert "by stream" in found
 
 
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_a_rate_of_a_count_that_nobody_declared_accuses_nobody(device: str) -> None:
+    cost = Cost(flops=1e9, bytes=1e7, source="XLA")
+    given = evidence(device, cost=cost, ceilings=make_ceilings(memory=1e9), device=exactly(MILLI))
+    said = given.invariants()[WITHIN_CEILING]
+    assert said.startswith("flagged: ")
+    assert said.endswith("by a count of XLA")
+    assert "above the ceiling" in flags(given)
+
+
+def test_work_that_is_not_known_has_no_rate_and_says_why() -> None:
+    given = evidence(
+        cost=Cost(flops=None, bytes=None),
+        ceilings=make_ceilings(memory=1e9, compute=1e9),
+        device=exactly(MILLI),
+    )
+    found = given.rates()
+    assert found is not None
+    assert (found.flops_per_s, found.bytes_per_s) == (None, None)
+    assert (found.of_compute_ceiling, found.of_memory_ceiling, found.limit) == (None, None, None)
+    absent = given.absent([Metric.device], Status.ok)
+    for path in ("rates.flops_per_s", "rates.bytes_per_s", "rates.of_memory_ceiling", "rates.limit"):
+        assert path in absent
+    assert given.invariants()[WITHIN_CEILING].startswith("skipped: what a call must do")
+
+
+def test_of_work_that_is_known_in_part_the_part_has_a_rate() -> None:
+    given = evidence(
+        cost=Cost(flops=1e6, bytes=None),
+        ceilings=make_ceilings(memory=1e9, compute=1e12),
+        device=exactly(MILLI),
+    )
+    found = given.rates()
+    assert found is not None
+    assert found.flops_per_s == pytest.approx(1e9)
+    assert (found.bytes_per_s, found.of_memory_ceiling, found.limit) == (None, None, None)
+    assert given.invariants()[WITHIN_CEILING] == "passed"
+
+
 def test_on_a_busy_host_a_cpu_is_not_accused_for_the_ceiling_may_be_too_low() -> None:
     for device, said in (("cpu", "flagged"), ("gpu", "broken")):
         assert replace(at_share(4.0, device), busy=True).invariants()[WITHIN_CEILING].startswith(said)

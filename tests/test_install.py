@@ -112,6 +112,18 @@ def test_an_installed_command_measures_from_any_folder(built: Path, elsewhere: P
     assert record["jaxaccel_version"] == record["environment"]["packages"]["jaxaccel"]
 
 
+def test_an_installed_command_finds_the_user_s_module_beside_it(built: Path, elsewhere: Path) -> None:
+    (elsewhere / "mine.py").write_text(
+        "import numpy as np\n"
+        "def double(x):\n    return 2 * x\n"
+        "def make_args(size):\n    return np.ones(size, np.float32)\n"
+    )
+    own = ["workload=custom", "workload.fn=mine:double", "workload.args=mine:make_args", "size=8"]
+    must([str(built / "venv/bin/jaxaccel"), *own, *QUICK], elsewhere, PYTHONSAFEPATH="1")
+    (path,) = elsewhere.glob("outputs/*/*/record.json")
+    assert json.loads(path.read_text())["status"] == "ok"
+
+
 def test_the_installed_module_shows_its_help_from_any_folder(built: Path, elsewhere: Path) -> None:
     said = must([str(built / "venv/bin/python"), "-m", "jaxaccel.run", "--help"], elsewhere)
     assert "workload=matvec|dot|" in said

@@ -30,6 +30,7 @@ FLOORS = {
     "advise": 4,
     "report": 4,
     "study": 4,
+    "export": 4,
     "selftest": 4,
 }
 SHARED = ("compose", "commands", "arguments")  # by the commands on their floor

@@ -23,12 +23,15 @@ from jaxaccel.worker.hlo import operations
 from jaxaccel.workloads import base, dot, matmul, matvec, mlp, stream
 from jaxaccel.workloads.base import Workload, aligned_empty, elementwise_error, itemsize, uniform
 from jaxaccel.workloads.mlp_article import MlpArticle, breast_cancer
+from jaxaccel.workloads.small_loop import SmallLoop
 from jaxaccel.workloads.transfer import Transfer
 
 SIZE = 12
 CONFIGS = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf/workload").glob("*.yaml"))
 }
+# A user's own code has no defaults to go by: it has tests of its own.
+CONFIGS = {name: config for name, config in CONFIGS.items() if not {"fn", "file"} & config.keys()}
 CONFIGS |= {f"stream-{kind}": CONFIGS["stream"] | {"kind": kind} for kind in ("read", "copy")}  # as the triad
 CONFIGS |= {"transfer-parts": CONFIGS["transfer"] | {"parts": 3}}
 CASES = list(product(CONFIGS, map(str, Dtype)))
@@ -58,6 +61,10 @@ GOLDEN = {
     ("matmul", "bfloat16"): "7cb7b6119e0b0f4d",
     ("matmul", "float16"): "979b5e146c791efa",
     ("matmul", "float64"): "305c1338a024ef77",
+    ("small_loop", "float32"): "60c26d49cd771090",
+    ("small_loop", "bfloat16"): "b5cc87e55ba9f5bf",
+    ("small_loop", "float16"): "cae01c6888161cbe",
+    ("small_loop", "float64"): "caac1698ade3a7c1",
     ("stream", "float32"): "a63a0f0f9534dea8",
     ("stream", "bfloat16"): "487d42709bf6a951",
     ("stream", "float16"): "9a5f643387cc5bab",
@@ -468,6 +475,38 @@ def test_each_vector_of_a_transfer_is_checked(wrong: float) -> None:
         output = [vector.copy() for vector in case.output]
         output[which][1] = wrong
         assert not case.verify(tuple(output)).ok
+
+
+# --- dependent steps -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", list(map(str, Dtype)))
+def test_many_steps_stay_bounded_and_right(dtype: str) -> None:
+    workload = small("small_loop", dtype, steps=3000)
+    inputs = workload.inputs(0)
+    output = output_of(workload, inputs)
+    assert workload.verify(inputs, output, "highest", run).ok
+    assert 0.1 < np.abs(np.asarray(output, np.float64)).max() < 10
+
+
+def test_the_cost_of_a_loop_is_that_of_all_its_steps() -> None:
+    once, often = SmallLoop(size=5, steps=1).cost(), SmallLoop(size=5, steps=7).cost()
+    assert once.flops == 2 * 5**3 + 5**2
+    assert often.flops == 7 * once.flops
+    assert often.bytes == once.bytes == 3 * 5 * 5 * 4 + 4
+
+
+def test_a_step_too_few_is_a_wrong_answer() -> None:
+    workload = small("small_loop", "float32", steps=5)
+    inputs = workload.inputs(0)
+    fewer = run(workload.function, *inputs[:2], np.int32(4))
+    assert not workload.verify(inputs, fewer, "highest", run).ok
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "two", True])
+def test_steps_must_be_a_positive_whole_number(value: Any) -> None:
+    with pytest.raises(ValueError, match=f"`workload.steps` must be a positive whole number, got {value!r}"):
+        SmallLoop(size=4, steps=value)
 
 
 # --- passes over memory ----------------------------------------------------------------------------

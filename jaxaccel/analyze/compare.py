@@ -108,6 +108,8 @@ def unmatched_precision(cpu: Record, gpu: Record) -> str | None:
     """
     if cpu.accuracy is None or gpu.accuracy is None:
         return None
+    if cpu.accuracy.relative_error is None or gpu.accuracy.relative_error is None:
+        return None  # without a reference: agreement.py tells
     errors = cpu.accuracy.relative_error, gpu.accuracy.relative_error
     # Products of narrower types are summed up in float32.
     epsilon = float(np.finfo(np.float64 if cpu.case.dtype == "float64" else np.float32).eps)

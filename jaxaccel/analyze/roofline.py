@@ -66,7 +66,7 @@ def exceeds(cost: Cost, timing: Timing, ceilings: Ceilings | None, margin: float
         f"{work / time_s:.3g} {unit} is {share:.1%} of the {name} ceiling, {ceiling.rate_per_s:.3g} {unit} "
         f"by {ceiling.workload}"
         for name, work, unit, ceiling, share in parts
-        if ceiling is not None and share is not None and share > margin
+        if ceiling is not None and work is not None and share is not None and share > margin
     ]
     return "; ".join(found) or None
 
@@ -87,9 +87,9 @@ def near(points: Sequence[Ceiling], working_set_bytes: int) -> Ceiling | None:
 
 
 def _bounds_s(cost: Cost, ceilings: Ceilings | None) -> tuple[float | None, float | None]:
-    """The least seconds that compute and memory allow."""
+    """The least seconds that compute and memory allow; None where a ceiling or the work is not known."""
     compute, memory = (ceilings.compute, ceilings.memory) if ceilings else (None, None)
     return (
-        None if compute is None else cost.flops / compute.rate_per_s,
-        None if memory is None else cost.bytes / memory.rate_per_s,
+        None if compute is None or cost.flops is None else cost.flops / compute.rate_per_s,
+        None if memory is None or cost.bytes is None else cost.bytes / memory.rate_per_s,
     )

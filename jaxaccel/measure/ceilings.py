@@ -270,7 +270,8 @@ def _amount(metric: Metric, opened: Opened, case: Case) -> float:
     if metric in TRANSFERS and opened.transfers:
         up = metric in (Metric.h2d, Metric.h2d_pinned)
         return opened.transfers.h2d_bytes if up else opened.transfers.d2h_bytes
-    return opened.cost.flops if case.workload == "matmul" else opened.cost.bytes
+    work = opened.cost.flops if case.workload == "matmul" else opened.cost.bytes
+    return work or 0.0  # which our own workloads always know
 
 
 def _rate(ceiling: Ceiling) -> float:

@@ -77,9 +77,13 @@ class Evidence:
         if self.facts is None or metric is None:
             return "skipped: there is no rate"
         cost, timing = self.facts.cost, self.timings[metric]
+        if cost.flops is None and cost.bytes is None:
+            return "skipped: what a call must do is not known"
         beyond = roofline.exceeds(cost, timing, self.ceilings, CEILING_MARGIN)
         if beyond is None:
             return "passed"
+        if cost.source != "declared":  # caches serve a part of the bytes that XLA counts
+            return f"flagged: {beyond}, by a count of {cost.source}"
         on_cpu = self.arm.device == "cpu"
         may_be_noise = self.busy or not roofline.exceeds(cost, timing, self.ceilings, CPU_BROKEN_MARGIN)
         return f"{'flagged' if on_cpu and may_be_noise else 'broken'}: {beyond}"
@@ -95,7 +99,7 @@ class Evidence:
         return next(iter(enough or able[::-1]), None)
 
     def rates(self) -> Rates | None:
-        """Declared work over measured time, and how much of the ceilings that is."""
+        """The cost over measured time, and how much of the ceilings that is."""
         metric = self._rated()
         if self.facts is None or metric is None:
             return None
@@ -105,8 +109,8 @@ class Evidence:
         call = self.timings.get(Metric.latency)
         return Rates(
             metric=metric.value,
-            flops_per_s=cost.flops / time_s,
-            bytes_per_s=cost.bytes / time_s,
+            flops_per_s=None if cost.flops is None else cost.flops / time_s,
+            bytes_per_s=None if cost.bytes is None else cost.bytes / time_s,
             of_compute_ceiling=compute,
             of_memory_ceiling=memory,
             limit=roofline.limit(cost, call.median_s, self.ceilings, self.floor_s.get(Metric.latency.value))
@@ -169,6 +173,14 @@ class Evidence:
             absent["rates.of_compute_ceiling"] = "there is no such ceiling"
         if rates.of_memory_ceiling is None:
             absent["rates.of_memory_ceiling"] = "there is no such ceiling"
+        known = self.facts.absent if self.facts else {}
+        for rate, share, work in (
+            ("flops_per_s", "of_compute_ceiling", "cost.flops"),
+            ("bytes_per_s", "of_memory_ceiling", "cost.bytes"),
+        ):
+            if getattr(rates, rate) is None:
+                reason = known.get(work, "what a call must do is not known")
+                absent |= {f"rates.{rate}": reason, f"rates.{share}": reason}
         if rates.limit is None:
             absent["rates.limit"] = "it takes a latency, and ceilings of memory and of compute"
         return absent

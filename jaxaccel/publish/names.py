@@ -9,7 +9,16 @@ def case_name(case: Case) -> str:
     """Workload and size, and what of the rest is not the default."""
     shown = [value for value in (case.variant, case.dtype) if value not in ("direct", "float32")]
     shown += [f"precision={case.precision}"] if case.precision != "highest" else []
-    return " ".join([case.workload, str(case.size), *shown])
+    return " ".join([_workload(case), str(case.size), *shown])
+
+
+def _workload(case: Case) -> str:
+    """The workload; of one that is a user's own, the name of its function, or what identifies its file."""
+    if isinstance(named := case.params.get("fn"), str):
+        return f"{case.workload}:{named.rpartition(':')[2]}"
+    if isinstance(content := case.params.get("sha256"), str):
+        return f"{case.workload}:{content[:6]}"
+    return case.workload
 
 
 def told_apart(case: Case, cases: Sequence[Case]) -> str:

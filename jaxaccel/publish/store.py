@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from jaxaccel.analyze.agreement import of_pair
 from jaxaccel.analyze.residency import BreakEven, break_even, once_speedup, pinned_speedup
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import machines
@@ -93,6 +94,9 @@ def row(comparison: Comparison) -> dict[str, Any]:
     for metric in ON_BOTH:
         entry |= _speedup_columns(str(metric), comparison.speedups.get(metric))
     entry["unmatched"] = comparison.unmatched
+    apart = of_pair(comparison)
+    entry["between_devices"] = apart and apart.relative_difference
+    entry["different"] = apart and apart.words
     entry |= _residency_columns(comparison)
     for device, record in (("cpu", comparison.cpu), ("gpu", comparison.gpu)):
         entry |= {f"{device}_{name}": value for name, value in _arm_columns(device, record).items()}
@@ -160,6 +164,9 @@ def _arm_columns(device: str, record: Record | None) -> Mapping[str, Any]:
         "d2h_bytes": record and record.transfers and record.transfers.d2h_bytes,
         "h2d_how": record and record.transfers and record.transfers.h2d,
         "d2h_how": record and record.transfers and record.transfers.d2h,
+        "flops": record and record.cost and record.cost.flops,
+        "bytes": record and record.cost and record.cost.bytes,
+        "cost_source": record and record.cost and record.cost.source,
         "compile_s": record and record.compile and record.compile.compile_s,
         "flops_per_s": record and record.rates and record.rates.flops_per_s,
         "bytes_per_s": record and record.rates and record.rates.bytes_per_s,

@@ -129,6 +129,8 @@ def point_summary(record: Record) -> dict[str, Any]:
     if record.rates:
         found |= {f"rate/{name}": value for name, value in asdict(record.rates).items() if name != "limit"}
         found["limit"] = record.rates.limit and str(record.rates.limit)
+    if record.cost:
+        found |= {f"cost/{name}": value for name, value in asdict(record.cost).items()}
     if record.ceilings:
         found |= _ceiling_summary(record.ceilings)
     if record.accuracy:

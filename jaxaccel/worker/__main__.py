@@ -6,7 +6,6 @@ Standard output carries messages only; whatever a library prints goes to standar
 import os
 import sys
 import time
-import traceback
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -39,6 +38,8 @@ def main(device: str) -> int:
         _send(replies, Failure(error=problem, environment=host))
         return 1
     except Exception as error:  # the worker's edge: whatever it is becomes an answer
+        from jaxaccel.worker.problems import describe
+
         _send(replies, Failure(error=describe(error), environment=host))
         return 1
     from jaxaccel.worker import arm  # noqa: F401  # its imports are part of the start
@@ -53,7 +54,9 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     """Answer each request with one message, a Failure where it went wrong."""
     from jaxaccel.worker.arm import BLOCKED, OpenArm, dispatch_floor_s
     from jaxaccel.worker.checks import RefusedError
+    from jaxaccel.worker.problems import describe
     from jaxaccel.worker.timing import InvariantError
+    from jaxaccel.workloads.own import BadCodeError
 
     arms: dict[str, OpenArm] = {}
     floor_s: dict[str, float] = {}
@@ -87,23 +90,11 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     for line in sys.stdin.buffer:
         try:
             reply = answer(decode_message(line))
-        except RefusedError as error:
+        except (RefusedError, BadCodeError) as error:
             reply = Failure(error=describe(error), refused=True)
         except Exception as error:  # the worker's edge
             reply = Failure(error=describe(error))
         _send(replies, reply)
-
-
-def describe(error: BaseException) -> Problem:
-    """An exception as one line, with a hint where we know one, and the traceback for those who ask."""
-    text = str(error).strip() or type(error).__name__
-    out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text
-    return Problem(
-        type=getattr(error, "name", None) or type(error).__name__.removesuffix("Error"),
-        message=text.splitlines()[0][:500],
-        hint="the device ran out of memory: take a smaller size" if out_of_memory else None,
-        details="".join(traceback.format_exception(error)),
-    )
 
 
 def _claim_stdout() -> BinaryIO:

@@ -1,7 +1,7 @@
 """One workload on one device: opened, checked, timed in rounds, closed."""
 
 import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +9,25 @@ import jax
 import numpy as np
 
 from jaxaccel.messages import Inspected, Opened, Round, Unavailable
-from jaxaccel.records import NOT_ASKED, Arm, ArmFacts, DeviceTime, Energy, Memory, Metric, Spent, Transfers
+from jaxaccel.records import (
+    NOT_ASKED,
+    Accuracy,
+    Arm,
+    ArmFacts,
+    DeviceTime,
+    Energy,
+    Flag,
+    Memory,
+    Metric,
+    Spent,
+    Transfers,
+)
 from jaxaccel.worker import energy
 from jaxaccel.worker.checks import (
     ANSWER,
     OPERATIONS,
     PLACED,
+    UNCHECKED,
     check_answer,
     check_operations,
     check_placed,
@@ -22,6 +35,7 @@ from jaxaccel.worker.checks import (
     predict_memory,
 )
 from jaxaccel.worker.conditions import Conditions
+from jaxaccel.worker.estimate import complete
 from jaxaccel.worker.kernels import KernelTimer, make_trace
 from jaxaccel.worker.program import (
     ARGUMENTS,
@@ -37,6 +51,7 @@ from jaxaccel.worker.transfer import TRAVELS, Travel
 
 NO_TRANSFER = "no transfer timed"
 
+OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
 
 BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls of the compiled program
@@ -60,7 +75,7 @@ class OpenArm:
         """
         self._case = case = arm.case
         self._set_width()
-        self._workload = workload = make_workload(arm.target, case)
+        self._workload = workload = make_workload(arm.target, case, arm.files)
         memory = predict_memory(workload, case, device)
         self._device, self._on_gpu = device, device.platform != "cpu"
         watch = Laps()
@@ -74,7 +89,10 @@ class OpenArm:
             workload.function, arguments, case.precision, carries=workload.carries
         )
         compile_s = watch.lap()
-        check_operations(workload, compiled)
+        operations = check_operations(workload, compiled)
+        cost, warnings, uncounted = complete(
+            workload.cost(), workload.function, arguments, compiled, case.precision
+        )
 
         self._resident = resident = Resident(arguments, carries=workload.carries)
         call, block = make_call(compiled, resident)
@@ -85,7 +103,9 @@ class OpenArm:
         output = result[1] if workload.carries else result
         check_placed(result, device)
 
-        accuracy = check_answer(workload, case, inputs, output, device)
+        # Of user code, more than the output that is awaited may be its answer.
+        answer = getattr(workload, "answer", lambda _, output=output: output)(result)
+        accuracy = check_answer(workload, case, inputs, answer, device)
         reference_s = watch.lap()
 
         self._stopwatch = Stopwatch(
@@ -96,14 +116,16 @@ class OpenArm:
             chained=workload.carries,
             ready=is_ready,
         )
-        del result, output
+        del result, output, answer
         self._stopwatch.warm_up()
         gc.unfreeze()
         gc.collect()
         gc.freeze()  # a later collection then looks only at what is new
         warmup_s = watch.lap()
 
-        absent: dict[str, str] = {}
+        absent: dict[str, str] = dict(uncounted)
+        if accuracy.relative_error is None:
+            absent["accuracy.relative_error"] = UNCHECKED
         self._timer: KernelTimer | Slope | None = None
         if Metric.device in metrics:
             self._timer = self._make_timer(call, block, absent)
@@ -129,7 +151,7 @@ class OpenArm:
             floor_s=floor_s,
             compile=times,
             first_call_s=first_call_s,
-            cost=workload.cost(),
+            cost=cost,
             accuracy=accuracy,
             memory=memory,
             metrics=tuple(metric for metric in metrics if f"timings.{metric}" not in absent),
@@ -141,9 +163,12 @@ class OpenArm:
                 reference=reference_s,
                 inspection=watch.lap(),
             ),
-            invariants=dict.fromkeys((ARGUMENTS, OPERATIONS, PLACED, ANSWER), "passed")
+            invariants=dict.fromkeys((ARGUMENTS, PLACED, ANSWER), "passed")
+            | {OPERATIONS: operations}
+            | ({ARGUMENTS: OPAQUE} if getattr(workload, "opaque", False) else {})
+            | ({ANSWER: f"skipped: {UNCHECKED}"} if accuracy.ok is None else {})
             | dict.fromkeys((AWAITED, NO_TRANSFER), "passed" if set(metrics) & set(BLOCKED) else UNTIMED),
-            warnings=self._conditions.warnings(),
+            warnings=(*warnings, *_not_finite(accuracy), *self._conditions.warnings()),
             absent=absent,
         )
 
@@ -259,6 +284,16 @@ def _find_transfers(
         absent["transfers"] = reason
         return None
     return travel.facts()
+
+
+def _not_finite(accuracy: Accuracy) -> Iterator[Flag]:
+    """Says of each array of an unchecked answer that it holds what is no number."""
+    for leaf in accuracy.sketch:
+        if leaf.not_finite:
+            message = (
+                f"{leaf.not_finite} of {leaf.elements} elements of the output{leaf.path} are NaN or infinite"
+            )
+            yield Flag(name="not finite", metric=None, message=message)
 
 
 def _with_analysis(memory: Memory, analysis: Any) -> Memory:

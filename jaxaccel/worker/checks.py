@@ -1,8 +1,10 @@
 """What must be true of an arm before it is timed: it fits, the work is there, on the device, and right."""
 
 import dataclasses
+import math
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from jaxaccel.records import Accuracy, Case, Memory
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
 from jaxaccel.worker.hlo import operations
 from jaxaccel.worker.program import compile_function
+from jaxaccel.worker.sketch import sketch
 from jaxaccel.worker.timing import AWAITED, InvariantError
 from jaxaccel.workloads.base import Workload
 
@@ -18,13 +21,16 @@ OPERATIONS = "operations there"
 PLACED = "on the device"
 ANSWER = "answer right"
 
+UNKNOWN_OPERATIONS = "skipped: which operations do the work of user code is not known"
+UNCHECKED = "there is no reference: the answer is unchecked"
+
 
 class RefusedError(ValueError):
     """The request can't be measured rightly: a wrong argument, or more memory than there is."""
 
 
-def make_workload(target: str, case: Case) -> Workload:
-    """The workload of a case.
+def make_workload(target: str, case: Case, files: Mapping[str, str] | None = None) -> Workload:
+    """The workload of a case, whose `files` lie where they lie here.
 
     **Raises** RefusedError where `target` names nothing, or it does not take the case's parameters.
     """
@@ -46,7 +52,9 @@ def make_workload(target: str, case: Case) -> Workload:
                 f"unknown key `workload.{name}`; {case.workload} has {', '.join(known) or 'no parameters'}"
             )
     try:
-        made: Workload = kind(size=case.size, dtype=case.dtype, variant=case.variant, **case.params)
+        made: Workload = kind(
+            size=case.size, dtype=case.dtype, variant=case.variant, **case.params, **(files or {})
+        )
     except ValueError as error:
         raise RefusedError(str(error)) from error
     return made
@@ -75,11 +83,15 @@ def predict_memory(workload: Workload, case: Case, device: Any) -> Memory:
     return Memory(predicted_bytes=wanted, capacity_bytes=there, working_set_bytes=needed)
 
 
-def check_operations(workload: Workload, compiled: Any) -> None:
+def check_operations(workload: Workload, compiled: Any) -> str:
     """The work is in the optimised program, and inside its loop where it is to be repeated.
+
+    Returns what came of it, as an invariant says it.
 
     **Raises** InvariantError where XLA found that it need not do it.
     """
+    if not workload.operations:
+        return UNKNOWN_OPERATIONS
     there = operations(compiled.as_text(), inside_loops=workload.loops)
     if not there.intersection(workload.operations):
         where = "its loop's body" if workload.loops else "the optimised program"
@@ -87,6 +99,7 @@ def check_operations(workload: Workload, compiled: Any) -> None:
         raise InvariantError(
             OPERATIONS, f"{where} has no {wanted}: XLA left the work out, or does it only once"
         )
+    return "passed"
 
 
 def check_placed(result: Any, device: Any) -> None:
@@ -104,7 +117,7 @@ def check_placed(result: Any, device: Any) -> None:
 
 
 def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, device: Any) -> Accuracy:
-    """Compare with the workload's reference.
+    """Compare with the workload's reference; where it has none, say what another device is to be compared by.
 
     **Raises** InvariantError where the answer is wrong: a time of a wrong answer is no measurement.
     """
@@ -114,14 +127,17 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
         compiled, _ = compile_function(function, placed, case.precision)
         return jax.device_get(compiled(*placed))
 
-    accuracy = workload.verify(inputs, jax.device_get(output), case.precision, run)
-    if not accuracy.ok:
+    found = jax.device_get(output)
+    accuracy = workload.verify(inputs, found, case.precision, run)
+    if accuracy.ok is False and accuracy.relative_error is not None:
+        if math.isinf(accuracy.relative_error):
+            raise InvariantError(ANSWER, f"the output is not finite, or far from {accuracy.reference}")
         raise InvariantError(
             ANSWER,
             f"the output differs from {accuracy.reference} by {accuracy.relative_error:.1e}, "
             f"and {accuracy.tolerance:.1e} is tolerated",
         )
-    return accuracy
+    return replace(accuracy, sketch=sketch(found)) if getattr(workload, "sketched", False) else accuracy
 
 
 def binary(count: int) -> str:

@@ -118,7 +118,7 @@ class OverstatedCost(Matvec):
     def cost(self) -> Cost:
         """Ten times that of the product."""
         right = super().cost()
-        return Cost(flops=10 * right.flops, bytes=10 * right.bytes)
+        return Cost(flops=10 * (right.flops or 0), bytes=10 * (right.bytes or 0))
 
 
 @dataclass(frozen=True, kw_only=True)

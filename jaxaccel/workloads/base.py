@@ -34,7 +34,9 @@ class Workload(Protocol):
     is donated, as in a training loop.
 
     `operations` are names of HLO operations of which one at least must be in the optimised program, and in
-    the body of its loop if `loops`: else XLA has found a way around the work.
+    the body of its loop if `loops`: else XLA has found a way around the work. None, where nobody knows them.
+
+    One that is a user's own has more: see custom.py for `answer` and `sketched`, exported.py for `opaque`.
     """
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]]

@@ -139,11 +139,9 @@ class Mlp:
         Element-wise work is not counted, as is usual for training steps. Bytes are those that no
         implementation avoids: parameters and Adam's moments read and written, data read.
         """
-        products = [i * o for i, o in pairwise(self.widths)]
-        flops = 2.0 * self.batch * (3 * sum(products) - products[0])
         moved = 4 * _ADAM_PASSES * self._parameters()
         data = self.batch * (self.widths[0] * itemsize(self.dtype) + 4)
-        return Cost(flops=flops, bytes=float(moved + data))
+        return Cost(flops=self._flops(), bytes=float(moved + data))
 
     def memory_bytes(self) -> int:
         """Parameters, gradients, two moments, a copy of the parameters in `dtype`, activations, data."""
@@ -184,7 +182,7 @@ class Mlp:
         large errors. Of a large step only some rows of the batch are checked.
         """
         leaves, x, y = inputs
-        rows = min(self.batch, max(1, int(CHECKED_FLOPS / self.cost().flops * self.batch)))
+        rows = min(self.batch, max(1, int(CHECKED_FLOPS / self._flops() * self.batch)))
         x, y = x[:rows], y[:rows]
         params = leaves[: len(jax.tree.leaves(self._shapes[0]))]
         loss, gradients, layers = run(self._checked, params, x, y)
@@ -236,6 +234,10 @@ class Mlp:
         """Shapes of parameters and of Adam's state."""
         params = self._split[1]
         return params, jax.eval_shape(optax.adam(LEARNING_RATE).init, params)
+
+    def _flops(self) -> float:
+        products = [i * o for i, o in pairwise(self.widths)]
+        return 2.0 * self.batch * (3 * sum(products) - products[0])
 
     def _parameters(self) -> int:
         return sum((i + 1) * o for i, o in pairwise(self.widths))

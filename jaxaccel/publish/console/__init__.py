@@ -58,10 +58,11 @@ def show_bills(console: Console, comparisons: Sequence[Comparison], prices: Pric
     console.print(BillTable(comparisons, prices))
 
 
-def show_failures(console: Console, records: Iterable[Record]) -> None:
+def show_failures(console: Console, records: Iterable[Record], *, details: bool = False) -> None:
     """Every arm without a measurement, or without all its passes, and what to do; each reason once.
 
-    It tells of what `standing` gives: failures stand in no table where another machine has measured.
+    It tells of what `standing` gives: failures stand in no table where another machine has measured. Of an
+    error in a user's own code its frames are shown; with `details`, those of everybody.
     """
     reasons: dict[tuple[str, str, Problem], list[str]] = {}
     for record in records:
@@ -70,7 +71,7 @@ def show_failures(console: Console, records: Iterable[Record]) -> None:
             error = Problem(type="pass failed", message=record.lacks_passes)
         if error:
             status = "a pass failed" if record.ok else str(record.status)
-            key = (status, record.arm.requested, replace(error, details=None))
+            key = (status, record.arm.requested, error if details else replace(error, details=None))
             reasons.setdefault(key, []).append(str(record.case))
     for (status, device, error), cases in reasons.items():
         console.print(
@@ -78,6 +79,8 @@ def show_failures(console: Console, records: Iterable[Record]) -> None:
         )
         for line in filter(None, (error.message, error.hint)):
             console.print(f"  {line}", markup=False, soft_wrap=True)
+        for line in (error.details or error.traceback or "").rstrip().splitlines():
+            console.print(f"    {line}", style="dim", markup=False, soft_wrap=True)
 
 
 def show_places(console: Console, folder: Path, *, found: int, asked: int, interrupted: bool) -> None:

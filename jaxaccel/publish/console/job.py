@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from jaxaccel.analyze.agreement import agreement, of_pair
 from jaxaccel.analyze.residency import BreakEven, break_even, pinned_speedup
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish.console.sweep import STYLES, UNKNOWN, UNMATCHED, WIDTH
@@ -25,6 +26,8 @@ from jaxaccel.records import (
 
 FIRST_WIDTH = 18
 TOP_KERNELS = 3
+ERROR = "error"
+UNCHECKED = "unchecked: no reference"
 FLAG_LINES = 12
 NAME_LENGTH = 28  # of a kernel: C++ gives them hundreds of characters
 
@@ -38,6 +41,8 @@ def job_table(records: Sequence[Record]) -> Table:
     table.add_row("status", *(Text(_status(record)) for record in records))
     for name, cell in _ROWS.items():
         cells = [cell(record) if record.ok or record.timings else UNKNOWN for record in records]
+        if name == ERROR:
+            cells = _between(records)
         if any(text != UNKNOWN for text in cells):
             table.add_row(name, *map(Text, cells))
     return table
@@ -70,6 +75,8 @@ def verdict_lines(comparison: Comparison) -> list[Text]:
     ]
     if cpu and gpu and (words := _break_even_words(comparison, cpu, gpu)):
         lines += map(Text, _hanging(f"  data brought in once: {words}"))
+    if (found := of_pair(comparison)) and found.words:
+        lines += (Text(line, style="red") for line in _hanging(f"! {found.words}"))
     if comparison.unmatched:
         text = (
             f"{UNMATCHED} no one speedup: the sides did not compute at one precision; {comparison.unmatched}"
@@ -176,7 +183,9 @@ def _moved(record: Record) -> str:
     return f"{volume(moved.h2d_bytes)} in, {volume(moved.d2h_bytes)} out" if moved else UNKNOWN
 
 
-def _rate(value: float, share: float | None, ceiling: Ceiling | None, unit: str) -> str:
+def _rate(value: float | None, share: float | None, ceiling: Ceiling | None, unit: str) -> str:
+    if value is None:
+        return UNKNOWN
     of = f", {share:.0%} of {rate(ceiling.rate_per_s, unit)}" if share is not None and ceiling else ""
     return rate(value, unit) + of
 
@@ -237,7 +246,31 @@ def _clipped(name: str) -> str:
 
 def _error(record: Record) -> str:
     found = record.accuracy
-    return f"{found.relative_error:.1e} of {found.tolerance:.1e} tolerated" if found else UNKNOWN
+    if found is None:
+        return UNKNOWN
+    if found.relative_error is None:
+        return UNCHECKED
+    return f"{found.relative_error:.1e} of {found.tolerance:.1e} tolerated"
+
+
+def _between(records: Sequence[Record]) -> list[str]:
+    """The errors; where nothing is there to compare with, the difference between the devices of a pair."""
+    cells = [_error(record) if record.ok or record.timings else UNKNOWN for record in records]
+    if len(records) == 2 and UNCHECKED in cells and (found := agreement(*records)):
+        apart = "not comparable" if found.relative_difference is None else f"{found.relative_difference:.1e}"
+        words = f"{apart} between the devices, of {found.tolerance:.1e} tolerated"
+        return [words if cell == UNCHECKED else cell for cell in cells]
+    return cells
+
+
+def _work(record: Record) -> str:
+    """Where FLOPs and bytes come from, where nobody has declared them."""
+    cost = record.cost
+    if cost is None or cost.source == "declared":
+        return UNKNOWN
+    flops = "–" if cost.flops is None else f"{cost.flops:.3g} FLOP"
+    moved = "–" if cost.bytes is None else volume(int(cost.bytes))
+    return f"{flops}, {moved} (by {cost.source})"
 
 
 def _flags(record: Record) -> str:
@@ -257,13 +290,14 @@ _ROWS: dict[str, Callable[[Record], str]] = {
     "h2d": _travel(Metric.h2d, Metric.h2d_pinned),
     "d2h": _travel(Metric.d2h, Metric.d2h_pinned),
     "data moved": _moved,
+    "work": _work,
     "compute rate": _compute_rate,
     "memory rate": _memory_rate,
     "limit": _limit,
     "memory": _memory,
     "energy": _energy,
     "kernels": _kernels,
-    "error": _error,
+    ERROR: _error,
     "flags": _flags,
 }
 

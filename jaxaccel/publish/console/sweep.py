@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from jaxaccel.analyze.agreement import DIFFERENT, of_pair
 from jaxaccel.analyze.residency import break_even
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish.machines import blocks
@@ -30,6 +31,7 @@ TWO_MACHINES = (
     "two machines: measured apart, CPU of one against GPU of the other: intervals are over the passes of\n"
     "  each; end to end, break even and % ceiling are what each side has on its own machine"
 )
+DIFFERENT_MARK = "‡"
 ONE_PROCESS = "¹"
 STYLES = {
     Verdict.gpu: "green",
@@ -105,7 +107,7 @@ class SweepTable:
                 yield Text(f"\n{block.title}", style="bold")
             yield self._table(block, rigid=options.max_width >= WIDTH)
         for line in self._legend():
-            yield Text(line, style="yellow" if line[0] in f"!{UNMATCHED} " else "dim")
+            yield Text(line, style="yellow" if line[0] in f"!{UNMATCHED}{DIFFERENT_MARK} " else "dim")
 
     def _table(self, block: _Block, *, rigid: bool) -> Table:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1))
@@ -143,6 +145,8 @@ class SweepTable:
         lines += no_interval_lines(self._rows)
         if UNMATCHED in shown:
             lines += _unmatched_legend(self._rows)
+        if DIFFERENT_MARK in shown:
+            lines += wrap(f"{DIFFERENT_MARK} {DIFFERENT}, by more than is tolerated", WIDTH)
         if "!" in shown:
             lines.append(LOOK_TWICE)
         return lines
@@ -330,7 +334,14 @@ def _percent(share: float) -> str:
 
 
 def _worse_error(row: Comparison) -> Text:
-    errors = [record.accuracy.relative_error for record in row.arms if record.accuracy]
+    """The larger of the two; without a reference, by how much the two devices differ."""
+    known = [record.accuracy.relative_error for record in row.arms if record.accuracy]
+    errors = [error for error in known if error is not None]
+    found = of_pair(row)
+    if found and (not errors or not found.agrees):
+        apart = found.relative_difference
+        mark = "" if found.agrees else DIFFERENT_MARK
+        return Text.assemble(UNKNOWN if apart is None else f"{apart:.0e}", (mark, "red"))
     return Text(f"{max(errors):.0e}" if errors else UNKNOWN)
 
 

@@ -1,0 +1,84 @@
+"""Whether two devices computed the same, by sketches of their outputs. Pure.
+
+A sketch holds projections of an array on 16 vectors of random signs (see worker/sketch.py): the norm of two
+sketches' difference over √16 estimates that of the arrays, within 18% or so.
+"""
+
+import math
+from dataclasses import dataclass
+
+from jaxaccel.records import Accuracy, Comparison, LeafSketch, Record
+
+DIFFERENT = "the two devices do not compute the same"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far apart two outputs are, relative to the larger norm: of the array that differs most.
+
+    relative_difference: None where they can't be set against each other at all, for which `reason` says why.
+    """
+
+    relative_difference: float | None
+    tolerance: float
+    reason: str | None = None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.reason is None
+
+    @property
+    def words(self) -> str | None:
+        """What is wrong, in a sentence; None where nothing is."""
+        return None if self.reason is None else f"{DIFFERENT}: {self.reason}"
+
+
+def agreement(first: Record | None, second: Record | None) -> Agreement | None:
+    """How the outputs of two records of one case differ; None where one of them has no sketch.
+
+    **Raises** ValueError where they are of two cases.
+    """
+    sides = [record.accuracy if record and record.ok else None for record in (first, second)]
+    if first and second and first.case_id != second.case_id:
+        raise ValueError(f"these records are of different cases: {first.case} and {second.case}")
+    if sides[0] is None or sides[1] is None or not (sides[0].sketch and sides[1].sketch):
+        return None
+    return _compare(sides[0], sides[1])
+
+
+def of_pair(comparison: Comparison) -> Agreement | None:
+    """How the two sides of a comparison differ."""
+    return agreement(comparison.cpu, comparison.gpu)
+
+
+def difference(first: LeafSketch, second: LeafSketch) -> float:
+    """The estimated norm of the difference of two arrays over the larger of their norms."""
+    larger = max(first.norm or 0.0, second.norm or 0.0)
+    apart = [p - q for p, q in zip(first.projections, second.projections, strict=True)]
+    if larger == 0 or not apart:
+        return 0.0
+    return math.hypot(*apart) / math.sqrt(len(apart)) / larger
+
+
+def _compare(first: Accuracy, second: Accuracy) -> Agreement:
+    tolerance, worst = max(first.tolerance, second.tolerance), 0.0
+
+    def apart(reason: str) -> Agreement:
+        return Agreement(relative_difference=None, tolerance=tolerance, reason=reason)
+
+    forms = [[(leaf.path, leaf.shape, leaf.dtype) for leaf in side.sketch] for side in (first, second)]
+    if forms[0] != forms[1]:
+        return apart("their outputs are of other shapes or types")
+    for one, other in zip(first.sketch, second.sketch, strict=True):
+        name = one.path or "the output"
+        if one.digest != other.digest:
+            return apart(f"the integers of {name} are not equal")
+        if one.not_finite != other.not_finite:
+            counts = f"{one.not_finite} and {other.not_finite} of {one.elements} elements"
+            return apart(f"{counts} of {name} are not finite")
+        worst = max(worst, difference(one, other))
+    wrong = f"their outputs differ by {worst:.1e}, and {tolerance:.1e} is tolerated"
+    return Agreement(
+        relative_difference=worst, tolerance=tolerance, reason=None if worst <= tolerance else wrong
+    )

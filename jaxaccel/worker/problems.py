@@ -1,0 +1,115 @@
+"""An exception as a Problem: one line, a hint where we know one, and where in the user's own code it was."""
+
+import linecache
+import os
+import re
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from jaxaccel.records import Problem
+from jaxaccel.worker.program import ARGUMENTS
+
+OUT_OF_MEMORY = "the device ran out of memory: take a smaller size"
+NOT_TRACEABLE = (
+    "JAX traces a function once, without numbers: use jnp.where or jax.lax.cond in place of `if`, or give a "
+    "setting by workload.static=[its position]"
+)
+LEAKED = "the function keeps a traced value beyond its call: return it in place of a side effect"
+CAPTURED = (
+    "let `workload.args` give the array, and take it as an argument (of a model: its parameters, as "
+    "nnx.split gives them)"
+)
+
+# Whose frames are nobody's concern who looks for a mistake of their own.
+_OURS = Path(__file__).resolve().parent.parent
+_NOT_THEIRS = ("jax", "jaxlib")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
+_LONGEST_FRAMES = 12
+
+
+def describe(error: BaseException) -> Problem:
+    """An exception as one line, with a hint where we know one, and the traceback for those who ask."""
+    text = str(error).strip() or type(error).__name__
+    return Problem(
+        type=getattr(error, "name", None) or type(error).__name__.removesuffix("Error"),
+        message=without_secrets(text.splitlines()[0][:500]),
+        hint=_hint(error, text),
+        details=without_secrets("".join(traceback.format_exception(error))),
+        traceback=users_traceback(error),
+    )
+
+
+def _hint(error: BaseException, text: str) -> str | None:
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return OUT_OF_MEMORY
+    if isinstance(error, jax.errors.UnexpectedTracerError):
+        return LEAKED
+    untraceable = (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.NonConcreteBooleanIndexError,
+    )
+    if isinstance(error, untraceable):
+        return NOT_TRACEABLE
+    return CAPTURED if getattr(error, "name", None) == ARGUMENTS else None
+
+
+def users_traceback(error: BaseException) -> str | None:
+    """The frames that are not jaxaccel's, JAX's or Python's own, and the last line; None without any.
+
+    It is the traceback of the first cause: what it was turned into on its way here is no news to its author.
+    """
+    for cause in reversed(list(_causes(error))):
+        frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if _is_theirs(frame.filename)]
+        if isinstance(cause, SyntaxError) and cause.filename and _is_theirs(cause.filename):
+            return without_secrets("".join(traceback.format_exception_only(cause)))
+        if any("site-packages" not in frame.filename for frame in frames):
+            lines = ["Traceback of your code (most recent call last):\n"]
+            for frame in frames[-_LONGEST_FRAMES:]:
+                line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
+                lines.append(f'  File "{_near(frame.filename)}", line {frame.lineno}, in {frame.name}\n')
+                lines.append(f"    {line}\n" if line else "")
+            said = str(cause).strip().splitlines()
+            lines.append(f"{type(cause).__name__}: {said[0]}" if said else type(cause).__name__)
+            return without_secrets("".join(lines))
+    return None
+
+
+def without_secrets(text: str) -> str:
+    """The text, in which no value stands of an environment variable that is named like a secret."""
+    for name, value in os.environ.items():
+        if _SECRET.search(name) and len(value) >= 6:
+            text = text.replace(value, "***")
+    return text
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception, then that which it came from, and so on."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def _is_theirs(filename: str) -> bool:
+    if filename.startswith("<"):
+        return False
+    path = Path(filename)
+    pairs = zip(path.parts, path.parts[1:], strict=False)
+    packages = {part for parent, part in pairs if "-packages" in parent}
+    if packages:
+        return not packages.intersection(_NOT_THEIRS)
+    standard = Path(sysconfig.get_path("stdlib"))
+    return not (path.is_relative_to(_OURS) or path.is_relative_to(standard))
+
+
+def _near(filename: str) -> str:
+    """A path as seen from the folder where the command was started, where it is below that."""
+    path = Path(filename)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name

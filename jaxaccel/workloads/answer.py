@@ -1,0 +1,69 @@
+"""Is the answer of a user's own code right? By their reference, or by what two devices may differ by."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxaccel.records import Accuracy
+from jaxaccel.workloads.base import Array, norm_error
+from jaxaccel.workloads.own import BadCodeError
+
+
+def default_tolerance(dtype: Any, case_dtype: str, precision: str) -> float:
+    """Half of the digits of a type: the square root of its epsilon. Nobody knows how user code rounds.
+
+    It is the type of the output, or that of the case's data where that has fewer digits; below precision
+    `highest` float32 may be computed with the ten bits of TensorFloat-32.
+    """
+    names = [np.dtype(dtype), jnp.dtype(case_dtype)]
+    eps = max(float(jnp.finfo(name).eps) for name in names if jnp.issubdtype(name, jnp.inexact))
+    return math.sqrt(max(eps, 2.0**-10) if precision != "highest" and case_dtype == "float32" else eps)
+
+
+def compare(
+    output: Any, expected: Any, *, case_dtype: str, precision: str, tolerance: float | None, name: str
+) -> Accuracy:
+    """Norm-wise, leaf by leaf, the worst against its tolerance; integers must be equal.
+
+    **Raises** BadCodeError where the reference gives other arrays than the function.
+    """
+    found, wanted = jax.tree.leaves(output), jax.tree.leaves(expected)
+    if [np.shape(leaf) for leaf in found] != [np.shape(leaf) for leaf in wanted]:
+        raise BadCodeError(
+            f"`workload.reference`: {name} gives arrays of shape {_shapes(wanted)}, and the function of "
+            f"{_shapes(found)}"
+        )
+    worst, granted, ok = 0.0, 0.0, True
+    for leaf, other in zip(found, wanted, strict=True):
+        leaf, other = np.asarray(leaf), np.asarray(other)
+        inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
+        allowed = 0.0
+        if inexact:
+            allowed = tolerance or default_tolerance(leaf.dtype, case_dtype, precision)
+        error = _error(leaf, other)
+        if ok and (error > allowed or error >= worst):
+            worst, granted = error, allowed
+        ok = ok and error <= allowed
+    return Accuracy(relative_error=worst, tolerance=granted, ok=ok, reference=name)
+
+
+def unchecked(output: Any, *, case_dtype: str, precision: str, tolerance: float | None) -> Accuracy:
+    """What is known without a reference: what two devices may differ by."""
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)}
+    allowed = [tolerance or default_tolerance(kind, case_dtype, precision) for kind in kinds]
+    return Accuracy(relative_error=None, tolerance=max(allowed, default=0.0), ok=None, reference=None)
+
+
+def _error(leaf: Array, other: Array) -> float:
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating) or np.iscomplexobj(other):
+        leaf, other = (np.asarray(side, np.complex128).ravel().view(np.float64) for side in (leaf, other))
+    error = norm_error(leaf, np.asarray(other, np.float64))
+    return error if math.isfinite(error) else math.inf
+
+
+def _shapes(leaves: Sequence[Any]) -> str:
+    return ", ".join(str(np.shape(leaf)) for leaf in leaves[:4]) + (", ..." if len(leaves) > 4 else "")

@@ -1,0 +1,248 @@
+"""A program that `jax.export` has put into a file: it runs without its source."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from jaxaccel.records import Accuracy, Cost
+from jaxaccel.workloads.answer import compare, unchecked
+from jaxaccel.workloads.base import Array, Inputs, aligned_empty, check_arguments, uniform
+from jaxaccel.workloads.own import (
+    BadCodeError,
+    Signature,
+    check_counts,
+    find,
+    make_arguments,
+    nbytes,
+    plain,
+    shapes_of,
+    split,
+)
+
+SMALL_INTEGERS = 4  # integers are below it: they may be places in something else
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What `file` holds, of arguments that the file describes or that `args` makes. `size` is 1.
+
+    `sha256` is that of the file's content, its first 16 digits: it identifies the case, wherever the file is.
+    """
+
+    variants: ClassVar[Mapping[str, Any]] = {"direct": None}
+    loops: ClassVar[bool] = False
+    carries: ClassVar[bool] = False
+    operations: ClassVar[frozenset[str]] = frozenset()
+    sketched: ClassVar[bool] = True
+    opaque: ClassVar[bool] = True
+
+    size: int
+    dtype: str = "float32"
+    variant: str = "direct"
+    file: str = ""
+    sha256: str = ""
+    args: str | None = None
+    reference: str | None = None
+    tolerance: float | None = None
+    flops: float | None = None
+    bytes: float | None = None
+
+    def __post_init__(self) -> None:
+        check_arguments(self)
+        check_counts(flops=self.flops, bytes_=self.bytes, tolerance=self.tolerance)
+        if self.size != 1 and self.args is None:
+            raise BadCodeError(f"`size`={self.size}: an exported program has its own sizes; leave it at 1")
+        check_program(Path(self.file).name, self._program, self.dtype)
+        for key in ("args", "reference"):
+            if getattr(self, key) is not None:
+                find(f"workload.{key}", getattr(self, key))
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The program. Arguments by name, where it has any, come last, in a dictionary."""
+        called, by_name = self._program.call, self._by_name
+
+        def timed(*arguments: Any) -> Any:
+            restored = self._signature.restored(arguments)
+            result = called(*restored[:-1], **restored[-1]) if by_name else called(*restored)
+            return plain(result)
+
+        return timed
+
+    def cost(self) -> Cost:
+        """What is declared; the rest is for XLA to count."""
+        return Cost(flops=self.flops, bytes=self.bytes)
+
+    def memory_bytes(self) -> int:
+        """Arguments and results."""
+        avals = [*self._program.in_avals, *self._program.out_avals]
+        return nbytes([data_shape(aval) for aval in avals])
+
+    def inputs(self, seed: int) -> Inputs:
+        """Seeded arrays as the file describes them, or what `args` makes."""
+        if self.args is None:
+            made = [seeded(aval, seed=seed, stream=i) for i, aval in enumerate(self._program.in_avals)]
+            positional, named = jax.tree.unflatten(self._program.in_tree, made)
+            return (*positional, named) if named else tuple(positional)
+        arguments = make_arguments("workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed)
+        inputs, _ = split("workload.args", arguments, ())
+        found = described(shapes_of(inputs))
+        wanted = described([data_shape(aval) for aval in self._program.in_avals])
+        if found != wanted:
+            raise BadCodeError(
+                f"`workload.args` gives {clipped(found)}; {Path(self.file).name} takes {clipped(wanted)}"
+            )
+        # As the file has them: it may have been made of the leaves alone.
+        positional, named = jax.tree.unflatten(self._program.in_tree, jax.tree.leaves(inputs))
+        return (*positional, named) if named else tuple(positional)
+
+    def answer(self, result: Any) -> Any:
+        """All of it."""
+        return result
+
+    def verify(self, inputs: Inputs, output: Any, precision: str, run: Callable[..., Any]) -> Accuracy:
+        """Against `reference`, where there is one."""
+        rules = {"case_dtype": self.dtype, "precision": precision, "tolerance": self.tolerance}
+        if self.reference is None:
+            return unchecked(output, **rules)  # type: ignore[arg-type]
+        expected = find("workload.reference", self.reference)(*self._signature.for_numpy(inputs))
+        return compare(output, expected, name=self.reference, **rules)  # type: ignore[arg-type]
+
+    @cached_property
+    def _program(self) -> Any:
+        return load(self.file)
+
+    @property
+    def _by_name(self) -> bool:
+        _, named = jax.tree.unflatten(self._program.in_tree, list(self._program.in_avals))
+        return bool(named)
+
+    @cached_property
+    def _signature(self) -> Signature:
+        avals = self._program.in_avals
+        keys = {i: key_implementation(aval) for i, aval in enumerate(avals) if _is_key(aval)}
+        # A number that the file takes is an array to it.
+        return Signature(keys=keys, numbers=frozenset(), static={})
+
+
+def load(file: str) -> Any:
+    """The program that a file holds.
+
+    **Raises** BadCodeError where it holds none, or one that this version of JAX can't read.
+    """
+    name = Path(file).name
+    try:
+        content = bytearray(Path(file).read_bytes())
+    except OSError as error:
+        raise BadCodeError(f"`workload.file`: can't read {name}: {error.strerror}") from error
+    try:
+        return export.deserialize(content)
+    except ImportError as error:
+        raise BadCodeError(f"`workload.file`: {error}") from error
+    except Exception as error:  # whatever a reader of any bytes at all runs into
+        if "version" in str(error).lower():
+            raise BadCodeError(
+                f"`workload.file`: {name} was written in a form that JAX {jax.__version__} does not read "
+                f"({error}); export it again"
+            ) from error
+        if "unregistered" in str(error) or "registered" in str(error):
+            raise BadCodeError(f"`workload.file`: {name}: {error}") from error
+        raise BadCodeError(f"`workload.file`: {name} holds no program of jax.export") from error
+
+
+def check_program(name: str, program: Any, dtype: str) -> None:
+    """Refuse a program that can't run here as it is.
+
+    **Raises** BadCodeError, saying what it is for.
+    """
+    here = export.default_export_platform()
+    if here not in program.platforms:
+        raise BadCodeError(
+            f"`workload.file`: {name} was exported for {' and '.join(program.platforms)}, not for {here}"
+        )
+    if program.nr_devices != 1:
+        raise BadCodeError(f"`workload.file`: {name} is for {program.nr_devices} devices, and an arm has one")
+    low = export.minimum_supported_calling_convention_version
+    high = export.maximum_supported_calling_convention_version
+    if not low <= program.calling_convention_version <= high:
+        raise BadCodeError(
+            f"`workload.file`: {name} has calling convention {program.calling_convention_version}, and JAX "
+            f"{jax.__version__} runs {low} to {high}; export it again"
+        )
+    for aval in program.in_avals:
+        if not all(isinstance(length, int) for length in aval.shape):
+            raise BadCodeError(
+                f"`workload.file`: {name} takes an array of shape ({', '.join(map(str, aval.shape))}), whose "
+                "size is left open: export it for the size that is to be measured"
+            )
+    if not program.in_avals:
+        raise BadCodeError(f"`workload.file`: {name} takes no arguments: XLA would compute it once")
+    if not program.out_avals:
+        raise BadCodeError(f"`workload.file`: {name} returns no arrays: XLA would leave all of its work out")
+    types = [str(aval.dtype) for aval in program.in_avals if not _is_key(aval)]
+    wide = [kind for kind in types if kind in ("float64", "complex128", "int64", "uint64")]
+    if wide and dtype != "float64":
+        raise BadCodeError(f"`dtype` must be float64 for {name}, which takes {wide[0]}; got {dtype}")
+    floats = [kind for kind in types if jnp.issubdtype(jnp.dtype(kind), jnp.floating)]
+    if floats and dtype not in floats:
+        choices = ", ".join(dict.fromkeys(floats))
+        raise BadCodeError(f"`dtype` must be one that {name} takes, {choices}; got {dtype}")
+
+
+def seeded(aval: Any, *, seed: int, stream: int) -> Array:
+    """Host data for an argument: uniform in (-1, 1), or small integers, or a random key's numbers."""
+    if _is_key(aval):
+        data = np.asarray(jax.random.key_data(jax.random.key(seed + stream, impl=key_implementation(aval))))
+        made = aligned_empty((*aval.shape, *data.shape), data.dtype)
+        made[...] = data
+        return made
+    kind = jnp.dtype(aval.dtype)
+    made = aligned_empty(aval.shape, kind)
+    if jnp.issubdtype(kind, jnp.complexfloating):
+        part = "float64" if kind == np.complex128 else "float32"
+        sides = [uniform(aval.shape, part, seed=seed, stream=1000 * (1 + i) + stream) for i in range(2)]
+        made[...] = sides[0] + 1j * sides[1]
+    elif jnp.issubdtype(kind, jnp.floating):
+        return uniform(aval.shape, str(kind), seed=seed, stream=stream)
+    else:
+        raw = np.random.SFC64(np.random.SeedSequence([seed, stream])).random_raw(math.prod(aval.shape))
+        below = 2 if kind == np.bool_ else SMALL_INTEGERS
+        made[...] = ((raw >> np.uint64(32)) % np.uint64(below)).reshape(aval.shape).astype(kind)
+    return made
+
+
+def data_shape(aval: Any) -> Any:
+    """Shape and type of the host data for an argument or a result: of a random key, its numbers."""
+    struct = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+    return jax.eval_shape(jax.random.key_data, struct) if _is_key(aval) else struct
+
+
+def key_implementation(aval: Any) -> str:
+    """The name of the generator that a typed random key is one of."""
+    names: list[str] = []
+    key = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+    jax.eval_shape(lambda key: names.append(str(jax.random.key_impl(key))), key)
+    return names[0]
+
+
+def _is_key(aval: Any) -> bool:
+    return bool(jnp.issubdtype(aval.dtype, jax.dtypes.prng_key))
+
+
+def described(shapes: Any) -> list[str]:
+    """Type and shape of each array."""
+    return [f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(shapes)]
+
+
+def clipped(shapes: Sequence[str], most: int = 6) -> str:
+    """The first of them, and how many more there are."""
+    more = len(shapes) - most
+    return ", ".join(shapes[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,77 @@
+"""A function into a file that workload=exported measures, for the CPU and for CUDA."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import export
+
+from jaxaccel.workloads.exported import clipped, data_shape, described, load
+from jaxaccel.workloads.own import check_call, find, make_arguments, split
+
+PLATFORMS = ("cpu", "cuda")
+
+
+def save_exported(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    path: str | Path,
+    *,
+    static: Sequence[int] = (),
+    platforms: Sequence[str] = PLATFORMS,
+) -> Path:
+    """Export `fn` of `args` (arrays, or their shapes) to a file that workload=exported measures.
+
+    It needs no GPU to export for one. Containers that only their own library knows, as an optimiser's state,
+    become the list of their arrays. `static`: positions of arguments that are settings.
+
+    **Raises** whatever tracing `fn` raises.
+    """
+    arguments = tuple(args) if isinstance(args, tuple | list) else (args,)
+    traced = tuple(value for i, value in enumerate(arguments) if i not in static)
+    settings = {i: value for i, value in enumerate(arguments) if i in static}
+
+    def whole(*given: Any) -> Any:
+        full = list(given)
+        for position in sorted(settings):
+            full.insert(position, settings[position])
+        return fn(*full)
+
+    whole.__name__ = getattr(inspect.unwrap(fn), "__name__", "function")
+    leaves, structure = jax.tree.flatten(traced)
+
+    def flat(leaves: list[Any]) -> list[Any]:
+        return list(jax.tree.leaves(whole(*jax.tree.unflatten(structure, leaves))))
+
+    export_for = {"platforms": list(platforms)}
+    try:
+        content = export.export(jax.jit(whole), **export_for)(*traced).serialize()
+    except ValueError as error:
+        if "unregistered type" not in str(error):
+            raise
+        content = export.export(jax.jit(flat), **export_for)(leaves).serialize()
+    path = Path(path)
+    path.write_bytes(content)
+    return path
+
+
+def export_named(
+    fn: str, args: str, path: str | Path, *, size: int, dtype: str, seed: int = 0, static: Sequence[int] = ()
+) -> str:
+    """Export a function by its name, of the arguments that `args` makes, and say what is in the file.
+
+    **Raises** BadCodeError, as workload=custom does, and whatever the functions raise.
+    """
+    jax.config.update("jax_enable_x64", dtype == "float64")
+    function = find("fn", fn)
+    arguments = make_arguments("args", args, size=size, dtype=dtype, seed=seed)
+    check_call(fn, function, arguments)
+    inputs, signature = split("args", arguments, static)
+    # As the worker has them: NumPy's float64 becomes JAX's float32 here, too.
+    traced = iter(signature.typed(inputs))
+    whole = [value if i in signature.static else next(traced) for i, value in enumerate(arguments)]
+    save_exported(function, whole, path, static=static)
+    takes = described([data_shape(aval) for aval in load(str(path)).in_avals])
+    return f"{path}: {Path(path).stat().st_size} bytes, for {' and '.join(PLATFORMS)}, takes {clipped(takes)}"

@@ -1,0 +1,1 @@
+"""Four workloads as users bring them: they know nothing of jaxaccel, which finds them by name."""
