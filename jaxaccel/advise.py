@@ -66,7 +66,7 @@ def answer_all(known: "Sequence[Sequence[Measured]]", ask: "Ask", prices: "Price
 
     answered = False
     for pairs in known:
-        name = title(pairs[0].cpu.case, ask)
+        name = title(pairs[0], ask)
         try:
             advice = advise(pairs, ask)
         except OutsideError as error:
@@ -84,6 +84,7 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
     from jaxaccel.analyze.crossover import conclude
     from jaxaccel.analyze.questions import EVERY_CALL, point
     from jaxaccel.publish.console import make_console, show_winners
+    from jaxaccel.publish.names import family_name
     from jaxaccel.records import Metric
 
     rows = []
@@ -95,7 +96,7 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
                 if (found := point(question, one.size, one.cpu, one.gpu, among=len(pairs)))
             ]
             if points:
-                rows.append((pairs[0].cpu.case, conclude(question, points, within=0.05)))
+                rows.append((family_name(pairs[0].cpu.case, pairs[0].machines), conclude(question, points)))
     show_winners(make_console(), rows)
 
 

@@ -128,13 +128,9 @@ class CrossoverConfig:
 
     def __post_init__(self) -> None:
         require_text("crossover.over", self.over)
-        for name in ("low", "high"):
-            if getattr(self, name) is None:
-                raise ValueError(f"`crossover.{name}` must be set: this workload has no usual range")
-        low, high = (whole_number(f"crossover.{name}", getattr(self, name)) for name in ("low", "high"))
-        if not 1 <= low < high:
+        if not 1 <= self.low < self.high:
             raise ValueError(
-                f"`crossover.low` must be from 1 to below `crossover.high`, got {low} and {high}"
+                f"`crossover.low` must be from 1 to below `crossover.high`, got {self.low} and {self.high}"
             )
         for name in ("per_octave", "within", "budget_s"):
             require_positive(f"crossover.{name}", getattr(self, name))
@@ -204,8 +200,8 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     workload = dict(raw.pop("workload"))
     device = dict(raw.pop("device"))
     wandb = dict(raw.pop("wandb"))
-    for name in ("default_size", "crossover_range"):  # read by interpolation, or not at all
-        workload.pop(name, None)
+    workload.pop("default_size", None)  # read by `size` through interpolation, or not at all
+    usual = workload.pop("crossover_range", None)
     crossover = raw.pop("crossover", None)
     debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this
     files = _files(workload)
@@ -232,7 +228,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         wandb=only_known(
             WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
         ),
-        crossover=only_known(CrossoverConfig, "crossover", crossover) if crossover else None,
+        crossover=_crossover(crossover, usual, workload) if crossover else None,
     )
     unknown = [*raw, *(f"device.{key}" for key in device if key != "name")]
     if unknown:
@@ -262,6 +258,24 @@ def _files(workload: dict[str, Any]) -> dict[str, tuple[str, str]]:
     if not Path(path).is_file():
         raise ValueError(f"`workload.file`: there is no file {path!r}")
     return {"file": ("sha256", str(Path(path).absolute()))}
+
+
+def _crossover(
+    values: Mapping[str, Any], usual: Sequence[int] | None, params: Mapping[str, Any]
+) -> CrossoverConfig:
+    """The search's settings; its ends are the workload's `usual` ones where sizes are searched over."""
+    over = values.get("over")
+    if over not in ("size", *params):
+        known = ", ".join(["size", *params])
+        raise ValueError(f"`crossover.over` must be one of {known} of this workload, got {over!r}")
+    ends = usual if usual and over == "size" else (None, None)
+    found = dict(values)
+    for name, end in zip(("low", "high"), ends, strict=True):
+        if found.get(name) is None and end is None:
+            raise ValueError(f"`crossover.{name}` must be set: there is no usual range of this")
+        found[name] = whole_number(f"crossover.{name}", end if found.get(name) is None else found[name])
+    made: CrossoverConfig = only_known(CrossoverConfig, "crossover", found)
+    return made
 
 
 def _devices(value: Any) -> tuple[str, ...]:

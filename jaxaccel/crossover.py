@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxaccel.commands import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, Launcher, keep, open_book, process_start
-from jaxaccel.config import BadInputError, CrossoverConfig, RunConfig
+from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, RunConfig
 from jaxaccel.records import Arm, Record
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.crossover import Answer, Point
     from jaxaccel.compose import Composed, Job
-    from jaxaccel.measure.session import Group, Place
+    from jaxaccel.measure.ceilings import Book
+    from jaxaccel.measure.session import Group, Place, Watcher
 
 HELP = """\
 jaxaccel.crossover finds the sizes at which the faster device changes.
@@ -31,23 +32,23 @@ jaxaccel.crossover finds the sizes at which the faster device changes.
 Usage: python -m jaxaccel.crossover [-m] [KEY=VALUE ...]     (-m: a search each for workload=a,b,c)
 
   workload=matvec|dot|mlp|...      what is computed; its keys, dtype, precision, seed: as in jaxaccel.run
-  crossover.low=N crossover.high=N the sizes that are looked at                  (each workload has its own)
+  crossover.low=N crossover.high=N the sizes that are looked at      (matvec, dot, mlp, matmul have a range)
   crossover.over=batch             look at this parameter of the workload in place of the size
   crossover.questions=[latency,throughput,device,once_100,every_call,every_call_pinned]
                                    by which metric, and where the data lives: resident; once, for K calls
                                    (once_K); moved for every call
   crossover.within=0.05            how narrow a bracket is to be: 5%
   crossover.per_octave=1           sizes to look at first, where the size doubles
-  crossover.budget_s=900           begin nothing more after so many seconds
+  crossover.budget_s=900           look at no further sizes after so many seconds
   timing=quick|default|thorough    how surely: passes near the crossings (elsewhere one)
-  resume=FOLDER                    go on with an interrupted search
+  resume=FOLDER                    go on with an interrupted search of the same arguments
 
 Examples:
   python -m jaxaccel.crossover workload=matvec
   python -m jaxaccel.crossover workload=mlp crossover.questions=[latency,every_call] crossover.high=1024
   python -m jaxaccel.crossover workload=mlp_article crossover.over=batch crossover.low=1 crossover.high=512
 
-Exit code: 0 all was found out, 1 something was not (a budget, a failure), 2 bad input.
+Exit code: 0 nothing more can be told, 1 something was left (a budget, a failure), 2 bad input.
 """
 BOTH = ("cpu", "gpu")
 
@@ -85,73 +86,114 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def search_all(composed: "Composed", line: str, command_id: str, launcher: Launcher) -> int:
-    """One search a job, one after the other. Returns the exit code.
+    """One search a job, one after the other; what was found is shown and saved however it ends.
 
-    **Raises** BadInputError for questions that are none, or records in the way that can't be read.
+    **Raises** BadInputError for what `prepare` refuses.
     """
     from jaxaccel.measure.host import DeviceBusyError, hold_devices
-    from jaxaccel.measure.session import Plan, measure
-    from jaxaccel.measure.tally import Command
-    from jaxaccel.publish import console, store, wandb_runs
-    from jaxaccel.publish.crossover import save_crossovers
+    from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
     def waiting(device: str) -> None:
         launcher.stop_early()
         print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
 
-    searches = [prepare(job) for job in composed.jobs]
-    command = Command(line=line, sweep_id=command_id, started=process_start())
-    book = open_book(searches[0].config.ceilings)
-    complete, interrupted = True, False
+    try:
+        searches = [prepare(job) for job in composed.jobs]
+    except BadInputError:
+        composed.discard()
+        raise
+    sessions = Sessions(line=line, sweep_id=command_id, launch=launcher, mode=searches[0].config.ceilings)
+    code = OK
     try:
         with (
             hold_devices(BOTH, wait_s=searches[0].config.wait_s, waiting=waiting),
-            ShowProgress(console.make_console()) as progress,
+            ShowProgress(make_console()) as sessions.watcher,
         ):
             for found in searches:
-
-                def measured(groups: "list[Group]") -> "Iterator[tuple[Place, Record]]":
-                    return measure(Plan(groups=groups, command=command, book=book), launcher, progress)
-
-                complete = search(found, measured) and complete
+                if not search(found, sessions.measure):
+                    code = INCOMPLETE
     except KeyboardInterrupt:
-        interrupted = True
+        code = INTERRUPTED
+    except BadInputError as error:
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        code = BAD_INPUT
     except DeviceBusyError as error:
         composed.discard()
         print(f"jaxaccel: {error}", file=sys.stderr)
         return INCOMPLETE
-    screen = console.make_console()
-    for found in searches:
-        records = list(found.records.values())
-        if not found.pairs():
-            console.show_failures(screen, records)
-            complete = False
-            continue
+    begun = [found for found in searches if found.records]
+    told = [finish(found, command_id) for found in begun]
+    if code != OK:
+        print("not all was found out: the same command with resume=FOLDER goes on", file=sys.stderr)
+    return code if code != OK or all(told) else INCOMPLETE
+
+
+@dataclass(kw_only=True)
+class Sessions:
+    """Measures groups, a session at a time, with what all sessions of a command share."""
+
+    line: str
+    sweep_id: str
+    launch: Launcher
+    mode: CeilingsMode
+    watcher: "Watcher | None" = None
+    began: float = field(default_factory=process_start)
+    _book: "Book | None" = None
+
+    def measure(self, groups: "list[Group]") -> "Iterator[tuple[Place, Record]]":
+        """A session: the records of its groups, each as soon as it is there."""
+        from jaxaccel.measure.session import Plan, measure
+        from jaxaccel.measure.tally import Command
+
+        assert self.watcher is not None
+        self._book = self._book or open_book(self.mode)
+        # What no arm accounts for is that of this session alone.
+        command = Command(line=self.line, sweep_id=self.sweep_id, started=self.began)
+        try:
+            yield from measure(
+                Plan(groups=groups, command=command, book=self._book), self.launch, self.watcher
+            )
+        finally:
+            self.began = time.time()
+
+
+def finish(found: "Search", sweep_id: str) -> bool:
+    """Show, save and publish what a search found; whether each question has an answer."""
+    from jaxaccel.publish import console, store, wandb_runs
+    from jaxaccel.publish.crossover import save_crossovers
+    from jaxaccel.publish.names import family_name
+
+    screen, records, settings = console.make_console(), list(found.records.values()), found.settings
+    answers, case = found.answers(), found.config.case
+    if answers:
+        title = f"{family_name(case)}, {settings.over} {settings.low} to {settings.high}"
+        console.show_crossovers(screen, title, answers)
+    unknown = [name for name in settings.questions if name not in {answer.question for answer in answers}]
+    if unknown and found.pairs():
+        print(f"not known: {', '.join(unknown)} (`absent` in the records says why)")
+    console.show_failures(screen, records)
+    try:
         store.save_all(records, found.folder)
-        answers = found.answers()
-        settings, case = found.settings, found.config.case
-        console.show_crossovers(screen, case, settings.over, (settings.low, settings.high), answers)
         save_crossovers(case, settings, answers, found.folder)
-        console.show_failures(screen, records)
-        new = [record for record in records if record.sweep_id == command_id]
-        published = wandb_runs.log(new, found.config.wandb, found.folder)
-        if published.message:
-            screen.print(published.message, soft_wrap=True, markup=False)
-        print(f"Records: {found.folder}")
-    if interrupted:
-        print("interrupted: resume=FOLDER goes on", file=sys.stderr)
-        return INTERRUPTED
-    return OK if complete else INCOMPLETE
+    except OSError as error:  # each record has been saved by itself
+        print(f"jaxaccel: can't write to {found.folder}: {error.strerror}", file=sys.stderr)
+    print(f"Records: {found.folder}")
+    new = [record for record in records if record.sweep_id == sweep_id]
+    published = wandb_runs.log(new, found.config.wandb, found.folder)
+    if published.message:
+        screen.print(published.message, soft_wrap=True, markup=False)
+    return not unknown
 
 
 def prepare(job: "Job") -> "Search":
     """The search that a job describes, with the records that its folder has already.
 
-    **Raises** BadInputError for a question that is none.
+    **Raises** BadInputError for a question that is none, and for records of something else in its folder.
     """
     from jaxaccel.analyze.machines import latest
-    from jaxaccel.analyze.questions import check_question
+    from jaxaccel.analyze.questions import check_question, metrics_for
+    from jaxaccel.measure.evidence import asked_for
     from jaxaccel.publish import store
 
     settings = job.config.crossover
@@ -162,12 +204,16 @@ def prepare(job: "Job") -> "Search":
         except ValueError as error:
             raise BadInputError(f"`crossover.questions` {error}") from error
     found = Search(config=job.config, settings=settings, folder=job.folder)
-    if job.config.resume:
-        for record in latest(store.load_records([job.folder])).values():
-            case = record.case
-            at = case.size if settings.over == "size" else case.params.get(settings.over)
-            if isinstance(at, int) and found.arm(at, record.arm.requested).case == case:
-                found.records[at, record.arm.requested] = record
+    if not job.config.resume:
+        return found
+    for record in latest(store.load_records([job.folder])).values():
+        case, device = record.case, record.arm.requested
+        at = case.size if settings.over == "size" else case.params.get(settings.over)
+        if not isinstance(at, int) or found.arm(at, device).case != case:
+            raise BadInputError(f"`resume`: {job.folder} holds {case}, which is not of this search")
+        if record.ok and asked_for(record) != list(metrics_for(settings.questions)):
+            raise BadInputError(f"`resume`: {job.folder} was measured for other crossover.questions")
+        found.records[at, device] = record
     return found
 
 
@@ -189,7 +235,7 @@ class Search:
         else:
             params = {**config.workload.params, over: at}
             config = replace(config, workload=replace(config.workload, params=params))
-        return Arm(case=config.case, device=device, target=config.workload.target)
+        return next(arm for arm in config.arms if arm.device == device)
 
     def place(self, at: int, device: str) -> Path:
         """Where the record of an arm is."""
@@ -229,11 +275,7 @@ class Search:
         """What was found out, by question."""
         from jaxaccel.analyze.crossover import conclude
 
-        return [
-            conclude(question, points, self.settings.within)
-            for question, points in self.points().items()
-            if points
-        ]
+        return [conclude(question, points) for question, points in self.points().items() if points]
 
     def wanted(self) -> dict[int, int]:
         """The sizes to be measured next, and how many passes of each."""
@@ -273,6 +315,8 @@ def search(
 ) -> bool:
     """Measure until nothing more can be told; False where the budget, or failures, end it before.
 
+    The budget is looked at between sessions: one that has begun is finished.
+
     `measure` is a session: it yields the records of groups, each as soon as it is there.
     """
     end_s = clock() + found.settings.budget_s
@@ -285,10 +329,11 @@ def search(
         for (index, device), record in measure(found.groups(wanted)):
             found.records[sizes[index], device] = record
             keep(record, [found.place(sizes[index], device)])
-        broken = {at for at in sizes if at not in found.pairs()}
         if not found.pairs():
             return False
-        found.failed |= broken
+        # What still lacks passes that were asked for would be asked for again, for ever.
+        made = found.passes()
+        found.failed |= {at for at, passes in wanted.items() if made.get(at, 0) < passes}
     return not found.failed
 
 

@@ -57,6 +57,7 @@ def make(name: str, params: dict[str, Any], dtype: str = "float32") -> Workload:
     kind = pkgutil.resolve_name(config.pop("_target_"))
     config.pop("name")
     config.pop("default_size")
+    config.pop("crossover_range", None)
     jax.config.update("jax_enable_x64", dtype == "float64")
     return kind(size=SIZES.get(name, SIZE), dtype=dtype, **config | params)
 
@@ -281,7 +282,8 @@ def test_sixteen_times_the_work_takes_more_than_four_times_as_long() -> None:
 
 def test_a_call_of_known_duration_has_its_slope() -> None:
     found = patiently(make_slope(Sleeper(size=8), typical_s=SLEEP_S).round)
-    assert 0.98 * SLEEP_S <= median_s(found) < 10 * SLEEP_S
+    # A difference of two loops: what delays the short one makes it smaller than any call.
+    assert 0.8 * SLEEP_S <= median_s(found) < 10 * SLEEP_S
 
 
 def test_the_slope_of_a_call_of_milliseconds_is_near_its_latency() -> None:

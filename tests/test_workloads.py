@@ -101,6 +101,7 @@ def small(name: str, dtype: str, size: int = SIZE, **params: Any) -> Workload:
     kind = pkgutil.resolve_name(config.pop("_target_"))
     config.pop("name")
     default = config.pop("default_size")
+    config.pop("crossover_range", None)
     jax.config.update("jax_enable_x64", dtype == "float64")
     try:
         return kind(size=size, dtype=dtype, **config | params)

@@ -11,14 +11,14 @@ from itertools import pairwise
 from typing import Any
 
 from jaxaccel.analyze.compare import MIN_PASSES, pair, verdict
-from jaxaccel.analyze.questions import EVERY_CALL, answer, passes_of
+from jaxaccel.analyze.differences import one_machine
+from jaxaccel.analyze.questions import EVERY_CALL, SURE_AT_ONCE, answer, passes_of
 from jaxaccel.records import Limit, Metric, Record, Speedup, Verdict
 
 # How far off a straight line between two sizes may be that are a factor of two apart, in the logarithm of the
 # ratio: caches end somewhere, and kernels change.
 BENT = 0.1
-# What processes of a single pass differ by (analyze.questions.SURE_AT_ONCE), as half an interval.
-ONE_PASS = math.log(1.6)
+FEW_PASSES = math.log(SURE_AT_ONCE)  # half an interval of the logarithm of a ratio that few passes gave
 DATA = ("device", "host")
 
 
@@ -39,6 +39,8 @@ class Ask:
                 raise ValueError(f"`{name}` must be at least 1, got {value}")
         if self.data not in DATA:
             raise ValueError(f"`data` must be one of {', '.join(DATA)}, got {self.data!r}")
+        if self.data == "device" and self.calls != 1:
+            raise ValueError(f"`calls` is for data=host: resident data comes in no more, got {self.calls}")
 
     @property
     def question(self) -> str:
@@ -50,11 +52,12 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A pair at a size, of one case but for the size."""
+    """A pair at a size, of one case but for the size. machines: whose, where records are of several."""
 
     size: int
     cpu: Record
     gpu: Record
+    machines: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,21 +82,23 @@ class OutsideError(ValueError):
 
 def families(records: Sequence[Record]) -> list[list[Measured]]:
     """Pairs that differ only in size, the sizes in order; those of other machines are another family."""
-    found: dict[tuple[str, str | None, str | None], list[Measured]] = {}
+    found: dict[tuple[str, str], list[Measured]] = {}
     for comparison in pair(records):
         cpu, gpu = comparison.cpu, comparison.gpu
         if cpu and gpu and cpu.ok and gpu.ok:
             alike = replace(comparison.case, size=1).case_id
-            key = (alike, comparison.cpu_machine, comparison.gpu_machine)
-            found.setdefault(key, []).append(Measured(size=comparison.case.size, cpu=cpu, gpu=gpu))
+            machines = f"CPU on {comparison.cpu_machine}, GPU on {comparison.gpu_machine}"
+            one = Measured(size=comparison.case.size, cpu=cpu, gpu=gpu, machines=machines)
+            found.setdefault((alike, machines), []).append(one)
+    if len({machines for _, machines in found}) == 1:
+        found = {key: [replace(one, machines=None) for one in pairs] for key, pairs in found.items()}
     return [sorted(pairs, key=lambda one: one.size) for pairs in found.values()]
 
 
 def priced(advice: Advice, price_ratio: float) -> Advice:
     """Which device is cheaper, at GPU price / CPU price: `ratio` is then CPU cost / GPU cost."""
-    log_ratio = math.log(advice.ratio / price_ratio)
-    half = math.log(advice.high / advice.low) / 2
-    return replace(advice, **_told(log_ratio, half))
+    half = math.log(advice.high / advice.low) / 2 if advice.low else math.inf
+    return replace(advice, **_told(math.log(advice.ratio / price_ratio), half))
 
 
 def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
@@ -125,9 +130,11 @@ def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
 
 def _half(pair: Measured, found: Speedup) -> float:
     """Half an interval of the logarithm of a ratio; of few passes, at least what processes differ by."""
+    few = not found.ci95 or min(passes_of(pair.cpu), passes_of(pair.gpu)) < MIN_PASSES
+    if few and not one_machine(pair.cpu, pair.gpu):
+        return math.inf  # not even the moment was the same
     half = math.log(found.ci95[1] / found.ci95[0]) / 2 if found.ci95 else 0.0
-    few = min(passes_of(pair.cpu), passes_of(pair.gpu)) < MIN_PASSES
-    return max(half, ONE_PASS) if few or not found.ci95 else half
+    return max(half, FEW_PASSES) if few else half
 
 
 def _advice(log_ratio: float, half: float, between: Sequence[Measured], nearest: Measured) -> Advice:
@@ -142,5 +149,6 @@ def _advice(log_ratio: float, half: float, between: Sequence[Measured], nearest:
 
 
 def _told(log_ratio: float, half: float) -> dict[str, Any]:
-    low, high = math.exp(log_ratio - half), math.exp(log_ratio + half)
+    known = half < math.inf
+    low, high = (math.exp(log_ratio - half), math.exp(log_ratio + half)) if known else (0.0, math.inf)
     return {"device": verdict((low, high)), "ratio": math.exp(log_ratio), "low": low, "high": high}

@@ -164,24 +164,30 @@ def speedup_of_passes(
     interleaved: bool,
     among: int = 1,
 ) -> Speedup:
-    """A ratio of times that each pass has one of, by pass; undecided below three passes on a side."""
-    logs = [{p: float(np.log(value)) for p, value in side.items()} for side in (cpu_s, gpu_s)]
-    halves = []
-    for confidence in (0.95, 1 - 0.05 / among):
-        if interleaved:
-            shared = logs[0].keys() & logs[1].keys()
-            halves.append(t_half_width([logs[0][p] - logs[1][p] for p in shared], confidence))
-        else:
-            cpu, gpu = (list(side.values()) for side in logs)
-            halves.append(welch_half_width(cpu, gpu, confidence))
-    few = min(len(side) for side in logs) < MIN_PASSES
-    strict = None if few else _interval(ratio, halves[1])
+    """A ratio of times, one a pass; undecided below three passes, which both must have if interleaved."""
+    shared = cpu_s.keys() & gpu_s.keys()
+    passes = [shared, shared] if interleaved else [cpu_s.keys(), gpu_s.keys()]
+    cpu, gpu = (
+        [float(np.log(side[p])) for p in sorted(its)]
+        for side, its in zip((cpu_s, gpu_s), passes, strict=True)
+    )
+    fewest = min(len(cpu), len(gpu))
+    if fewest < MIN_PASSES:
+        return Speedup(ratio=ratio, ci95=None, ci_over="passes", verdict=Verdict.undecided, among=among)
+    half, strict_half = (
+        t_half_width([c - g for c, g in zip(cpu, gpu, strict=True)], confidence)
+        if interleaved
+        else welch_half_width(cpu, gpu, confidence, max_freedom=2.0 * (fewest - 1))
+        for confidence in (0.95, 1 - 0.05 / among)
+    )
+    strict = _interval(ratio, strict_half)
     return Speedup(
         ratio=ratio,
-        ci95=None if few else _interval(ratio, halves[0] * RERUN),
+        ci95=_interval(ratio, half * RERUN),
         ci_over="passes",
         verdict=Verdict.undecided if strict is None else verdict(strict),
         among=among,
+        ci_family=strict,
     )
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from jaxaccel.analyze.compare import EQUIVALENT
 from jaxaccel.records import Verdict
 
 SURE = (Verdict.cpu, Verdict.gpu)
@@ -58,8 +59,17 @@ def ladder(low: int, high: int, steps_per_octave: float = 1.0) -> tuple[int, ...
 
 
 def leaning(points: Sequence[Point]) -> list[Point]:
-    """The points with the device that their ratio is for as their verdict: where to look, not what to say."""
-    return [replace(point, verdict=Verdict.gpu if point.log_ratio > 0 else Verdict.cpu) for point in points]
+    """The points with the device that their ratio is for as their verdict: where to look, not what to say.
+
+    Where nobody is ahead by what makes a difference, nobody is: noise alone would change sides at every size.
+    """
+
+    def side(point: Point) -> Verdict:
+        if point.verdict is Verdict.equivalent or abs(point.log_ratio) < math.log(EQUIVALENT):
+            return Verdict.equivalent
+        return Verdict.gpu if point.log_ratio > 0 else Verdict.cpu
+
+    return [replace(point, verdict=side(point)) for point in points]
 
 
 def rounded(size: float) -> int:
@@ -126,8 +136,7 @@ class Answer:
     """What a search found out about one question, from `low` to `high`.
 
     throughout: who surely wins where anybody does, if that is one device; undecided else. sure: at how many
-    of the `sizes` that were measured that is. narrow: whether each bracket is as narrow as was asked for;
-    ties, which are as near as can be told, can keep it from that.
+    of the `sizes` that were measured that is.
     """
 
     question: str
@@ -137,10 +146,9 @@ class Answer:
     throughout: Verdict
     sure: int
     sizes: int
-    narrow: bool
 
 
-def conclude(question: str, points: Sequence[Point], within: float) -> Answer:
+def conclude(question: str, points: Sequence[Point]) -> Answer:
     """What the points of a question say.
 
     **Raises** ValueError where there are none.
@@ -157,7 +165,6 @@ def conclude(question: str, points: Sequence[Point], within: float) -> Answer:
         throughout=winners[0] if len({*winners}) == 1 else Verdict.undecided,
         sure=len(winners),
         sizes=len(points),
-        narrow=all(bracket.width <= within for bracket in found),
     )
 
 

@@ -8,7 +8,6 @@ from jaxaccel.analyze.compare import MIN_PASSES, in_turn, require_one_case, spee
 from jaxaccel.analyze.crossover import Point
 from jaxaccel.analyze.differences import one_machine
 from jaxaccel.analyze.residency import once_pair, pinned_speedup
-from jaxaccel.analyze.stats import medians_by_pass
 from jaxaccel.records import RESIDENT, Metric, Record, Speedup, Verdict
 
 EVERY_CALL, EVERY_CALL_PINNED = "every_call", "every_call_pinned"
@@ -71,17 +70,20 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
 
 
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:
-    """What a pair tells at a size; of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure."""
+    """What a pair tells at a size; of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure.
+
+    Of two machines nothing is then: not even the moment was the same.
+    """
     found = answer(question, cpu, gpu, among=among)
     if found is None:
         return None
     log_ratio, verdict = math.log(found.ratio), found.verdict
-    if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES:
+    if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES and one_machine(cpu, gpu):
         sure = abs(log_ratio) >= math.log(SURE_AT_ONCE)
         verdict = (Verdict.gpu if log_ratio > 0 else Verdict.cpu) if sure else Verdict.undecided
     return Point(size=at, verdict=verdict, log_ratio=log_ratio)
 
 
 def passes_of(record: Record) -> int:
-    """The passes that every metric of a record has; 0 where there is none."""
-    return min((len(medians_by_pass(timing)) for timing in record.timings.values()), default=0)
+    """The passes that a record has, of any of its metrics: that one of them has fewer, no pass will mend."""
+    return len({p for timing in record.timings.values() for p, _, _ in timing.rounds})

@@ -1,16 +1,16 @@
 """Advice in words."""
 
-from jaxaccel.analyze.advice import Advice, Ask
+from jaxaccel.analyze.advice import Advice, Ask, Measured
+from jaxaccel.publish.names import family_name
 from jaxaccel.publish.numbers import plain, ratio
-from jaxaccel.records import Case, Verdict
+from jaxaccel.records import Verdict
 
 
-def title(case: Case, ask: Ask) -> str:
-    """What is asked: the case at the size, and where its data is."""
-    params = "".join(f" {name}={value}" for name, value in case.params.items())
+def title(family: Measured, ask: Ask) -> str:
+    """What is asked: the case, its size, and where its data is."""
     calls = "" if ask.calls == 1 else f", {ask.calls} calls on it"
     where = "on the device" if ask.data == "device" else f"from the host{calls}"
-    return f"{case.workload} {ask.size}{params} {case.dtype} {case.precision}, data {where}"
+    return f"{family_name(family.cpu.case, family.machines)}, size {ask.size}, data {where}"
 
 
 def in_words(advice: Advice, what: str = "fast") -> str:

@@ -1,6 +1,7 @@
 """What a search for crossovers found, as rows and in words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ def save_crossovers(
 
 def rows(case: Case, settings: CrossoverConfig, answers: Sequence[Answer]) -> list[dict[str, Any]]:
     """A row a bracket, and one for a question without any; sizes are those that were searched over."""
-    columns = case_columns(case)
-    for name in ("case_id", "size" if settings.over == "size" else "params"):
-        del columns[name]
+    params = {name: value for name, value in case.params.items() if name != settings.over}
+    columns = case_columns(replace(case, params=params))
+    del columns["case_id"]
+    if settings.over == "size":
+        del columns["size"]
     return [
         columns
         | {

@@ -32,6 +32,14 @@ def told_apart(case: Case, cases: Sequence[Case]) -> str:
     return name
 
 
+def family_name(case: Case, machines: str | None = None) -> str:
+    """The case but for its size; `machines`, where there are several, say whose."""
+    words = str(case).split(" ")
+    words.remove(str(case.size))
+    seed = [f"seed={case.seed}"] if case.seed else []
+    return " ".join([*words, *seed]) + (f" ({machines})" if machines else "")
+
+
 def device_name(record: Record) -> str:
     """The device that ran, with the cores that a CPU had."""
     kind = record.arm.kind or "–"

@@ -110,6 +110,9 @@ def _is_theirs(filename: str) -> bool:
 
 
 def _near(filename: str) -> str:
-    """A path as seen from the folder where the command was started, where it is below that."""
+    """A path as seen from where the command was started, or, of a package, from where that is installed."""
     path = Path(filename)
+    installed = [at for at, part in enumerate(path.parts) if part.endswith("-packages")]
+    if installed:
+        return str(Path(*path.parts[installed[-1] + 1 :]))
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name

@@ -18,7 +18,7 @@ from jaxaccel.publish.console.job import flag_lines, job_table, verdict_lines
 from jaxaccel.publish.console.machines import machine_lines
 from jaxaccel.publish.console.money import BillTable
 from jaxaccel.publish.console.sweep import LOOK_TWICE, WIDTH, SweepTable
-from jaxaccel.records import Case, Comparison, Problem, Record
+from jaxaccel.records import Comparison, Problem, Record
 
 
 def make_console() -> Console:
@@ -90,17 +90,14 @@ def show_places(console: Console, folder: Path, *, found: int, asked: int, inter
     console.print(f"Records: {folder}", soft_wrap=True, markup=False)
 
 
-def show_crossovers(
-    console: Console, case: Case, over: str, between: tuple[int, int], answers: Sequence[Answer]
-) -> None:
+def show_crossovers(console: Console, title: str, answers: Sequence[Answer]) -> None:
     """Where the winner changes, by question."""
-    what = f"{case.workload}, {over} {between[0]} to {between[1]}, {case.dtype} {case.precision}"
     console.print()
-    console.print(crossover_table(what, answers))
+    console.print(crossover_table(title, answers))
     console.print(LEGEND, style="dim")
 
 
-def show_winners(console: Console, rows: Sequence[tuple[Case, Answer]]) -> None:
+def show_winners(console: Console, rows: Sequence[tuple[str, Answer]]) -> None:
     """Who wins which sizes, of all kinds of cases that there are."""
     console.print()
     console.print(winners_table(rows))

@@ -8,7 +8,6 @@ from rich.text import Text
 
 from jaxaccel.analyze.crossover import Answer
 from jaxaccel.publish.crossover import in_words
-from jaxaccel.records import Case
 
 LEGEND = """\
 latency, throughput, device: the data is resident; once K: it comes in once for K calls; every call: each time
@@ -31,15 +30,13 @@ def _lines(lines: Sequence[str]) -> Text:
     return Text("\n".join(lines))
 
 
-def winners_table(rows: Sequence[tuple[Case, Answer]]) -> Table:
-    """Who wins which sizes, a row a case (but for its size) and question."""
+def winners_table(rows: Sequence[tuple[str, Answer]]) -> Table:
+    """Who wins which sizes: a row a case (but for its size) and question."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("case", "sizes measured", "question", "who surely wins"):
         table.add_column(name)
     last = ""
-    for case, answer in rows:
-        params = "".join(f" {name}={value}" for name, value in case.params.items())
-        title = f"{case.workload}{params} {case.dtype} {case.precision}"
+    for title, answer in rows:
         sizes = f"{answer.low} to {answer.high}"
         shown, last = ("", "") if title == last else (title, sizes), title
         table.add_row(*shown, answer.question.replace("_", " "), _lines(in_words(answer)))
