@@ -442,7 +442,8 @@ def test_a_code_error_is_a_value_error() -> None:
 def beside(tmp_path: Path) -> Path:
     """The folder where a command is started, with a user's modules in it, and none of them anywhere else."""
     here = tmp_path / "here"
-    shutil.copytree(ROOT / "tests/own_code", here / "mine", ignore=shutil.ignore_patterns("__pycache__"))
+    own = ROOT / "experiments/own_code"
+    shutil.copytree(own, here / "mine", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tests/wrong_code.py", here / "mine/wrong.py")
     return here
 

@@ -252,7 +252,8 @@ def test_a_worker_finds_the_file_where_it_is_here(tmp_path: Path) -> None:
 
 def test_a_file_is_written_by_a_command_and_measured_by_another(run_cli: RunCli, tmp_path: Path) -> None:
     here = tmp_path / "here"
-    shutil.copytree(ROOT / "tests/own_code", here / "mine", ignore=shutil.ignore_patterns("__pycache__"))
+    own = ROOT / "experiments/own_code"
+    shutil.copytree(own, here / "mine", ignore=shutil.ignore_patterns("__pycache__"))
     made = subprocess.run(
         [
             *(sys.executable, "-m", "jaxaccel.export", "mine.ode:advance", "mine.ode:make_args"),

@@ -1,7 +1,7 @@
 """Runge-Kutta steps of many Lorenz systems side by side, by vmap. size: how many systems.
 
-    python -m jaxaccel.run workload=custom workload.fn=own_code.ode:advance \
-        workload.args=own_code.ode:make_args 'workload.static=[2]' size=4096
+    python -m jaxaccel.run workload=custom workload.fn=experiments.own_code.ode:advance \
+        workload.args=experiments.own_code.ode:make_args 'workload.static=[2]' size=4096
 """
 
 import jax

@@ -1,7 +1,8 @@
 """Gradient descent with momentum to a given precision, in one while_loop: how many steps depends on the data.
 
-    python -m jaxaccel.run workload=custom workload.fn=own_code.minimise:solve \
-        workload.args=own_code.minimise:make_args workload.reference=own_code.minimise:exact size=64
+    python -m jaxaccel.run workload=custom workload.fn=experiments.own_code.minimise:solve \
+        workload.args=experiments.own_code.minimise:make_args \
+        workload.reference=experiments.own_code.minimise:exact size=64
 """
 
 import jax

@@ -1,7 +1,7 @@
 """A causal self-attention block of Flax NNX, forward and backward. size: the length of the sequence.
 
-    python -m jaxaccel.run workload=custom workload.fn=own_code.attention:loss_and_gradients \
-        workload.args=own_code.attention:make_args size=128
+    python -m jaxaccel.run workload=custom workload.fn=experiments.own_code.attention:loss_and_gradients \
+        workload.args=experiments.own_code.attention:make_args size=128
 """
 
 import jax

@@ -1,7 +1,7 @@
 """A training step with Optax, its state donated: the next takes the memory of the one before. size: width.
 
-    python -m jaxaccel.run workload=custom workload.fn=own_code.training:step \
-        workload.args=own_code.training:make_args workload.carry=true size=256
+    python -m jaxaccel.run workload=custom workload.fn=experiments.own_code.training:step \
+        workload.args=experiments.own_code.training:make_args workload.carry=true size=256
 """
 
 import jax
