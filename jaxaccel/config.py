@@ -210,7 +210,9 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             name=workload.pop("name"),
             target=workload.pop("_target_"),
             variant=workload.pop("variant"),
-            params=workload | {digest: contents(path) for digest, path in files.values()},
+            params=workload
+            | {digest: contents(path) for digest, path in files.values()}
+            | ({"source": sources(workload["fn"], workload.get("args"))} if "fn" in workload else {}),
             files={key: path for key, (_, path) in files.items()},
         ),
         devices=_devices(device.pop("arms")),
@@ -240,6 +242,22 @@ def contents(path: str) -> str:
     """Sixteen hexadecimal digits that identify what is in a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def sources(*functions: Any) -> str | None:
+    """Sixteen hexadecimal digits that identify the files of package.module:function below this folder.
+
+    None where there is none of them. What those files import from others is not looked at.
+    """
+    found = hashlib.sha256()
+    paths = set[Path]()
+    for function in functions:
+        parts = str(function).partition(":")[0].split(".")
+        module = Path(*parts)
+        paths |= {path for path in (module.with_suffix(".py"), module / "__init__.py") if path.is_file()}
+    for path in sorted(paths):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16] if paths else None
 
 
 def _files(workload: dict[str, Any]) -> dict[str, tuple[str, str]]:

@@ -14,13 +14,14 @@ import wrong_code
 from conftest import QUICK, ROOT, RunCli
 from fakes import patiently
 
+from jaxaccel.config import sources
 from jaxaccel.messages import Failure, Inspected, Open, Opened, Unavailable, decode_message, encode_message
 from jaxaccel.records import Arm, ArmFacts, Case, Metric, Problem
 from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker.arm import ANSWER, OPERATIONS, OpenArm
 from jaxaccel.worker.problems import CAPTURED, NOT_TRACEABLE, describe
 from jaxaccel.worker.program import ARGUMENTS, compile_function
-from jaxaccel.workloads.answer import default_tolerance
+from jaxaccel.workloads.answer import compare, default_tolerance
 from jaxaccel.workloads.custom import Custom
 from jaxaccel.workloads.own import BadCodeError
 
@@ -417,6 +418,31 @@ def test_an_import_that_fails_shows_where() -> None:
     failure = refused("broken_module:f")
     assert failure.error.traceback is not None
     assert 'LOOKED_UP = {}["missing"]' in failure.error.traceback
+
+
+def test_a_jitted_function_with_a_side_effect_is_refused_too() -> None:
+    failure = refused("wrong_code:random_and_jitted")
+    assert "another program each time" in failure.error.message
+
+
+def test_a_tolerance_of_nothing_is_one() -> None:
+    output, other = {"y": np.float32([1, 2])}, {"y": np.float32([1, 2.001])}
+    rules: dict[str, Any] = {"case_dtype": "float32", "precision": "highest", "name": "reference"}
+    assert compare(output, other, tolerance=0.01, **rules).ok
+    assert not compare(output, other, tolerance=0.0, **rules).ok
+    assert compare(output, output, tolerance=0.0, **rules).ok
+
+
+def test_an_edited_function_is_another_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "pkg" / "mine.py"
+    file.parent.mkdir()
+    file.write_text("def step(x): return x")
+    first = sources("pkg.mine:step", "pkg.mine:make_args")
+    assert first == sources("pkg.mine:step", None)
+    file.write_text("def step(x): return 2 * x")
+    assert first != sources("pkg.mine:step", None)
+    assert sources("numpy:sum", None) is None
 
 
 def test_no_secret_of_the_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,3 +120,8 @@ def of_another_shape(x, y):
 
 def random_of_key(key, x):
     return x + jax.random.normal(key, x.shape)
+
+
+@jax.jit
+def random_and_jitted(x, y):
+    return x * y * np.random.rand()

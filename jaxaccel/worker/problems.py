@@ -36,7 +36,7 @@ def describe(error: BaseException) -> Problem:
     text = str(error).strip() or type(error).__name__
     return Problem(
         type=getattr(error, "name", None) or type(error).__name__.removesuffix("Error"),
-        message=without_secrets(text.splitlines()[0][:500]),
+        message=without_secrets(text.splitlines()[0])[:500],
         hint=_hint(error, text),
         details=without_secrets("".join(traceback.format_exception(error))),
         traceback=users_traceback(error),

@@ -43,7 +43,7 @@ def compare(
         inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
         allowed = 0.0
         if inexact:
-            allowed = tolerance or default_tolerance(leaf.dtype, case_dtype, precision)
+            allowed = default_tolerance(leaf.dtype, case_dtype, precision) if tolerance is None else tolerance
         error = _error(leaf, other)
         if ok and (error > allowed or error >= worst):
             worst, granted = error, allowed
@@ -54,7 +54,9 @@ def compare(
 def unchecked(output: Any, *, case_dtype: str, precision: str, tolerance: float | None) -> Accuracy:
     """What is known without a reference: what two devices may differ by."""
     kinds = {leaf.dtype for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)}
-    allowed = [tolerance or default_tolerance(kind, case_dtype, precision) for kind in kinds]
+    allowed = [
+        default_tolerance(kind, case_dtype, precision) if tolerance is None else tolerance for kind in kinds
+    ]
     return Accuracy(relative_error=None, tolerance=max(allowed, default=0.0), ok=None, reference=None)
 
 

@@ -48,7 +48,8 @@ class Custom:
 
     static: positions of arguments that are settings. carry: the first argument is donated, and `fn` returns
     the next one, alone or with an output: (next, output). reference: gives, of the same arguments as NumPy
-    arrays, what `fn` returns. flops, bytes: of one call, in place of XLA's count.
+    arrays, what `fn` returns. flops, bytes: of one call, in place of XLA's count. source: a digest of the
+    files that `fn` and `args` are in, so that an edited function is another case.
     """
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
@@ -67,6 +68,7 @@ class Custom:
     tolerance: float | None = None
     flops: float | None = None
     bytes: float | None = None
+    source: str | None = None
 
     def __post_init__(self) -> None:
         check_arguments(self)
@@ -159,6 +161,7 @@ class Custom:
 
         # Traced twice: what differs comes from outside of the arguments, and would be frozen by the first.
         program, result = jax.make_jaxpr(lambda *a: once(*a), return_shape=True)(*shapes)
+        jax.clear_caches()  # or a function that is jitted already would be looked up, not traced again
         again = jax.make_jaxpr(lambda *a: once(*a))(*shapes)
         if _outline(program.jaxpr) != _outline(again.jaxpr):
             raise BadCodeError(
