@@ -156,7 +156,8 @@ def make_arguments(key: str, name: Any, *, size: int, dtype: str, seed: int) -> 
             )
     if "size" not in asked and size != 1:
         raise BadCodeError(f"`size`={size}: {name} takes no `size`, so there is only size 1")
-    with jax.default_device(_cpu()):
+    # The arguments are no part of what `precision` is asked of: both devices are to have the same.
+    with jax.default_device(_cpu()), jax.default_matmul_precision("highest"):
         if "key" in asked:
             values["key"] = jax.random.key(seed)
         made = function(**{parameter: values[parameter] for parameter in asked})
