@@ -1,6 +1,5 @@
 """`python -m jaxaccel.advise`: which device, from records that are there. It measures nothing."""
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, given_prices, load, parse_only
-from jaxaccel.config import BadInputError, Parser, whole_number
+from jaxaccel.config import BadInputError, Parser, parser_with_examples, whole_number
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.advice import Ask, Measured
@@ -105,12 +104,10 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
 
 def make_parser() -> Parser:
     """The command line, without what `read` checks by itself."""
-    parser = Parser(
+    parser = parser_with_examples(
         prog="python -m jaxaccel.advise",
         description="Which device, how much faster, how sure and why, from records already there.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=EXAMPLES,
     )
     parser.add_argument(
         "words",

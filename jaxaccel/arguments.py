@@ -39,13 +39,16 @@ def choose(
 
     **Raises** BadInputError for a key or value that no case of any side has.
     """
+    if not only:
+        return [*sides]
     from jaxaccel.publish.tables import case_columns
 
     def columns(record: "Record") -> dict[str, str]:
         found = case_columns(record.case) | dict(record.case.params)
         return {name: str(value) for name, value in found.items() if name != "params"}
 
-    everything = [columns(record) for side in sides for record in side]
+    known_of = [[(record, columns(record)) for record in side] for side in sides]
+    everything = [column for side in known_of for _, column in side]
     for name, values in only.items():
         known = dict.fromkeys(column[name] for column in everything if name in column)
         if not known:
@@ -54,8 +57,8 @@ def choose(
         if unknown := [value for value in values if value not in known]:
             raise BadInputError(f"`{option}{name}=` must be of {', '.join(known)} here, got {unknown[0]!r}")
     chosen = [
-        [record for record in side if all(columns(record).get(name) in only[name] for name in only)]
-        for side in sides
+        [record for record, column in side if all(column.get(name) in only[name] for name in only)]
+        for side in known_of
     ]
     if not any(chosen):
         raise BadInputError(f"`{option}KEY=` must leave some cases; none has {' '.join(words_of(only))}")

@@ -4,21 +4,43 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from jaxaccel.config import CeilingsMode
+from jaxaccel.config import BadInputError, CeilingsMode, TimingConfig
 from jaxaccel.measure.client import Worker
 from jaxaccel.records import Record
 
 if TYPE_CHECKING:
     from jaxaccel.measure.ceilings import Book
+    from jaxaccel.measure.sampling import Stop
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def exit_code_of(work: Callable[[], int], arguments: Sequence[str]) -> int:
+    """What `work` returns, or what its end says: an interrupt, or bad input, which is told in one line."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BadInputError as error:
+        if any(argument.lower() == "debug=true" for argument in arguments):
+            traceback.print_exc()
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def stop_by(timing: TimingConfig) -> "Stop":
+    """When a metric has been sampled enough, by a config's word."""
+    from jaxaccel.measure.sampling import Stop
+
+    return Stop(relative_ci=timing.relative_ci, limit_s=timing.limit_s, max_rounds=timing.max_rounds)
 
 
 def open_book(mode: CeilingsMode) -> "Book | None":
@@ -71,6 +93,11 @@ class Launcher:
     def __call__(self, device: str) -> Worker:
         """A worker for the device."""
         return self._early.pop(device, None) or self._workers.enter_context(Worker(device))
+
+    def make_way(self, device: str) -> None:
+        """Another jaxaccel measures on the device: idle workers would disturb what we wait for."""
+        self.stop_early()
+        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
 
     def stop_early(self) -> None:
         """End those that were started and not yet given."""

@@ -30,6 +30,17 @@ class Parser(argparse.ArgumentParser):
         raise BadInputError(f"{message} (see --help)")
 
 
+def parser_with_examples(*, prog: str, description: str, examples: str) -> Parser:
+    """A parser whose help ends with `examples` as they are, and that takes no option by its beginning."""
+    return Parser(
+        prog=prog,
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 class Dtype(StrEnum):
     """Floating-point type of a workload's data."""
 

@@ -8,7 +8,6 @@ interrupted search goes on with `resume=FOLDER`.
 import shlex
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,7 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel.commands import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, Launcher, keep, open_book, process_start
+from jaxaccel.commands import (
+    BAD_INPUT,
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    Launcher,
+    exit_code_of,
+    keep,
+    open_book,
+    process_start,
+    stop_by,
+)
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, RunConfig
 from jaxaccel.records import Arm, Record
 
@@ -61,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     with ExitStack() as workers:
         launcher = Launcher(BOTH, workers)
-        try:
+
+        def work() -> int:
             from jaxaccel.compose import compose
 
             for argument in arguments:
@@ -76,13 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return OK
             line = shlex.join(["python", "-m", "jaxaccel.crossover", *arguments])
             return search_all(composed, line, command_id, launcher)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except BadInputError as error:
-            if any(argument.lower() == "debug=true" for argument in arguments):
-                traceback.print_exc()
-            print(f"jaxaccel: {error}", file=sys.stderr)
-            return BAD_INPUT
+
+        return exit_code_of(work, arguments)
 
 
 def search_all(composed: "Composed", line: str, command_id: str, launcher: Launcher) -> int:
@@ -94,10 +100,6 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
     from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
-    def waiting(device: str) -> None:
-        launcher.stop_early()
-        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
-
     try:
         searches = [prepare(job) for job in composed.jobs]
     except BadInputError:
@@ -107,7 +109,7 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
     code = OK
     try:
         with (
-            hold_devices(BOTH, wait_s=searches[0].config.wait_s, waiting=waiting),
+            hold_devices(BOTH, wait_s=searches[0].config.wait_s, waiting=launcher.make_way),
             ShowProgress(make_console()) as sessions.watcher,
         ):
             for found in searches:
@@ -290,15 +292,11 @@ class Search:
     def groups(self, wanted: Mapping[int, int]) -> "list[Group]":
         """What a session measures of it."""
         from jaxaccel.analyze.questions import metrics_for
-        from jaxaccel.measure.sampling import Stop
         from jaxaccel.measure.session import Group
 
-        timing = self.config.timing
         return [
             Group(
-                stop=Stop(
-                    relative_ci=timing.relative_ci, limit_s=timing.limit_s, max_rounds=timing.max_rounds
-                ),
+                stop=stop_by(self.config.timing),
                 passes=passes,
                 metrics=metrics_for(self.settings.questions),
                 arms={device: self.arm(at, device) for device in BOTH},

@@ -108,10 +108,18 @@ class Case:
         return digest(asdict(self))
 
     def __str__(self) -> str:
+        return self._in_words(f" {self.size}")
+
+    @property
+    def family(self) -> str:
+        """The case in words, but for its size."""
+        return self._in_words("")
+
+    def _in_words(self, size: str) -> str:
         given = {name: value for name, value in self.params.items() if value is not None and value != []}
         params = "".join(f" {name}={value}" for name, value in given.items())
         variant = "" if self.variant == "direct" else f" {self.variant}"
-        return f"{self.workload}{variant} {self.size}{params} {self.dtype} {self.precision}"
+        return f"{self.workload}{variant}{size}{params} {self.dtype} {self.precision}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +201,11 @@ class Timing:
     depth: int
     samples_s: tuple[float, ...]
     rounds: tuple[tuple[int, int, int], ...]
+
+    @property
+    def passes(self) -> frozenset[int]:
+        """The passes that it has rounds of, by number."""
+        return frozenset(pass_index for pass_index, _, _ in self.rounds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing."""
 
-import argparse
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, given_prices, load, parse_only
-from jaxaccel.config import BadInputError, Parser, choice
+from jaxaccel.config import BadInputError, Parser, choice, parser_with_examples
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
@@ -153,13 +152,11 @@ def show(records: "Sequence[Record]", how: Format, prices: "Prices | None" = Non
 
 def make_parser() -> Parser:
     """The command line, without what `read` checks by itself."""
-    parser = Parser(
+    parser = parser_with_examples(
         prog="python -m jaxaccel.report",
         description="What records say: a table of cases, or with --baseline how their times changed. "
         "Records of several machines pair by case.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=EXAMPLES,
     )
     parser.add_argument("new", metavar="NEW", nargs="+", help="files of records, or folders that have some")
     parser.add_argument(

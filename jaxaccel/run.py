@@ -6,7 +6,6 @@ meet and take turns whether they were asked for by `device=both` or by `-m devic
 
 import shlex
 import sys
-import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,9 +18,11 @@ from jaxaccel.commands import (
     INTERRUPTED,
     OK,
     Launcher,
+    exit_code_of,
     keep,
     open_book,
     process_start,
+    stop_by,
 )
 from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES, Record, Status
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as workers:
         # Workers take longest to start: they do it while this process imports and composes.
         launcher = Launcher(likely_devices(arguments), workers)
-        try:
+
+        def work() -> int:
             from jaxaccel.compose import compose
 
             composed = compose(arguments, command_id)
@@ -46,13 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return OK
             line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
             return measure_jobs(composed, line, command_id, launcher)
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except BadInputError as error:
-            if any(argument.lower() == "debug=true" for argument in arguments):
-                traceback.print_exc()
-            print(f"jaxaccel: {error}", file=sys.stderr)
-            return BAD_INPUT
+
+        return exit_code_of(work, arguments)
 
 
 def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Launcher") -> int:
@@ -66,10 +63,6 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
-    def waiting(device: str) -> None:
-        launcher.stop_early()  # idle workers would disturb the measurement that we wait for
-        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
-
     groups, folders = group_arms(composed)
     devices = [device for group in groups for device in group.arms]
     command = Command(line=line, sweep_id=sweep_id, started=process_start())
@@ -77,7 +70,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     interrupted = False
     try:
         with (
-            hold_devices(devices, wait_s=composed.jobs[0].config.wait_s, waiting=waiting),
+            hold_devices(devices, wait_s=composed.jobs[0].config.wait_s, waiting=launcher.make_way),
             ShowProgress(make_console()) as progress,
         ):
             plan = Plan(groups=groups, command=command, book=open_book(composed.jobs[0].config.ceilings))
@@ -150,7 +143,6 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
     **Raises** BadInputError for a record in a folder to be resumed that can't be read.
     """
     from jaxaccel.analyze.machines import latest
-    from jaxaccel.measure.sampling import Stop
     from jaxaccel.measure.session import Group
     from jaxaccel.publish import store
 
@@ -160,7 +152,7 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
     folders: dict[Place, list[Path]] = {}
     for job in composed.jobs:
         timing = job.config.timing
-        stop = Stop(relative_ci=timing.relative_ci, limit_s=timing.limit_s, max_rounds=timing.max_rounds)
+        stop = stop_by(timing)
         for arm in job.config.arms:
             key = (arm.case.case_id, stop, job.config.metrics, timing.energy_s)
             group = groups.setdefault(

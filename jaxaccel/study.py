@@ -4,7 +4,6 @@ Each run of a study is a command of its own, `python -m jaxaccel.run ... resume=
 what its folder lacks: a study that was interrupted goes on, and one that is complete is only looked through.
 """
 
-import argparse
 import re
 import shlex
 import signal
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jaxaccel.config import BadInputError, Parser, require_positive, require_text
+from jaxaccel.config import BadInputError, Parser, parser_with_examples, require_positive, require_text
 from jaxaccel.records import DEVICES
 
 if TYPE_CHECKING:
@@ -342,12 +341,10 @@ def _require_name(what: str, name: Any) -> None:
 
 def make_parser() -> Parser:
     """The command line, without what `read` checks by itself."""
-    parser = Parser(
+    parser = parser_with_examples(
         prog="scripts/study",
         description="Run studies of experiments/ from their definitions, in one go or in several.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        examples=EXAMPLES,
     )
     parser.add_argument(
         "words",

@@ -144,16 +144,7 @@ def speedup(
         log_half_width(cpu, gpu, over, interleaved=interleaved, confidence=confidence)
         for confidence in (0.95, 1 - 0.05 / among)
     )
-    interval = _interval(ratio, half * RERUN if over == "passes" else half)
-    strict = _interval(ratio, strict_half)
-    return Speedup(
-        ratio=ratio,
-        ci95=interval,
-        ci_over=over,
-        verdict=Verdict.undecided if strict is None else verdict(strict),
-        among=among,
-        ci_family=strict,
-    )
+    return _judged(ratio, half, strict_half, over, among)
 
 
 def speedup_of_passes(
@@ -180,11 +171,16 @@ def speedup_of_passes(
         else welch_half_width(cpu, gpu, confidence, max_freedom=2.0 * (fewest - 1))
         for confidence in (0.95, 1 - 0.05 / among)
     )
+    return _judged(ratio, half, strict_half, "passes", among)
+
+
+def _judged(ratio: float, half: float, strict_half: float, over: str, among: int) -> Speedup:
+    """A ratio with half its interval, and half the wider one that its verdict is held to, as logarithms."""
     strict = _interval(ratio, strict_half)
     return Speedup(
         ratio=ratio,
-        ci95=_interval(ratio, half * RERUN),
-        ci_over="passes",
+        ci95=_interval(ratio, half * RERUN if over == "passes" else half),
+        ci_over=over,
         verdict=Verdict.undecided if strict is None else verdict(strict),
         among=among,
         ci_family=strict,
@@ -194,7 +190,7 @@ def speedup_of_passes(
 def _too_few_passes(cpu: Timing, gpu: Timing) -> str:
     """Why two machines have no interval: one pass on the CPU: how processes differ is unknown."""
     words = {1: "one pass", 2: "two passes"}
-    passes = [len({pass_index for pass_index, _, _ in timing.rounds}) for timing in (cpu, gpu)]
+    passes = [len(timing.passes) for timing in (cpu, gpu)]
     if passes[0] == passes[1]:
         few = [f"{words.get(passes[0], f'{passes[0]} passes')} on each side"]
     else:

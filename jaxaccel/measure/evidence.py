@@ -148,10 +148,8 @@ class Evidence:
                 absent.setdefault(place, ENDED if metric in metrics else NOT_ASKED)
                 continue
             if timing.ci95_s is None:
-                passes = len({pass_index for pass_index, _, _ in timing.rounds})
-                absent[f"{place}.ci95_s"] = (
-                    f"{timing.n} samples in {len(timing.rounds)} rounds of {passes} passes are too few"
-                )
+                rounds = f"{len(timing.rounds)} rounds of {len(timing.passes)} passes"
+                absent[f"{place}.ci95_s"] = f"{timing.n} samples in {rounds} are too few"
             if timing.p99_s is None:
                 absent[f"{place}.p99_s"] = f"needs {stats.P99_SAMPLES} samples, has {timing.n}"
         if self.facts.transfers is None:

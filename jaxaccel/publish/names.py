@@ -34,10 +34,8 @@ def told_apart(case: Case, cases: Sequence[Case]) -> str:
 
 def family_name(case: Case, machines: str | None = None) -> str:
     """The case but for its size; `machines`, where there are several, say whose."""
-    words = str(case).split(" ")
-    words.remove(str(case.size))
-    seed = [f"seed={case.seed}"] if case.seed else []
-    return " ".join([*words, *seed]) + (f" ({machines})" if machines else "")
+    seed = f" seed={case.seed}" if case.seed else ""
+    return case.family + seed + (f" ({machines})" if machines else "")
 
 
 def device_name(record: Record) -> str:

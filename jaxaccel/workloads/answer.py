@@ -1,7 +1,7 @@
 """Is the answer of a user's own code right? By their reference, or by what two devices may differ by."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxaccel.records import Accuracy
 from jaxaccel.workloads.base import Array, norm_error
-from jaxaccel.workloads.own import BadCodeError
+from jaxaccel.workloads.own import BadCodeError, find
 
 
 def default_tolerance(dtype: Any, case_dtype: str, precision: str) -> float:
@@ -22,6 +22,24 @@ def default_tolerance(dtype: Any, case_dtype: str, precision: str) -> float:
     names = [np.dtype(dtype), jnp.dtype(case_dtype)]
     eps = max(float(jnp.finfo(name).eps) for name in names if jnp.issubdtype(name, jnp.inexact))
     return math.sqrt(max(eps, 2.0**-10) if precision != "highest" and case_dtype == "float32" else eps)
+
+
+def verify_own(
+    workload: Any, arguments: Callable[[], tuple[Any, ...]], output: Any, precision: str
+) -> Accuracy:
+    """By a workload's `reference` where it has one; `arguments` gives those that it is called with.
+
+    **Raises** BadCodeError where the reference gives other arrays than the function.
+    """
+    rules: dict[str, Any] = {
+        "case_dtype": workload.dtype,
+        "precision": precision,
+        "tolerance": workload.tolerance,
+    }
+    if workload.reference is None:
+        return unchecked(output, **rules)
+    expected = find("workload.reference", workload.reference)(*arguments())
+    return compare(output, expected, name=workload.reference, **rules)
 
 
 def compare(

@@ -203,6 +203,19 @@ def norm_error(value: Array, reference: Array) -> float:
     return difference / norm if norm else difference
 
 
+def judged(error: float, tolerance: float, reference: str = "NumPy float64") -> Accuracy:
+    """An error and what is tolerated of it."""
+    return Accuracy(relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference=reference)
+
+
+def judged_by_rows(output: Array, exact: Callable[[Array], Array], count: int, tolerance: float) -> Accuracy:
+    """Norm-wise, on `count` evenly spread rows from first to last; `exact` gives those of an index."""
+    total = len(output)
+    rows = np.linspace(0, total - 1, count).round().astype(np.int64)
+    sampled = "" if count == total else f", {count} of {total} rows"
+    return judged(norm_error(output[rows], exact(rows)), tolerance, f"NumPy float64{sampled}")
+
+
 def blocks(*vectors: Array) -> Iterator[tuple[Array, ...]]:
     """Vectors of one length in float64, a block of each at a time: whole ones may not fit."""
     for start in range(0, vectors[0].size, _BLOCK):

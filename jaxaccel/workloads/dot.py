@@ -14,6 +14,7 @@ from jaxaccel.workloads.base import (
     Plain,
     blocks,
     itemsize,
+    judged,
     sum_tolerance,
     uniform,
 )
@@ -66,6 +67,4 @@ class Dot(Plain):
         error = abs(float(output) - reference(a, b)) / spread
         # The result may be a few times its spread, and is rounded to `dtype` where it lands.
         tolerance = 2 * sum_tolerance(self.dtype, precision, self.size)
-        return Accuracy(
-            relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference="NumPy float64"
-        )
+        return judged(error, tolerance)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import export
 
 from jaxaccel.records import Accuracy, Cost
-from jaxaccel.workloads.answer import compare, unchecked
+from jaxaccel.workloads.answer import verify_own
 from jaxaccel.workloads.base import Array, Inputs, aligned_empty, check_arguments, uniform
 from jaxaccel.workloads.own import (
     BadCodeError,
@@ -110,11 +110,7 @@ class Exported:
 
     def verify(self, inputs: Inputs, output: Any, precision: str, run: Callable[..., Any]) -> Accuracy:
         """Against `reference`, where there is one."""
-        rules = {"case_dtype": self.dtype, "precision": precision, "tolerance": self.tolerance}
-        if self.reference is None:
-            return unchecked(output, **rules)  # type: ignore[arg-type]
-        expected = find("workload.reference", self.reference)(*self._signature.for_numpy(inputs))
-        return compare(output, expected, name=self.reference, **rules)  # type: ignore[arg-type]
+        return verify_own(self, lambda: self._signature.for_numpy(inputs), output, precision)
 
     @cached_property
     def _program(self) -> Any:

@@ -12,7 +12,7 @@ from jaxaccel.workloads.base import (
     Array,
     Plain,
     itemsize,
-    norm_error,
+    judged_by_rows,
     sum_tolerance,
     uniform,
 )
@@ -69,13 +69,5 @@ class Matmul(Plain):
         a, b = inputs
         n = self.size
         count = min(n, CHECKED_ROWS, max(1, int(CHECKED_FLOPS / (2 * n * n))))
-        rows = np.linspace(0, n - 1, count).round().astype(np.int64)
-        error = norm_error(np.asarray(output)[rows], reference(a[rows], b))
         tolerance = sum_tolerance(self.dtype, precision, n)
-        sampled = "" if count == n else f", {count} of {n} rows"
-        return Accuracy(
-            relative_error=error,
-            tolerance=tolerance,
-            ok=error <= tolerance,
-            reference=f"NumPy float64{sampled}",
-        )
+        return judged_by_rows(np.asarray(output), lambda rows: reference(a[rows], b), count, tolerance)

@@ -12,7 +12,7 @@ from jaxaccel.workloads.base import (
     Array,
     Plain,
     itemsize,
-    norm_error,
+    judged_by_rows,
     sum_tolerance,
     uniform,
 )
@@ -60,13 +60,9 @@ class Matvec(Plain):
         """Norm-wise against float64, on all rows or, of a large matrix, on evenly spread ones."""
         a, x = inputs
         count = min(self.size, max(1, CHECKED_ELEMENTS // self.size))
-        rows = np.linspace(0, self.size - 1, count).round().astype(np.int64)
-        error = norm_error(np.asarray(output)[rows], reference(a[rows] if count < self.size else a, x))
-        tolerance = sum_tolerance(self.dtype, precision, self.size)
-        sampled = "" if count == self.size else f", {count} of {self.size} rows"
-        return Accuracy(
-            relative_error=error,
-            tolerance=tolerance,
-            ok=error <= tolerance,
-            reference=f"NumPy float64{sampled}",
+        return judged_by_rows(
+            np.asarray(output),
+            lambda rows: reference(a[rows] if count < self.size else a, x),
+            count,
+            sum_tolerance(self.dtype, precision, self.size),
         )

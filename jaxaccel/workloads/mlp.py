@@ -23,6 +23,7 @@ from jaxaccel.workloads.base import (
     aligned_empty,
     check_arguments,
     itemsize,
+    judged,
     largest,
     norm_error,
     product_operations,
@@ -202,12 +203,7 @@ class Mlp:
         error = largest(errors) if math.isfinite(float(output)) else math.inf
         rounding = len(self.widths) * sum_tolerance(self.dtype, precision, max(*self.widths, rows))
         tolerance = max(rounding, float(jnp.finfo("float32").eps))  # the type that gradients come in
-        return Accuracy(
-            relative_error=error,
-            tolerance=tolerance,
-            ok=error <= tolerance,
-            reference=f"NumPy float64, loss and gradients, {rows} of {self.batch} rows",
-        )
+        return judged(error, tolerance, f"NumPy float64, loss and gradients, {rows} of {self.batch} rows")
 
     def _loss(self, params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         return self._loss_and_layers(params, x, y)[0]

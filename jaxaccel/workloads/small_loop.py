@@ -18,6 +18,7 @@ from jaxaccel.workloads.base import (
     aligned_empty,
     check_arguments,
     itemsize,
+    judged,
     norm_error,
     sum_tolerance,
     uniform,
@@ -92,6 +93,4 @@ class SmallLoop(Plain):
         a, b, _ = inputs
         error = norm_error(np.asarray(output), reference(a, b, self.steps))
         tolerance = 2 * sum_tolerance(self.dtype, precision, self.size)
-        return Accuracy(
-            relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference="NumPy float64"
-        )
+        return judged(error, tolerance)

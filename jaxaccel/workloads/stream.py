@@ -20,6 +20,7 @@ from jaxaccel.workloads.base import (
     check_arguments,
     elementwise_error,
     itemsize,
+    judged,
     largest,
     sum_tolerance,
     uniform,
@@ -165,20 +166,12 @@ class Stream:
         error = float(np.linalg.norm(np.asarray(output, np.float64) - exact)) / spread
         # A result may be a few times its spread, and is rounded to `dtype` where it lands.
         tolerance = 2 * sum_tolerance(self.dtype, "highest", x.size // exact.size)
-        return Accuracy(
-            relative_error=error, tolerance=tolerance, ok=error <= tolerance, reference="NumPy float64"
-        )
+        return judged(error, tolerance)
 
     def _verify_vector(self, sources: tuple[Array, ...], output: Array, written: Array) -> Accuracy:
         """`output` is only the vector's first element, `written` what a further run gave."""
         exact = reference_copy if self.kind == "copy" else reference_triad
-        errors = [elementwise_error(exact, part, *sources) for part in (np.ravel(output), written)]
-        error = largest(errors)
+        error = largest(elementwise_error(exact, part, *sources) for part in (np.ravel(output), written))
         tolerance = 0.0 if self.kind == "copy" else 2 * float(jnp.finfo(self.dtype).eps)
         sampled = "" if len(written) == self.size else f", {len(written)} of {self.size} elements"
-        return Accuracy(
-            relative_error=error,
-            tolerance=tolerance,
-            ok=error <= tolerance,
-            reference=f"NumPy float64{sampled}",
-        )
+        return judged(error, tolerance, f"NumPy float64{sampled}")

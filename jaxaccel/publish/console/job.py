@@ -120,8 +120,7 @@ def _scope(record: Record) -> str:
 
 
 def _scope_of(timing: Timing) -> str:
-    passes = len({pass_index for pass_index, _, _ in timing.rounds})
-    return "within one process" if timing.ci_over == "rounds" else f"over {passes} passes"
+    return "within one process" if timing.ci_over == "rounds" else f"over {len(timing.passes)} passes"
 
 
 def _time(record: Record, metric: Metric) -> str:
