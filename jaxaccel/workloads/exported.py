@@ -188,7 +188,8 @@ def check_program(name: str, program: Any, dtype: str) -> None:
     if wide and dtype != "float64":
         raise BadCodeError(f"`dtype` must be float64 for {name}, which takes {wide[0]}; got {dtype}")
     floats = [kind for kind in types if jnp.issubdtype(jnp.dtype(kind), jnp.floating)]
-    if floats and dtype not in floats:
+    # Wide integers need float64's width of JAX, whatever floating-point numbers are beside them.
+    if floats and dtype not in floats and not wide:
         choices = ", ".join(dict.fromkeys(floats))
         raise BadCodeError(f"`dtype` must be one that {name} takes, {choices}; got {dtype}")
 

@@ -9,7 +9,8 @@ import jax
 from jax import export
 
 from jaxaccel.workloads.exported import clipped, data_shape, described, load
-from jaxaccel.workloads.own import check_call, find, make_arguments, split
+from jaxaccel.workloads.jaxprs import captured_shapes
+from jaxaccel.workloads.own import BadCodeError, check_call, find, make_arguments, split
 
 PLATFORMS = ("cpu", "cuda")
 
@@ -27,7 +28,7 @@ def save_exported(
     It needs no GPU to export for one. Containers that only their own library knows, as an optimiser's state,
     become the list of their arrays. `static`: positions of arguments that are settings.
 
-    **Raises** whatever tracing `fn` raises.
+    **Raises** BadCodeError where `fn` captured an array, and whatever tracing it raises.
     """
     arguments = tuple(args) if isinstance(args, tuple | list) else (args,)
     traced = tuple(value for i, value in enumerate(arguments) if i not in static)
@@ -39,6 +40,11 @@ def save_exported(
             full.insert(position, settings[position])
         return fn(*full)
 
+    if captured := captured_shapes(jax.make_jaxpr(whole)(*traced)):
+        raise BadCodeError(
+            f"`fn` captured an array of shape {captured[0]}: give it to `fn` as an argument, for XLA may "
+            "compute with it once, at compile time, and whoever measures the file could not tell"
+        )
     whole.__name__ = getattr(inspect.unwrap(fn), "__name__", "function")
     leaves, structure = jax.tree.flatten(traced)
 
