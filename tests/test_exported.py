@@ -275,6 +275,25 @@ def test_a_file_is_written_by_a_command_and_measured_by_another(run_cli: RunCli,
     assert "ode.bin" not in str(record["case"])
 
 
+def test_a_program_has_the_precision_that_it_was_exported_with(tmp_path: Path) -> None:
+    square = np.ones((4, 4), np.float32)
+    file = saved(tmp_path, lambda x: x @ x, (square,), precision="default")
+    precise = saved(tmp_path, lambda x: x @ x, (square,), name="precise.bin")
+    half = saved(tmp_path, lambda x: x @ x, (square.astype(jnp.bfloat16),), name="half.bin")
+    plainly = saved(tmp_path, lambda x: x + 1, (square,), name="plain.bin")
+
+    def judge(file: str, precision: str) -> None:
+        workload = Exported(size=1, file=file, dtype="bfloat16" if "half" in file else "float32")
+        workload.verify((square,), square, precision, lambda *_: None)
+
+    for good in ((file, "default"), (precise, "highest"), (half, "highest"), (plainly, "highest")):
+        judge(*good)
+    with pytest.raises(BadCodeError, match=r"`precision` must be default for step\.bin"):
+        judge(file, "highest")
+    with pytest.raises(BadCodeError, match=r"must be highest for precise.*got default"):
+        judge(precise, "default")
+
+
 def test_an_array_that_would_be_baked_in_is_refused(tmp_path: Path) -> None:
     matrix = jnp.ones((4, 5))
     with pytest.raises(BadCodeError, match=r"captured an array of shape \(4, 5\)"):
