@@ -365,6 +365,63 @@ def test_what_lacks_passes_for_ever_is_asked_for_once(tmp_path: Path) -> None:
     assert machine.sessions < 30
 
 
+@dataclass(kw_only=True)
+class Moody(Machine):
+    """A machine whose passes differ as a whole, and for each size; more passes keep the ones before."""
+
+    shared: float = 0.0
+    own: float = 0.0
+    drawn: dict[tuple[object, ...], float] = field(default_factory=dict)
+
+    def factor(self, by: float, *what: object) -> float:
+        return math.exp(by * self.drawn.setdefault(what, float(self.rng.standard_normal())))
+
+    def record(self, group: Group, arm: Arm) -> Record:
+        at, device = arm.case.size, arm.device
+        call_s = (self.cpu_s if device == "cpu" else self.gpu_s)(at)
+        timings = {}
+        for metric in group.metrics:
+            medians = [
+                call_s
+                * self.factor(self.shared, metric, device, p)
+                * self.factor(self.own, metric, device, p, at)
+                for p in range(group.passes)
+            ]
+            timings[metric.value] = make_timing(*[[[median] * 3] * 2 for median in medians])
+        return make_record(device, case=arm.case, timings=timings, warnings=())
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+def test_passes_that_disagree_by_a_fifth_take_a_quarter_of_a_sweep_s_passes(
+    tmp_path: Path, slope: float
+) -> None:
+    inside, widths, most, trials = 0, [], 0, 40
+    for seed in range(trials):
+        rng = np.random.default_rng(seed)
+        n0 = float(np.exp(rng.uniform(np.log(100), np.log(1200))))
+        machine = Moody(**crossing(n0, slope), shared=0.03, own=0.15, rng=rng)
+        found = make_search(tmp_path / str(seed), low=32, high=2048)
+        assert search_records(found, machine.measure)
+        (answer,) = found.answers()
+        (bracket,) = answer.brackets
+        inside += bracket.low <= n0 <= bracket.high
+        widths.append(bracket.width)
+        most = max(most, sum(machine.passes.values()))
+    assert inside >= 0.95 * trials
+    assert np.median(widths) < 0.4 / slope
+    assert most <= 0.25 * 5 * len(ladder(32, 2048, 8))
+
+
+def test_passes_that_agree_give_a_bracket_of_5_percent(tmp_path: Path) -> None:
+    machine = Moody(**crossing(700, 2.0), shared=0.01, own=0.02)
+    found = make_search(tmp_path, low=32, high=2048)
+    assert search_records(found, machine.measure)
+    (bracket,) = found.answers()[0].brackets
+    assert bracket.low <= 700 <= bracket.high
+    assert bracket.width <= 0.05
+    assert bracket.at == pytest.approx(700, rel=0.03)
+
+
 def job(found: Search, *, resume: bool = True) -> Job:
     config = replace(found.config, resume=found.folder if resume else None)
     return Job(config=config, folder=found.folder)

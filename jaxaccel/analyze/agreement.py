@@ -52,14 +52,18 @@ def of_pair(comparison: Comparison) -> Agreement | None:
     return agreement(comparison.cpu, comparison.gpu)
 
 
-def difference(first: LeafSketch, second: LeafSketch) -> float:
-    """The estimated norm of the difference of two arrays over the larger of their norms; 0 if negligible."""
+def difference(first: LeafSketch, second: LeafSketch, largest: float = 0.0) -> float:
+    """The estimated norm of the difference of two arrays over the larger of their norms.
+
+    Where it is rounding beside the larger arrays of the answer, it is taken relative to the norm of these,
+    `largest`.
+    """
     larger = max(first.norm or 0.0, second.norm or 0.0)
     apart = [p - q for p, q in zip(first.projections, second.projections, strict=True)]
     if larger == 0 or not apart:
         return 0.0
     norm = math.hypot(*apart) / math.sqrt(len(apart))
-    return 0.0 if norm <= max(first.negligible, second.negligible) else norm / larger
+    return norm / (max(largest, larger) if norm <= max(first.negligible, second.negligible) else larger)
 
 
 def _compare(first: Accuracy, second: Accuracy) -> Agreement:
@@ -74,6 +78,7 @@ def _compare(first: Accuracy, second: Accuracy) -> Agreement:
     forms = [[(leaf.path, leaf.shape, leaf.dtype) for leaf in side.sketch] for side in (first, second)]
     if forms[0] != forms[1]:
         return apart("their outputs are of other shapes or types")
+    largest = max((leaf.norm or 0.0 for side in (first, second) for leaf in side.sketch), default=0.0)
     for one, other in zip(first.sketch, second.sketch, strict=True):
         name = one.path or "the output"
         if one.not_finite != other.not_finite:
@@ -81,7 +86,7 @@ def _compare(first: Accuracy, second: Accuracy) -> Agreement:
         if one.digest != other.digest:
             what = "places of the NaN or infinite elements" if one.not_finite else "integers"
             return apart(f"the {what} of {name} are not equal")
-        error = difference(one, other)
+        error = difference(one, other, largest)
         limits = [whole if leaf.tolerance is None else leaf.tolerance for leaf in (one, other)]
         # Over its tolerance is worse than within it; of two such, the farther over.
         if _over(error, max(limits)) > _over(worst, granted):

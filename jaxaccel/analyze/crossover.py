@@ -17,10 +17,11 @@ SURE = (Verdict.cpu, Verdict.gpu)
 # A size has so many significant bits: its neighbours are 0.8 to 1.6% away, and odd ones, which fit no vector
 # register, stay rare.
 SIZE_BITS = 7
-# Sizes around a crossing are so far apart, two to four on either side: a curve is straight over so little,
-# and the devices are far enough apart at its ends.
+# Sizes of a line are so far apart, and two, three or four such steps from its crossing at most: a curve is
+# nearly straight over so little, and the devices are far enough apart at its ends.
 STEP = 2 ** (1 / 3)
-MOST_PER_SIDE = 4
+REACHES = (2.0, 3.0, 4.0)
+TOGETHER = STEP**3  # changes of sides that are no farther apart are of one crossing, or of none
 BESIDE = 1.3  # one pass says nothing that several passes of a size so near do not say better
 
 
@@ -157,7 +158,7 @@ def crossings(points: Sequence[Point]) -> tuple[Bracket, ...]:
         below, above = SURE if crossing.rising else SURE[::-1]
         denied = any(
             (point.size < low and point.verdict is above) or (point.size > high and point.verdict is below)
-            for point in around(points, crossing.at, per_side=MOST_PER_SIDE)
+            for point in around(points, crossing.at, REACHES[-1])
         )
         if low < 1 or denied:
             continue
@@ -179,8 +180,14 @@ def crossings(points: Sequence[Point]) -> tuple[Bracket, ...]:
 
 
 def changes(points: Sequence[Point]) -> tuple[Bracket, ...]:
-    """Where the ratios change sides, sure or not."""
-    return brackets(leaning(skeleton(points)))
+    """Where the ratios change sides, sure or not; several times within a few sizes is once, or not at all."""
+    found = list[Bracket]()
+    for change in brackets(leaning(skeleton(points))):
+        if found and change.low / found[-1].high < TOGETHER:
+            found[-1] = replace(found[-1], high=change.high, above=change.above)
+        else:
+            found.append(change)
+    return tuple(change for change in found if change.below is not change.above)
 
 
 def skeleton(points: Sequence[Point]) -> list[Point]:
@@ -194,30 +201,30 @@ def skeleton(points: Sequence[Point]) -> list[Point]:
 
 
 def located(points: Sequence[Point], change: Bracket) -> Crossing | None:
-    """Where a line has the crossing of a change: by the fewest sizes that give an interval, or None."""
-    for per_side in range(2, MOST_PER_SIDE + 1):
-        found, _ = closest_fit(points, change, per_side)
+    """Where a line has the crossing of a change: by the narrowest reach that gives an interval."""
+    for reach in REACHES:
+        found, _ = line(points, change, reach)
         if found:
             return found
     return None
 
 
-def around(points: Sequence[Point], middle: float, *, per_side: int) -> list[Point]:
-    """The nearest sizes with several passes on either side of a size, that are not too far for one line."""
-    full = sorted((p for p in points if len(p.by_pass) >= FEWEST_PASSES), key=lambda point: point.size)
-    farthest = STEP ** (per_side + 0.5)
-    near = [point for point in full if 1 / farthest < point.size / middle < farthest]
-    below = [point for point in near if point.size < middle]
-    return below[-per_side:] + [point for point in near if point.size >= middle][:per_side]
+def around(points: Sequence[Point], middle: float, reach: float) -> list[Point]:
+    """The sizes with several passes that are no more than `reach` steps from one, in order."""
+    farthest = 1.01 * STEP**reach
+    full = (point for point in points if len(point.by_pass) >= FEWEST_PASSES)
+    near = (point for point in full if 1 / farthest < point.size / middle < farthest)
+    return sorted(near, key=lambda point: point.size)
 
 
-def closest_fit(points: Sequence[Point], change: Bracket, per_side: int) -> tuple[Crossing | None, float]:
-    """The line through the sizes nearest to its own crossing, and where that is; or where to look for it."""
+def line(points: Sequence[Point], change: Bracket, reach: float) -> tuple[Crossing | None, float]:
+    """A line through the sizes around its own crossing, and where that is; or None, and where to look."""
     middle, tried = math.sqrt(change.low * change.high), list[list[Point]]()
     while True:
-        near = around(points, middle, per_side=per_side)
+        near = around(points, middle, reach)
+        sides = [sum(point.size < middle for point in near), sum(point.size >= middle for point in near)]
         passes = frozenset.intersection(*(frozenset(point.by_pass) for point in near)) if near else ()
-        if len(near) < max(FEWEST_SIZES, 2 * per_side - 1) or len(passes) < FEWEST_PASSES:
+        if min(sides) < 1 or len(near) < FEWEST_SIZES or len(passes) < FEWEST_PASSES:
             return None, middle
         crossing = fit({p.size: [p.by_pass[i] for i in sorted(passes)] for p in near})
         if crossing is None:
@@ -226,8 +233,7 @@ def closest_fit(points: Sequence[Point], change: Bracket, per_side: int) -> tupl
         if not ends[0] <= crossing.at <= ends[1]:
             return None, min(max(crossing.at, ends[0]), ends[1])
         tried.append(near)
-        again = around(points, crossing.at, per_side=per_side)
-        if again in tried:
+        if around(points, crossing.at, reach) in tried:
             both = near[0].size < crossing.at <= near[-1].size
             return (crossing if both else None), crossing.at
         middle = crossing.at

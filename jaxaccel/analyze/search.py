@@ -10,15 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from jaxaccel.analyze.crossing import FEWEST_PASSES
 from jaxaccel.analyze.crossover import (
-    MOST_PER_SIDE,
+    REACHES,
     STEP,
     SURE,
     Point,
-    around,
     brackets,
     changes,
-    closest_fit,
     leaning,
+    line,
     located,
     next_sizes,
     rounded,
@@ -27,6 +26,7 @@ from jaxaccel.analyze.crossover import (
 
 LOOK_WITHIN = 0.5  # of two sizes closer than this, one pass can't tell which is nearer to the crossing
 FAR = 2.0  # from a crossing that a line has found, sizes are looked at by themselves
+CLOSEST = 0.2  # steps: sizes of few bits are hardly nearer to each other
 SAME = 1.04  # a size that was looked at is taken in place of one so near
 
 
@@ -57,23 +57,27 @@ def _for_lines(points: Sequence[Point], passes: Mapping[int, int], full: int, wi
     """The sizes of which a line through each change lacks passes."""
     sizes = [point.size for point in points]
     for change in changes(points):
-        for per_side in range(2, MOST_PER_SIDE + 1):
-            crossing, middle = closest_fit(points, change, per_side)
-            step = STEP
+        for reach in REACHES:
+            crossing, middle = line(points, change, reach)
+            while crossing and crossing.bent and crossing.width > within and reach > CLOSEST:
+                reach /= 2  # the passes agree better than the line fits: look closer
+                crossing, middle = line(points, change, reach)
             if crossing:
-                if crossing.width <= within or not crossing.bent:
-                    break
-                near = around(points, middle, per_side=per_side)
-                step = math.sqrt((near[-1].size / near[0].size) ** (1 / (len(near) - 1)))
-                if step < 1 + within / 2:
-                    break
-            wanted = [_nearby(middle * step ** (place + 0.5), sizes) for place in range(-per_side, per_side)]
+                break
+            wanted = [_nearby(middle * STEP**place, sizes) for place in _places(reach)]
             lacking = [
                 size for size in wanted if min(sizes) <= size <= max(sizes) and passes.get(size, 0) < full
             ]
-            if lacking or crossing:
+            if lacking:
                 yield from lacking
                 break
+
+
+def _places(reach: float) -> list[float]:
+    """Where the sizes of a line are, in steps from its middle: four near it, and two more for each step."""
+    inner = min(reach, REACHES[0])
+    places = [inner / 4, 3 * inner / 4, *(step + 0.5 for step in range(2, int(reach)))]
+    return [side * place for place in places for side in (-1, 1)]
 
 
 def _nearby(size: float, known: Iterable[int]) -> int:

@@ -80,8 +80,9 @@ def compare(
         if _inexact(leaf):
             allowed = tolerance_of(leaf.dtype, tolerance=tolerance, **rules)
             # Where the reference is zero, the error is the difference itself.
-            if error * (_norm(other) or 1.0) <= negligible_norm(leaf.dtype, largest, **rules):
-                error = 0.0
+            difference = error * (_norm(other) or 1.0)
+            if difference <= negligible_norm(leaf.dtype, largest, **rules):
+                error = difference / largest if largest else 0.0
         if ok and (error > allowed or error >= worst):
             worst, granted = error, allowed
         ok = ok and error <= allowed
