@@ -70,13 +70,16 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
 
 
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:
-    """What a pair tells at a size; of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure.
+    """What a pair tells at a size; None where it does not tell. See `point_of`."""
+    found = answer(question, cpu, gpu, among=among)
+    return None if found is None else point_of(found, at, cpu, gpu)
+
+
+def point_of(found: Speedup, at: int, cpu: Record, gpu: Record) -> Point:
+    """What the speedup of a pair tells at a size; of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE.
 
     Of two machines nothing is then: not even the moment was the same.
     """
-    found = answer(question, cpu, gpu, among=among)
-    if found is None:
-        return None
     log_ratio, verdict = math.log(found.ratio), found.verdict
     if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES and one_machine(cpu, gpu):
         sure = abs(log_ratio) >= math.log(SURE_AT_ONCE)

@@ -1,4 +1,4 @@
-"""What cases and devices are called, in the terminal."""
+"""What cases and devices are called, wherever people read them."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ def case_name(case: Case) -> str:
     """Workload and size, and what of the rest is not the default."""
     shown = [value for value in (case.variant, case.dtype) if value not in ("direct", "float32")]
     shown += [f"precision={case.precision}"] if case.precision != "highest" else []
-    return " ".join([_workload(case), str(case.size), *shown])
+    return " ".join([workload_name(case), str(case.size), *shown])
 
 
-def _workload(case: Case) -> str:
+def workload_name(case: Case) -> str:
     """The workload; of one that is a user's own, the name of its function, or what identifies its file."""
     if isinstance(named := case.params.get("fn"), str):
         return f"{case.workload}:{named.rpartition(':')[2]}"

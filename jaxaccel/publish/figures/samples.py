@@ -1,0 +1,115 @@
+"""The samples of a flagged arm in the order in which they were taken, by pass."""
+
+from collections.abc import Sequence
+
+from jaxaccel.analyze.stats import SEVERE_FLAGS, bursts_of
+from jaxaccel.publish import numbers
+from jaxaccel.publish.figures.drawing import COLOURS, Drawing, layout, meta_of, rounded, text
+from jaxaccel.publish.names import case_name, workload_name
+from jaxaccel.records import Metric, Record, Timing
+
+SHAPES = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "hexagon")
+DRAWN = 240  # points a figure; records keep every sample
+
+
+def flagged(records: Sequence[Record]) -> list[Record]:
+    """The measured records with a flag that says to look twice, at a metric that they have."""
+    return [record for record in records if record.ok and doubtful_metric(record)]
+
+
+def doubtful_metric(record: Record) -> str | None:
+    """The first metric that a severe flag is about, latency first; None where there is none."""
+    named = {flag.metric or Metric.latency for flag in record.warnings if flag.name in SEVERE_FLAGS}
+    return next((str(metric) for metric in Metric if metric in named and metric in record.timings), None)
+
+
+def draw_samples(records: Sequence[Record], points: int = DRAWN) -> list[Drawing]:
+    """A figure for each record, of the metric in doubt, with about `points` samples at most."""
+    found: dict[str, Drawing] = {}
+    for record in records:
+        metric = doubtful_metric(record)
+        if metric:
+            drawing = draw_record(record, metric, points)
+            name, number = drawing.name, 2
+            while name in found:  # of several machines, say
+                name, number = f"{drawing.name} ({number})", number + 1
+            found[name] = Drawing(**{**vars(drawing), "name": name})
+    return list(found.values())
+
+
+def draw_record(record: Record, metric: str, points: int = DRAWN) -> Drawing:
+    """The samples of one timing of a record, thinned to about `points`."""
+    timing, device = record.timings[metric], record.arm.requested
+    where = f"{case_name(record.case)} on the {device}"
+    flags = ", ".join(dict.fromkeys(f.name for f in record.warnings if f.metric in (metric, None)))
+    title = f"{where}: samples of {metric}"
+    data = []
+    for index, (pass_index, numbered) in enumerate(_by_pass(timing, points).items()):
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"pass {pass_index + 1}",
+                "x": [number for number, _ in numbered],
+                "y": [rounded(value, 4) for _, value in numbered],
+                "marker": {
+                    "color": COLOURS[device],
+                    "symbol": SHAPES[index % len(SHAPES)],
+                    "size": 5,
+                    "opacity": 1.0 if index % 2 == 0 else 0.55,
+                },
+                "hovertemplate": "sample %{x}: %{y:.4s}s<extra></extra>",
+                "meta": meta_of(record.case),
+            }
+        )
+    drawn = sum(len(trace["x"]) for trace in data)  # type: ignore[arg-type]
+    thinned = f" Drawn: {drawn} of {timing.n}, the ends of each stretch." if drawn < timing.n else ""
+    return Drawing(
+        kind="samples",
+        name=f"samples/{where}",
+        title=title,
+        workload=workload_name(record.case),
+        data=data,
+        layout=layout(
+            title,
+            xaxis={"title": {"text": "sample, in order"}, "automargin": True, "zeroline": False},
+            yaxis={
+                "title": {"text": "time of a call"},
+                "tickformat": "~s",
+                "ticksuffix": "s",
+                "automargin": True,
+                "rangemode": "tozero",
+            },
+            shapes=[_median(timing)],
+        ),
+        note=text(f"Flags: {flags or 'none'}. Line: the median, {numbers.seconds(timing.median_s)}.{thinned}"),
+    )
+
+
+def _median(timing: Timing) -> dict[str, object]:
+    at = rounded(timing.median_s)
+    line = {"color": "#808080", "width": 1.5, "dash": "dash"}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
+
+
+def _by_pass(timing: Timing, points: int) -> dict[int, list[tuple[int, float]]]:
+    """Numbered samples by pass, thinned to the lowest and highest of each stretch, so that none hides."""
+    stretch = max(1, -(-2 * timing.n // points)) if timing.n > points else 1
+    found: dict[int, list[tuple[int, float]]] = {}
+    number = 0
+    for burst in bursts_of(timing):
+        its = found.setdefault(burst.pass_index, [])
+        its += [(number + offset, value) for offset, value in enumerate(burst.samples_s, start=1)]
+        number += len(burst.samples_s)
+    return {pass_index: _thinned(its, stretch) for pass_index, its in found.items()}
+
+
+def _thinned(numbered: Sequence[tuple[int, float]], stretch: int) -> list[tuple[int, float]]:
+    if stretch <= 1:
+        return list(numbered)
+    kept = []
+    for start in range(0, len(numbered), stretch):
+        part = numbered[start : start + stretch]
+        ends = {min(part, key=lambda pair: pair[1]), max(part, key=lambda pair: pair[1])}
+        kept += sorted(ends)
+    return kept
