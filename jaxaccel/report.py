@@ -1,4 +1,7 @@
-"""`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing."""
+"""`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing.
+
+By themselves they are shown as a table, and written as a page that opens from disk.
+"""
 
 import math
 import sys
@@ -6,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, given_prices, load, parse_only
@@ -14,30 +18,36 @@ from jaxaccel.config import BadInputError, Parser, choice, parser_with_examples
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
     from jaxaccel.analyze.money import Prices
-    from jaxaccel.records import Record
+    from jaxaccel.records import Comparison, Record
 
-OK, WORSE, BAD_INPUT = 0, 1, 2
+OK, WORSE, INCOMPLETE, BAD_INPUT = 0, 1, 1, 2
 FAIL_OVER = 0.05
 
 EXAMPLES = """\
 examples:
-  python -m jaxaccel.report multirun/2026-01-02/03-04-05
+  python -m jaxaccel.report multirun/2026-01-02/03-04-05          # the table, and report.html in there
+  python -m jaxaccel.report outputs/new --format markdown          # to be pasted in a pull request
   python -m jaxaccel.report experiments/accounting --only dtype=float32 precision=highest workload=matvec,dot
   python -m jaxaccel.report cpu_box/ gpu_box/ --price cpu=0.40 --price gpu=2.10 --currency EUR
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
 
-exit code: 0 nothing is worse beyond the limit, 1 something surely is, 2 bad input or sides that
-can't be compared
+exit code: 0 all is told, and nothing is worse beyond the limit; 1 something surely is, or what can't be read was
+skipped; 2 bad input, or sides that can't be compared
 """
 
 
 class Format(StrEnum):
-    """How a report is written."""
+    """How a report is written: `html` is the table, and a page."""
 
+    html = "html"
+    markdown = "markdown"
     table = "table"
     csv = "csv"
     json = "json"
+
+
+OF_BASELINES = (Format.table, Format.csv, Format.json)
 
 
 class Allowed(StrEnum):
@@ -50,13 +60,17 @@ class Allowed(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. `fail_over` is a share: 0.05 is 5%. `prices` are None if not given."""
+    """The command, read and checked. `fail_over` is a share: 0.05 is 5%. `prices` are None if not given.
+
+    output: where the page, or the text, is written to; None for where it usually is.
+    """
 
     new: tuple[str, ...]
     baseline: tuple[str, ...]
     fail_over: float
     allow: tuple[Allowed, ...]
     format: Format
+    output: Path | None
     only: Mapping[str, tuple[str, ...]]
     prices: "Prices | None"
 
@@ -65,12 +79,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Load, compare and show. Returns the exit code."""
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
-        places = {"NEW": arguments.new} | ({"--baseline": arguments.baseline} if arguments.baseline else {})
-        sides = choose([load(name, there) for name, there in places.items()], arguments.only)
         if arguments.baseline:
+            places = {"NEW": arguments.new, "--baseline": arguments.baseline}
+            sides = choose([load(name, there) for name, there in places.items()], arguments.only)
             return beside_baseline(sides[0], sides[1], arguments)
-        show(sides[0], arguments.format, arguments.prices)
-        return OK
+        broken: list[str] = []
+        (records,) = choose([load("NEW", arguments.new, broken)], arguments.only)
+        for line in broken:
+            print(f"jaxaccel: skipped: {line}", file=sys.stderr)
+        show(records, arguments, broken)
+        return INCOMPLETE if broken else OK
     except BadInputError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -85,7 +103,7 @@ def beside_baseline(new: "Sequence[Record]", base: "Sequence[Record]", arguments
 
     comparison = compare_with_baseline(new, base, fail_over=arguments.fail_over)
     refuse_what_differs(comparison, arguments.allow)
-    show_baseline(comparison, arguments.format)
+    show_baseline(comparison, arguments)
     if not comparison.changes:
         raise BadInputError(
             "`--baseline` must have a measured case and device in common with NEW: there is none to compare"
@@ -110,41 +128,98 @@ def refuse_what_differs(comparison: "BaselineComparison", allow: Sequence[Allowe
         )
 
 
-def show_baseline(comparison: "BaselineComparison", how: Format) -> None:
-    """The comparison on standard output."""
+def show_baseline(comparison: "BaselineComparison", arguments: Arguments) -> None:
+    """The comparison on standard output, or in the file that was asked for."""
     from jaxaccel.publish import baseline, console
 
-    match how:
-        case Format.table:
+    match arguments.format:
+        case Format.csv:
+            say(baseline.as_csv(comparison), arguments.output)
+        case Format.json:
+            say(baseline.as_json(comparison), arguments.output)
+        case _:
             console.show_baseline(console.make_console(), comparison)
-        case Format.csv:
-            print(baseline.as_csv(comparison), end="")
-        case Format.json:
-            print(baseline.as_json(comparison), end="")
 
 
-def show(records: "Sequence[Record]", how: Format, prices: "Prices | None" = None) -> None:
-    """The records by themselves, CPU beside GPU, on standard output; with prices also what calls cost."""
+def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[str] = ()) -> None:
+    """The records by themselves, CPU beside GPU; with prices also what calls cost.
+
+    **Raises** BadInputError where the file that was asked for can't be written.
+    """
     from jaxaccel.analyze.compare import pair
-    from jaxaccel.analyze.machines import standing
-    from jaxaccel.publish import console, money, store, tables
+    from jaxaccel.publish import money, store, tables
 
-    comparisons = pair(records)
-    rows = [
-        store.row(comparison) | (money.columns(comparison, prices) if prices else {})
-        for comparison in comparisons
-    ]
-    match how:
-        case Format.table:
-            screen = console.make_console()
-            console.show_comparisons(screen, comparisons)
-            if prices:
-                console.show_bills(screen, comparisons, prices)
-            console.show_failures(screen, [placed.record for placed in standing(records)])
-        case Format.csv:
-            print(tables.csv_text(rows), end="")
-        case Format.json:
-            print(tables.json_text(rows), end="")
+    comparisons, prices = pair(records), arguments.prices
+    match arguments.format:
+        case Format.html | Format.table:
+            show_table(records, comparisons, prices)
+            if arguments.format is Format.html:
+                leave_page(records, arguments, skipped)
+        case Format.markdown:
+            from jaxaccel.publish.markdown import markdown
+
+            say(markdown(records, comparisons, prices, skipped), arguments.output)
+        case Format.csv | Format.json:
+            rows = [
+                store.row(comparison) | (money.columns(comparison, prices) if prices else {})
+                for comparison in comparisons
+            ]
+            as_text = tables.csv_text if arguments.format is Format.csv else tables.json_text
+            say(as_text(rows), arguments.output)
+
+
+def show_table(
+    records: "Sequence[Record]", comparisons: "Sequence[Comparison]", prices: "Prices | None"
+) -> None:
+    """The tables of the terminal."""
+    from jaxaccel.analyze.machines import standing
+    from jaxaccel.publish import console
+
+    screen = console.make_console()
+    console.show_comparisons(screen, comparisons)
+    if prices:
+        console.show_bills(screen, comparisons, prices)
+    console.show_failures(screen, [placed.record for placed in standing(records)])
+
+
+def leave_page(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[str]) -> None:
+    """Write the page where it was asked for, or else beside the first of the records; say where.
+
+    **Raises** BadInputError where it can't be written.
+    """
+    from jaxaccel.publish.page import PAGE, write_page
+
+    first = Path(arguments.new[0])
+    path = arguments.output or (first if first.is_dir() else first.parent) / PAGE
+    notes = [f"skipped, as it can't be read: {line}" for line in skipped]
+    try:
+        write_page(records, path, arguments.prices, notes)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    print(f"Page: {path}")
+
+
+def say(text: str, output: Path | None) -> None:
+    """Text on standard output, or in a file.
+
+    **Raises** BadInputError where the file can't be written.
+    """
+    from jaxaccel.publish.store import write_whole
+
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        write_whole(output, text.encode())
+    except OSError as error:
+        raise unwritable(output, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> BadInputError:
+    """What to say where a file can't be written."""
+    return BadInputError(
+        f"`--output` must be a file that can be written, got {str(path)!r}: {error.strerror or error}"
+    )
 
 
 # --- arguments -------------------------------------------------------------------------------------
@@ -184,7 +259,16 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--price-date", metavar="DATE", help="when prices were so: 2026-11-26; or else today")
     parser.add_argument("--currency", metavar="WORD", help="what prices are in, as it is to be shown: EUR")
-    parser.add_argument("--format", metavar="FORMAT", default="table", help=f"one of {', '.join(Format)}")
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        help=f"one of {', '.join(Format)}; html, the table and a page, unless there is a baseline: then table",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="where to write it: or else a page is report.html beside the records, and text is printed",
+    )
     return parser
 
 
@@ -199,16 +283,26 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
             raise BadInputError(f"`{name}` is for comparing with a `--baseline`, and there is none")
     if raw.price and raw.baseline:
         raise BadInputError(f"`--price` is not for comparing with a `--baseline`, got {raw.price[0]!r}")
+    if raw.output is not None and (not raw.output or Path(raw.output).is_dir()):
+        raise BadInputError(f"`--output` must be a file, got {raw.output!r}")
     for name, value in (("--price-date", raw.price_date), ("--currency", raw.currency)):
         if value is not None and not raw.price:
             raise BadInputError(f"`{name}` is for a `--price`, and there is none; got {value!r}")
+    usual = Format.table if raw.baseline else Format.html
     try:
+        form: Format = choice(Format, "--format", usual if raw.format is None else raw.format)
+        if raw.baseline and form not in OF_BASELINES:
+            choices = ", ".join(OF_BASELINES)
+            raise ValueError(f"`--format` must be one of {choices} with a `--baseline`, got {str(form)!r}")
+        if raw.output is not None and form is Format.table:
+            raise ValueError(f"`--output` is not for `--format table`, got {raw.output!r}")
         return Arguments(
             new=tuple(raw.new),
             baseline=tuple(raw.baseline),
             fail_over=FAIL_OVER if raw.fail_over is None else share("--fail-over", raw.fail_over),
             allow=() if raw.allow is None else allowed("--allow", raw.allow),
-            format=choice(Format, "--format", raw.format),
+            format=form,
+            output=None if raw.output is None else Path(raw.output),
             only=parse_only("--only", raw.only),
             prices=given_prices(raw.price, raw.price_date, raw.currency, today) if raw.price else None,
         )

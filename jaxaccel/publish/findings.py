@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from jaxaccel.analyze.crossover import SURE, Bracket
 from jaxaccel.analyze.findings import Family, Finding
 from jaxaccel.analyze.questions import EVERY_CALL
-from jaxaccel.publish.names import family_name
+from jaxaccel.publish.names import family_name, workload_name
 from jaxaccel.records import Case, Comparison, Metric, Record, Verdict
 
 ASKED = {
     str(Metric.latency): "with data resident",
-    "once_100": "with data moved once for 100 calls",
-    EVERY_CALL: "when data travels for every call",
+    "once_100": "when data is moved once for 100 calls",
+    EVERY_CALL: "when it travels for every call",
 }
 _NAMES = {Verdict.cpu: "the CPU", Verdict.gpu: "the GPU"}
 _MOST = 4  # sizes that are named one by one
@@ -20,7 +20,7 @@ _MOST = 4  # sizes that are named one by one
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """What is said of a kind of case: whose it is, the answer, and how sure that is.
+    """What is said of a kind of case: the answer in a sentence, the detail of it, and how sure that is.
 
     answered: whether both devices were measured.
     """
@@ -28,6 +28,7 @@ class Headline:
     case: Case
     name: str
     answer: str
+    detail: str
     sure: str
     answered: bool
 
@@ -44,33 +45,64 @@ def _headline(family: Family) -> Headline:
     if machines:
         same = machines[0] == machines[1]
         where = f"machine {machines[0]}" if same else f"CPU on {machines[0]}, GPU on {machines[1]}"
-    clauses = [
-        f"{words}, {_clause(family.findings.get(question))}" for question, words in ASKED.items()
-    ]
     answered = bool(family.findings)
+    known = {words: family.findings.get(question) for question, words in ASKED.items()}
+    brief = ", ".join(f"{_brief(finding)} {words}" for words, finding in known.items() if finding)
+    unknown = [words for words, finding in known.items() if not finding]
+    brief += f"; not measured {' and '.join(unknown)}" if unknown else ""
+    details = "; ".join(f"{words}, {_clause(finding)}" for words, finding in known.items() if finding)
     place = "On this machine" if machines is None else "Here"
     return Headline(
         case=family.case,
         name=family_name(family.case, where),
-        answer=f"{place}, {'; '.join(clauses)}." if answered else _unanswered(family),
+        answer=(
+            f"{place} the GPU wins {workload_name(family.case)} {brief}." if answered else _unanswered(family)
+        ),
+        detail=f"{details[:1].upper()}{details[1:]}." if details else "",
         sure=_sure(family) if answered else "",
         answered=answered,
     )
 
 
+def in_text(headline: Headline) -> str:
+    """All of it as one paragraph."""
+    return " ".join(filter(None, (headline.answer, headline.detail, headline.sure)))
+
+
 # --- one question ----------------------------------------------------------------------------------
 
 
-def _clause(finding: Finding | None) -> str:
-    if finding is None:
-        return "not measured"
+def _brief(finding: Finding) -> str:
+    """Where the GPU wins, in a few words: from n = 4096."""
+    answer, points = finding.answer, finding.points
+    if len(answer.brackets) > 1:
+        return f"in parts (the winner changes {len(answer.brackets)} times)"
+    won = [point.size for point in points if point.verdict is Verdict.gpu]
+    if answer.brackets and not _outside(finding):
+        (one,) = answer.brackets
+        return f"{'from' if one.above is Verdict.gpu else 'up to'} somewhere between n = {one.low} and {one.high}"
+    if not won:
+        if all(point.verdict is Verdict.equivalent for point in points):
+            return "nowhere (within 2% at every size)"
+        return "never" if answer.sure == answer.sizes else "never surely"
+    if len(won) == len(points):
+        return f"at every size from n = {answer.low}" if len(points) > 1 else f"at n = {answer.low}"
+    if won == [point.size for point in points if point.size >= min(won)]:
+        return f"from n = {min(won)}"
+    if won == [point.size for point in points if point.size <= max(won)]:
+        return f"up to n = {max(won)}"
+    return f"at {_sizes(won)}"
+
+
+def _clause(finding: Finding) -> str:
+    """Who wins where, all of it."""
     answer = finding.answer
     unsure = [point.size for point in finding.points if point.verdict is Verdict.undecided]
     equal = [point.size for point in finding.points if point.verdict is Verdict.equivalent]
     if answer.brackets:
         said = _changes(answer.brackets)
-        apart = [size for size in unsure if not _inside(size, answer.brackets)]
-        return said + (f" (unsure at {_sizes(apart)})" if apart else "")
+        apart = _outside(finding)
+        return said + (f" (unsure or within 2% at {_sizes(apart)})" if apart else "")
     winner = answer.throughout
     if winner in SURE:
         if answer.sure == answer.sizes:
@@ -104,8 +136,10 @@ def _changes(brackets: Sequence[Bracket]) -> str:
     return f"the winner changes {len(brackets)} times: {', '.join(steps)}"
 
 
-def _inside(size: int, brackets: Sequence[Bracket]) -> bool:
-    return any(bracket.low < size < bracket.high for bracket in brackets)
+def _outside(finding: Finding) -> list[int]:
+    """The sizes where nobody surely wins that are not between two winners."""
+    tied = {size for bracket in finding.answer.brackets for size in bracket.ties}
+    return [point.size for point in finding.points if point.verdict not in SURE and point.size not in tied]
 
 
 def _all(finding: Finding) -> str:

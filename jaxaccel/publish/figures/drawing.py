@@ -20,7 +20,7 @@ SYMBOLS = {"cpu": "circle", "gpu": "square"}
 GREEN, ORANGE, SKY, PURPLE, GREY = "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#808080"
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-_TICKS = 8
+_TICKS = 6
 _PLAIN_SIZES = 1e5  # from here on, sizes are powers of two on an axis: 2²³ rather than 8388608
 
 Trace = dict[str, Any]
@@ -116,7 +116,10 @@ def device_label(line: Line, words: str) -> str:
 
 
 def meta_of(case: Case, role: str = "data") -> dict[str, str]:
-    """What a trace is of, for those who filter. role: `data`, or what only belongs to it."""
+    """What a trace is of, for those who filter. role: `data`, or what only belongs to it.
+
+    A trace may add `short`: what it is called where all that is shown is of one kind.
+    """
     return {
         "workload": workload_name(case),
         "dtype": case.dtype,
@@ -133,8 +136,8 @@ def text(words: str) -> str:
     return html.escape(words, quote=False)
 
 
-def rounded(value: float | None, digits: int = 6) -> float | None:
-    """A number as it is drawn: nobody sees the seventh digit, and it takes a page's room."""
+def rounded(value: float | None, digits: int = 5) -> float | None:
+    """A number as it is drawn: nobody sees the sixth digit, and it takes a page's room."""
     return None if value is None else float(f"{value:.{digits}g}")
 
 
@@ -152,8 +155,8 @@ def error_bars(values: Sequence[float], intervals: Sequence[tuple[float, float] 
     return {
         "type": "data",
         "symmetric": False,
-        "array": [rounded(high - value, 4) for value, (_, high) in zip(values, ends, strict=True)],
-        "arrayminus": [rounded(value - low, 4) for value, (low, _) in zip(values, ends, strict=True)],
+        "array": [rounded(high - value, 3) for value, (_, high) in zip(values, ends, strict=True)],
+        "arrayminus": [rounded(value - low, 3) for value, (low, _) in zip(values, ends, strict=True)],
         "thickness": 1.2,
         "width": 3,
     }
@@ -181,6 +184,7 @@ def size_axis(sizes: Iterable[int]) -> dict[str, Any]:
         "title": {"text": "size n"},
         "tickvals": ticks,
         "ticktext": words,
+        "tickangle": 0,
         "range": [rounded(low * math.log10(2) - pad), rounded(high * math.log10(2) + pad)],
     }
 
@@ -201,6 +205,7 @@ def log_axis(values: Iterable[float], title: str, words: Callable[[float], str])
         "title": {"text": title},
         "tickvals": [rounded(tick) for tick in ticks],
         "ticktext": [words(tick) for tick in ticks],
+        "tickangle": 0,
     }
 
 
@@ -228,6 +233,7 @@ def layout(title: str, **changes: Any) -> dict[str, Any]:
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
         "hovermode": "closest",
+        "showlegend": True,
         "legend": {
             "orientation": "h",
             "y": 1.02,
@@ -235,6 +241,7 @@ def layout(title: str, **changes: Any) -> dict[str, Any]:
             "x": 0,
             "xanchor": "left",
             "font": {"size": 11},
+            "traceorder": "normal",
         },
         "margin": {"l": 56, "r": 16, "t": 64, "b": 48},
         "template": _TEMPLATE,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jaxaccel.analyze.machines import Placed
 from jaxaccel.publish import numbers
 from jaxaccel.publish.figures.drawing import (
+    COLOURS,
     GREEN,
     GREY,
     ORANGE,
@@ -29,6 +30,7 @@ PARTS = {
     "transfer out": (PURPLE, "\\"),
 }
 _ROW_PX = 21
+_OVER = {"fillmode": "overlay", "fgcolor": "#000000", "fgopacity": 0.45}
 
 
 def draw_parts(placed: Sequence[Placed]) -> list[Drawing]:
@@ -82,10 +84,9 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
             "name": part,
             "y": labels,
             "x": [
-                rounded(100 * its.get(part, 0.0) / total, 4)
-                for its, total in zip(parts, totals, strict=True)
+                rounded(100 * its.get(part, 0.0) / total, 4) for its, total in zip(parts, totals, strict=True)
             ],
-            "marker": {"color": colour, "pattern": {"shape": shape, "size": 6, "solidity": 0.35}},
+            "marker": {"color": colour, "pattern": {"shape": shape, "size": 6, "solidity": 0.3, **_OVER}},
             "hovertext": [
                 f"<b>{label}: {part}</b><br>"
                 + (
@@ -143,9 +144,17 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
                 "autorange": "reversed",
                 "automargin": True,
                 "tickvals": labels,
-                "ticktext": [text(label) for label in labels],
+                "ticktext": [
+                    _coloured(label, device) for label, (_, device, *_) in zip(labels, bars, strict=True)
+                ],
             },
         ),
         note="Medians, each part measured by itself; at the end of a bar, their sum. Dispatch: latency beyond "
         "device time. Host memory: pageable.",
     )
+
+
+def _coloured(label: str, device: str) -> str:
+    """A label in which the device has its colour."""
+    size, _, name = label.partition(" ")
+    return f'{size} <span style="color:{COLOURS[device]}"><b>{text(name)}</b></span>'

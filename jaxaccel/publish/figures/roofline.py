@@ -60,7 +60,7 @@ def _figure(device: str, machine: str | None, records: Sequence[Record]) -> Draw
         layout=layout(
             title,
             xaxis=log_axis([*xs, *span], "arithmetic intensity (FLOP/byte)", numbers.plain),
-            yaxis=log_axis(ys, "rate", lambda value: neat(numbers.rate(value, "FLOP/s"))),
+            yaxis=log_axis(ys, "FLOPs a second", lambda value: neat(numbers.rate(value, "FLOP/s"))),
         ),
         note="Lines: the best that stream and matmul reached on this device, measured. Open shapes: mostly "
         "dispatch. A case in a cache may lie above the line of large working sets.",
@@ -98,7 +98,7 @@ def _ceilings(records: Sequence[Record], span: tuple[float, float]) -> list[Trac
             end = min(span[1], top / ceiling.rate_per_s) if top else span[1]
             ends = (span[0], max(end, span[0]))
             rates = ceiling.rate_per_s * ends[0], ceiling.rate_per_s * ends[1]
-            lines.append(_line(words, ends, rates, dash) | {"meta": {"role": "ceiling"}})
+            lines.append(_line(words, ends, rates, dash) | {"meta": {"role": "memory"}})
     return lines
 
 
@@ -125,7 +125,9 @@ def _points(device: str, records: Sequence[Record]) -> list[Trace]:
     traces = []
     for (workload, *_), its in groups.items():
         shape = SHAPES[workloads.index(workload) % len(SHAPES)]
-        points = [(record, x, rates) for record in its if (x := intensity(record)) and (rates := record.rates)]
+        points = [
+            (record, x, rates) for record in its if (x := intensity(record)) and (rates := record.rates)
+        ]
         traces.append(
             {
                 "type": "scatter",

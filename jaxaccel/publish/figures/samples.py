@@ -9,7 +9,7 @@ from jaxaccel.publish.names import case_name, workload_name
 from jaxaccel.records import Metric, Record, Timing
 
 SHAPES = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "hexagon")
-DRAWN = 240  # points a figure; records keep every sample
+DRAWN = 200  # points a figure; records keep every sample
 
 
 def flagged(records: Sequence[Record]) -> list[Record]:
@@ -51,7 +51,7 @@ def draw_record(record: Record, metric: str, points: int = DRAWN) -> Drawing:
                 "mode": "markers",
                 "name": f"pass {pass_index + 1}",
                 "x": [number for number, _ in numbered],
-                "y": [rounded(value, 4) for _, value in numbered],
+                "y": [rounded(value, 3) for _, value in numbered],
                 "marker": {
                     "color": COLOURS[device],
                     "symbol": SHAPES[index % len(SHAPES)],
@@ -82,7 +82,9 @@ def draw_record(record: Record, metric: str, points: int = DRAWN) -> Drawing:
             },
             shapes=[_median(timing)],
         ),
-        note=text(f"Flags: {flags or 'none'}. Line: the median, {numbers.seconds(timing.median_s)}.{thinned}"),
+        note=text(
+            f"Flags: {flags or 'none'}. Line: the median, {numbers.seconds(timing.median_s)}.{thinned}"
+        ),
     )
 
 

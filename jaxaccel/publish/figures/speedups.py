@@ -26,9 +26,9 @@ from jaxaccel.records import Metric, Verdict
 # By question: its words, colour, dash and shape.
 LINES = {
     str(Metric.latency): ("resident", GREEN, "solid", "circle"),
-    "once_100": ("in once for 100 calls", SKY, "dash", "diamond"),
-    "once_10": ("in once for 10 calls", ORANGE, "dot", "triangle-up"),
-    EVERY_CALL_PINNED: ("every call, pinned memory", GREY, "longdash", "star"),
+    "once_100": ("once for 100 calls", SKY, "dash", "diamond"),
+    "once_10": ("once for 10 calls", ORANGE, "dot", "triangle-up"),
+    EVERY_CALL_PINNED: ("every call, pinned", GREY, "longdash", "star"),
     EVERY_CALL: ("every call", PURPLE, "dashdot", "x"),
 }
 _SAYS = {
@@ -68,9 +68,10 @@ def draw_speedups(families: Sequence[Family]) -> list[Drawing]:
                 layout=layout(
                     title,
                     xaxis=size_axis(size for trace in data for size in trace["x"]),
-                    yaxis=log_axis(ends, "CPU time / GPU time", lambda value: f"{numbers.plain(value)}x"),
+                    yaxis=log_axis(
+                        ends, "CPU / GPU time (above 1: GPU faster)", lambda value: f"{numbers.plain(value)}x"
+                    ),
                     shapes=[_LINE_AT_1],
-                    annotations=[_side("GPU faster ↑", 9), _side("CPU faster ↓", -9)],
                 ),
                 note="Above 1x the GPU is faster. Bars: 95% intervals. Filled shapes: a device is surely "
                 "faster; open ones: not sure, or equal.",
@@ -90,19 +91,6 @@ _LINE_AT_1 = {
 }
 
 
-def _side(words: str, shift: int) -> dict[str, object]:
-    return {
-        "text": words,
-        "xref": "paper",
-        "x": 1,
-        "xanchor": "right",
-        "y": 0,  # the logarithm of 1
-        "yshift": shift,
-        "showarrow": False,
-        "font": {"size": 10},
-    }
-
-
 def _trace(family: Family, question: str) -> tuple[Trace | None, list[float]]:
     """One line of a figure, and the ends of its intervals."""
     finding = family.findings.get(question)
@@ -114,9 +102,7 @@ def _trace(family: Family, question: str) -> tuple[Trace | None, list[float]]:
     hovers = []
     for point, value, interval in zip(finding.points, values, intervals, strict=True):
         between = f" [{numbers.brief(interval[0])}, {numbers.brief(interval[1])}]" if interval else ""
-        hovers.append(
-            f"<b>{words}, n = {point.size}</b><br>{numbers.ratio(value)}{between}<br>{_SAYS[point.verdict]}"
-        )
+        hovers.append(f"{numbers.ratio(value)}{between}<br>{_SAYS[point.verdict]}")
     sure = [point.verdict in (Verdict.cpu, Verdict.gpu) for point in finding.points]
     trace = {
         "type": "scatter",
@@ -132,7 +118,7 @@ def _trace(family: Family, question: str) -> tuple[Trace | None, list[float]]:
             "size": 9,
         },
         "hovertext": hovers,
-        "hoverinfo": "text",
+        "hovertemplate": "<b>%{fullData.name}, n = %{x}</b><br>%{hovertext}<extra></extra>",
         "meta": meta_of(family.case),
     }
     ends = [end for value, interval in zip(values, intervals, strict=True) for end in (interval or (value,))]

@@ -118,6 +118,7 @@ def draw_energy(placed: Sequence[Placed]) -> list[Drawing]:
                 ]
                 trace = _trace(line, kinds, values, bars, hovers)
                 trace["name"] += f", {what}"
+                trace["meta"]["short"] += f", {what}"
                 trace["marker"]["symbol"] += "" if gross else "-open"
                 data.append(trace)
                 known += values
@@ -210,11 +211,9 @@ def _trace(
         "error_y": error_bars(values, intervals),
         "line": {"color": COLOURS[line.device], "dash": DASHES[shade % len(DASHES)], "width": 2},
         "marker": {"color": COLOURS[line.device], "symbol": SYMBOLS[line.device], "size": 8},
-        "hovertext": [
-            f"<b>{label}, n = {size}</b><br>{hover}" for size, hover in zip(sizes, hovers, strict=True)
-        ],
-        "hoverinfo": "text",
-        "meta": meta_of(line.case),
+        "hovertext": list(hovers),
+        "hovertemplate": "<b>%{fullData.name}, n = %{x}</b><br>%{hovertext}<extra></extra>",
+        "meta": meta_of(line.case) | {"short": device_label(line, "")},
     }
 
 
@@ -240,6 +239,7 @@ def _band(bracket: Bracket, family: Family, low: float, high: float, *, sure: bo
         "type": "scatter",
         "mode": "lines",
         "name": f"{words}{doubt}",
+        "legendgroup": f"{words}{doubt}",
         "x": [left, right, right, left, left],
         "y": [rounded(value) for value in (low, low, high, high, low)],
         "fill": "toself",
@@ -250,5 +250,3 @@ def _band(bracket: Bracket, family: Family, low: float, high: float, *, sure: bo
         "text": f"{words}{doubt}: between n = {left} and {right}",
         "meta": meta_of(family.case, "crossing"),
     }
-
-

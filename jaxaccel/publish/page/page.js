@@ -1,7 +1,15 @@
 "use strict";
 // What a reader chooses on the page. Words of records only ever become text nodes.
-(() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+(async () => {
+  async function unpacked(id) {
+    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+  }
+  const [text, plotly] = await Promise.all([unpacked("data"), unpacked("plotly")]);
+  const script = document.createElement("script");
+  script.textContent = plotly;
+  document.head.append(script);
+  const data = JSON.parse(text);
   const $ = (id) => document.getElementById(id);
   const root = document.documentElement;
   const KEYS = ["workload", "dtype", "precision"];
@@ -70,6 +78,11 @@
       const card = make("div", null, "answer");
       card.append(make("h3", one.name), make("p", one.answer));
       if (one.sure) card.append(make("p", one.sure, "sure"));
+      if (one.detail) {
+        const detail = make("details");
+        detail.append(make("summary", "In detail"), make("p", one.detail, "sure"));
+        card.append(detail);
+      }
       (sameCase(one) ? place : rest).append(card);
     }
     if (others.length) {
@@ -94,11 +107,20 @@
   function tracesOf(figure) {
     const kept = figure.data.filter((trace) => sameCase(trace.meta));
     const groups = new Set();
+    const kinds = unique(kept.map((trace) => KEYS.map((key) => trace.meta[key]).join()));
+    // A ceiling of memory ends where the highest ceiling of compute that is shown begins.
+    const top = Math.max(...kept.filter((trace) => trace.meta.role === "ceiling").map((trace) => trace.y[0]));
     return kept.map((trace) => {
-      if (!trace.legendgroup) return trace;
-      const first = !groups.has(trace.legendgroup);
+      const one = { ...trace };
+      if (kinds.length === 1 && trace.meta.short) one.name = trace.meta.short;
+      if (trace.legendgroup) one.showlegend = !groups.has(trace.legendgroup);
       groups.add(trace.legendgroup);
-      return { ...trace, showlegend: first };
+      if (trace.meta.role === "memory" && top > trace.y[0]) {
+        const end = Math.min(trace.x[1], (top * trace.x[0]) / trace.y[0]);
+        one.x = [trace.x[0], end];
+        one.y = [trace.y[0], (trace.y[0] * end) / trace.x[0]];
+      }
+      return one;
     });
   }
   const shown = (figure) => figure.data.some((trace) => trace.meta.role === "data" && sameCase(trace.meta));
@@ -106,7 +128,7 @@
   function layoutOf(figure, changes) {
     const ink = colour("--ink"), grid = colour("--grid"), edge = colour("--soft"), card = colour("--card");
     const axis = { gridcolor: grid, linecolor: edge, tickcolor: edge, zerolinecolor: edge, showline: true };
-    const layout = structuredClone(figure.layout);
+    const layout = structuredClone({ ...data.layout, ...figure.layout });
     layout.font = { ...layout.font, color: ink };
     layout.paper_bgcolor = card;
     layout.plot_bgcolor = card;
@@ -123,7 +145,7 @@
   function draw(plot) {
     plot.stale = false;
     const figure = plot.figure;
-    const layout = layoutOf(figure, { title: undefined, autosize: true, height: figure.layout.height || 340 });
+    const layout = layoutOf(figure, { title: undefined, autosize: true, height: figure.layout.height || (figure.kind === "roofline" ? 420 : 330) });
     layout.margin = { l: 50, r: 12, t: 8, b: 40 };
     plot.style.height = `${layout.height}px`;
     window.Plotly.react(plot, tracesOf(figure), layout, CONFIG);
@@ -136,7 +158,7 @@
     if (cards.has(figure)) return cards.get(figure);
     const card = make("div", null, "card");
     const head = make("div", null, "head");
-    head.append(make("h3", figure.title));
+    head.append(make("h3", figure.kind === "roofline" ? figure.title : figure.name.slice(figure.name.indexOf("/") + 1)));
     const plot = make("div", null, "plot");
     plot.figure = figure;
     for (const format of ["png", "svg"]) {
@@ -158,7 +180,8 @@
   }
   function image(figure, format) {
     const size = { width: 860, height: figure.layout.height || 480 };
-    const layout = layoutOf(figure, { ...size, autosize: false });
+    const title = { text: figure.title, x: 0.01, xanchor: "left", font: { size: 16 } };
+    const layout = layoutOf(figure, { ...size, title, autosize: false });
     layout.margin = { l: 64, r: 20, t: 96, b: 52 };
     return [{ data: tracesOf(figure), layout }, { format, scale: format === "png" ? 2 : 1, ...size }];
   }
@@ -175,8 +198,8 @@
       const grid = section.querySelector(".grid");
       const all = data.figures.filter((one) => (kind === "time" ? KINDS.has(one.kind) : one.kind === kind));
       const wanted = all.filter((one) => (kind !== "time" || one.kind === metric) && shown(one));
-      fill(grid, wanted, all.length ? "Nothing that the filters let through." : null);
-      section.hidden = false;
+      fill(grid, wanted, all.length ? `Left out by the filters: ${unique(all.map((one) => one.workload || one.title)).join(", ")}.` : null);
+      if (kind === "time") section.querySelector("h2").textContent = `Time against size, ${$("metric").selectedOptions[0]?.text || "nothing measured"}`;
       if (!all.length) {
         const reason = data.absent[kind];
         grid.replaceChildren(make("p", `Not shown: ${reason || "nothing was measured"}.`, "empty"));
@@ -208,7 +231,7 @@
       grid.replaceChildren(make("p", `Not shown: ${data.absent.samples}.`, "empty"));
       return;
     }
-    fill(grid, arm.options.length ? [data.samples[Number(arm.value)]] : [], "Nothing that the filters let through.");
+    fill(grid, arm.options.length ? [data.samples[Number(arm.value)]] : [], "Left out by the filters.");
   }
   arm.addEventListener("change", showArm);
 
@@ -330,7 +353,7 @@
       found.append(make("p", `${record.status}: ${type}: ${message}${hint ? ` (${hint})` : ""}`, "bad"));
     }
     if (record.again) part("command that measures it again", make("pre", record.again));
-    part("measured by", make("pre", record.command));
+    part("measured by", make("pre", data.shared[record.command]));
     if (record.timings.length) {
       const table = make("table");
       const top = make("tr");
@@ -408,4 +431,8 @@
   drawFilters();
   show();
   window.jaxaccel = { data, image, figure: (name) => data.figures.find((one) => one.name === name) };
-})();
+})().catch((error) => {
+  const trouble = document.getElementById("trouble");
+  trouble.textContent = `This page could not be shown (${error}): it needs a browser of 2023 or later.`;
+  trouble.hidden = false;
+});

@@ -60,13 +60,13 @@ class Details:
             "ids": [record.case_id, record.arm_id, record.sweep_id],
             "started_at": record.started_at,
             "version": record.jaxaccel_version,
-            "command": record.command,
+            "command": self._share(record.command),
             "again": command_of(record),
             "flags": self._share(dict(record.arm.flags)),
             "environment": self._share(flat(record.environment)),
             "timings": [_timing_row(name, timing) for name, timing in record.timings.items()],
             "facts": _facts(record),
-            "warnings": [[flag.name, flag.metric, flag.message] for flag in record.warnings],
+            "warnings": _flags(record),
             "invariants": self._share(dict(record.invariants)),
             # That a p99 needs more samples is no news, nine times a record.
             "absent": self._share({k: v for k, v in record.absent.items() if not k.endswith(".p99_s")}),
@@ -222,6 +222,14 @@ def _timing_row(name: str, timing: Timing) -> list[Any]:
     ]
 
 
+def _flags(record: Record) -> list[tuple[str, str, str]]:
+    """Name, metrics and message of each flag; what is said of several metrics alike stands once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for flag in record.warnings:
+        found.setdefault((flag.name, flag.message), []).append(flag.metric or "all")
+    return [(name, ", ".join(metrics), message) for (name, message), metrics in found.items()]
+
+
 def _facts(record: Record) -> list[tuple[str, str]]:
     """What else is known, in words."""
     found: list[tuple[str, str]] = []
@@ -273,5 +281,3 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         )
     found.append(("time spent", numbers.seconds(record.spent_s.total)))
     return found
-
-
