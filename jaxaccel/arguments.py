@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def load(argument: str, places: Sequence[str], broken: list[str] | None = None) -> "list[Record]":
-    """The records of files and folders. Where `broken` is given, what can't be read is named there, and left out.
+    """The records of files and folders.
+
+    Where `broken` is given, what can't be read is named there, a line each, and left out.
 
     **Raises** BadInputError, naming the argument, for a place without records, or with what is none.
     """

@@ -72,7 +72,7 @@ def keep(record: Record, folders: Sequence[Path]) -> None:
 
 
 def leave_page(records: Sequence[Record], folder: Path) -> None:
-    """Write the page of what was measured, and say where; what goes wrong costs a warning, and nothing else."""
+    """Write the page of what was measured, and say where; what goes wrong costs a warning, no more."""
     try:
         from jaxaccel.publish.page import PAGE, write_page
 

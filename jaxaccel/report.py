@@ -32,8 +32,8 @@ examples:
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
 
-exit code: 0 all is told, and nothing is worse beyond the limit; 1 something surely is, or what can't be read was
-skipped; 2 bad input, or sides that can't be compared
+exit code: 0 nothing is worse beyond the limit; 1 something surely is, or what can't be read was skipped;
+2 bad input, or sides that can't be compared
 """
 
 
@@ -262,7 +262,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--format",
         metavar="FORMAT",
-        help=f"one of {', '.join(Format)}; html, the table and a page, unless there is a baseline: then table",
+        help=f"one of {', '.join(Format)}; html, a page beside the table, unless there is a baseline: table",
     )
     parser.add_argument(
         "--output",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jaxaccel.analyze.crossover import SURE, Bracket
 from jaxaccel.analyze.findings import Family, Finding
@@ -80,7 +81,8 @@ def _brief(finding: Finding) -> str:
     won = [point.size for point in points if point.verdict is Verdict.gpu]
     if answer.brackets and not _outside(finding):
         (one,) = answer.brackets
-        return f"{'from' if one.above is Verdict.gpu else 'up to'} somewhere between n = {one.low} and {one.high}"
+        side = "from" if one.above is Verdict.gpu else "up to"
+        return f"{side} somewhere between n = {one.low} and {one.high}"
     if not won:
         if all(point.verdict is Verdict.equivalent for point in points):
             return "nowhere (within 2% at every size)"
@@ -128,10 +130,7 @@ def _changes(brackets: Sequence[Bracket]) -> str:
             f"the change is between n = {one.low} and {one.high}{tied}"
         )
     steps = [f"{_NAMES[brackets[0].below]} up to n = {brackets[0].low}"]
-    steps += [
-        f"{_NAMES[one.above]} from n = {one.high} to {after.low}"
-        for one, after in zip(brackets, brackets[1:], strict=False)
-    ]
+    steps += [f"{_NAMES[one.above]} from n = {one.high} to {after.low}" for one, after in pairwise(brackets)]
     steps.append(f"{_NAMES[brackets[-1].above]} from n = {brackets[-1].high} on")
     return f"the winner changes {len(brackets)} times: {', '.join(steps)}"
 

@@ -1,4 +1,4 @@
-"""Records as Markdown: what one pastes in a pull request. The sentences of the page, and the terminal's table."""
+"""Records as Markdown, to be pasted in a pull request: the page's sentences, and the terminal's table."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

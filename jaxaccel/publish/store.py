@@ -47,8 +47,8 @@ def save_comparisons(comparisons: Iterable[Comparison], folder: Path) -> Path:
 def load_records(places: Iterable[Path | str], broken: list[str] | None = None) -> list[Record]:
     """The records of files (.json, .jsonl) and of all record.json and records.jsonl below folders.
 
-    A record that a sweep wrote twice, alone and in records.jsonl, is there once. Where `broken` is given, what
-    can't be read is added to it, a line each, and left out.
+    A record that a sweep wrote twice, alone and in records.jsonl, is there once. Where `broken` is given,
+    what can't be read is added to it, a line each, and left out.
 
     **Raises** BadInputError for a place that does not exist, or, without `broken`, for what is no record.
     """

@@ -1,7 +1,8 @@
 """What all pictures share: colours, shapes, ticks and the plain data of a figure.
 
-CPU and GPU have a colour and a shape each, here and nowhere else. Colours are of Okabe and Ito's palette, which
-people with any colour vision tell apart (jfly.uni-koeln.de/color, 2008), and hold 3:1 on white and on near black.
+CPU and GPU have a colour and a shape each, here and nowhere else. Colours are of the palette of Okabe and Ito
+(Color Universal Design, 2008), which people with any colour vision tell apart; those of the devices have a
+contrast of 3 or more with white and with the page's dark.
 """
 
 import html

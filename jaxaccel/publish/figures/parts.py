@@ -12,6 +12,7 @@ from jaxaccel.publish.figures.drawing import (
     PURPLE,
     Drawing,
     Line,
+    Trace,
     kin,
     layout,
     lines_of,
@@ -77,7 +78,7 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
     ]
     parts = [parts_of(record) for *_, record in bars]
     totals = [sum(its.values()) for its in parts]
-    data = [
+    data: list[Trace] = [
         {
             "type": "bar",
             "orientation": "h",
@@ -90,7 +91,8 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
             "hovertext": [
                 f"<b>{label}: {part}</b><br>"
                 + (
-                    f"{numbers.seconds(its[part])}, {100 * its[part] / total:.3g}% of {numbers.seconds(total)}"
+                    f"{numbers.seconds(its[part])}, {100 * its[part] / total:.3g}% of "
+                    f"{numbers.seconds(total)}"
                     if part in its
                     else "not measured"
                 )
@@ -149,8 +151,8 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
                 ],
             },
         ),
-        note="Medians, each part measured by itself; at the end of a bar, their sum. Dispatch: latency beyond "
-        "device time. Host memory: pageable.",
+        note="Medians, each part measured by itself; at the end of a bar, their sum. Dispatch: latency "
+        "beyond device time. Host memory: pageable.",
     )
 
 

@@ -115,7 +115,7 @@ def _line(words: str, xs: tuple[float, float], ys: tuple[float, float], dash: st
 
 
 def _points(device: str, records: Sequence[Record]) -> list[Trace]:
-    """A trace for each workload, dtype and precision; a shape for each workload, which is in the legend once."""
+    """A trace for each workload, dtype and precision. A workload has a shape, and is in the legend once."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         case = record.case

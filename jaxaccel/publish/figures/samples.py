@@ -62,7 +62,7 @@ def draw_record(record: Record, metric: str, points: int = DRAWN) -> Drawing:
                 "meta": meta_of(record.case),
             }
         )
-    drawn = sum(len(trace["x"]) for trace in data)  # type: ignore[arg-type]
+    drawn = sum(len(trace["x"]) for trace in data)
     thinned = f" Drawn: {drawn} of {timing.n}, the ends of each stretch." if drawn < timing.n else ""
     return Drawing(
         kind="samples",

@@ -47,11 +47,11 @@ TITLES = {
 }
 # The question whose crossing is the crossing of the lines.
 _QUESTION = {**{metric: str(metric) for metric in RESIDENT}, Metric.end_to_end: EVERY_CALL}
-_INTERVALS = "Bars: 95% intervals. Shaded: between its edges the faster device surely changes; outlined: the medians do."
+_INTERVALS = "Bars: 95% intervals. Shaded: between its edges the faster device surely changes; outlined: by medians only."
 
 
 def draw_times(placed: Sequence[Placed], families: Sequence[Family]) -> list[Drawing]:
-    """For each metric and workload, the median of a call with its interval against size; the crossing marked."""
+    """For each metric and workload, median and interval of a call against size, with the crossing marked."""
     found = []
     for workload, lines in lines_of(placed).items():
         for metric in Metric:

@@ -1,8 +1,8 @@
 """One HTML page of records that opens from disk: nothing on it asks a network for anything.
 
-The figures are those of `publish.figures`, the sentences those of `publish.findings`; what a reader chooses is
-done by page.js, from one JSON document. Whatever comes from a record is text, and never markup. Plotly's script
-and the document are packed: a page is 2 MB in place of 6.
+The figures are those of `publish.figures`, the sentences those of `publish.findings`; what a reader chooses
+is done by page.js, from one JSON document. Whatever comes from a record is text, and never markup. Plotly's
+script and the document are packed: a page is 2 MB in place of 6.
 """
 
 import base64
@@ -20,7 +20,7 @@ from jaxaccel.analyze.machines import standing
 from jaxaccel.publish import machines, money
 from jaxaccel.publish.figures import draw
 from jaxaccel.publish.figures.drawing import Drawing, layout
-from jaxaccel.publish.figures.samples import DRAWN, draw_record, doubtful_metric
+from jaxaccel.publish.figures.samples import DRAWN, doubtful_metric, draw_record
 from jaxaccel.publish.figures.times import TITLES
 from jaxaccel.publish.findings import headlines
 from jaxaccel.publish.names import device_name, workload_name
@@ -144,8 +144,8 @@ def _notes(records: Sequence[Record], comparisons: Sequence[Comparison]) -> list
     for version in others:
         count = sum(record.schema_version == version for record in records)
         notes.append(
-            f"{count} record{'s are' if count != 1 else ' is'} of schema version {version}, and this jaxaccel "
-            f"writes {SCHEMA_VERSION}: what it does not know there is not shown"
+            f"{count} record{'s are' if count != 1 else ' is'} of schema version {version}, and this "
+            f"jaxaccel writes {SCHEMA_VERSION}: what it does not know there is not shown"
         )
     letters = machines.letters(comparisons)
     if len(letters) > 1:
@@ -175,5 +175,5 @@ def _absent(records: Sequence[Record], *, priced: bool) -> dict[str, str]:
 
 
 def _packed(content: bytes) -> str:
-    """What the browser unpacks: a quarter of the room; and in base64 nothing can end an element, or begin one."""
+    """What the browser unpacks, in a third of the room. In base64 nothing can end an element, or begin one."""
     return base64.b64encode(zlib.compress(content, _EFFORT)).decode()

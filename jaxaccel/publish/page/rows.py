@@ -260,8 +260,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         found.append(
             (
                 "compilation",
-                f"trace {numbers.seconds(c.trace_s)}, lower {numbers.seconds(c.lower_s)}, "
-                f"compile {numbers.seconds(c.compile_s)}, cache: {c.cache}",
+                (
+                    f"trace {numbers.seconds(c.trace_s)}, lower {numbers.seconds(c.lower_s)}, "
+                    f"compile {numbers.seconds(c.compile_s)}, cache: {c.cache}"
+                ),
             )
         )
     if record.memory:
@@ -275,8 +277,10 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         found.append(
             (
                 "energy of a call",
-                f"{numbers.joules(e.per_call_j)} ± {numbers.joules(e.uncertainty_j)}, "
-                f"{numbers.joules(e.above_idle_per_call_j)} above idle ({e.source}, {e.scope})",
+                (
+                    f"{numbers.joules(e.per_call_j)} ± {numbers.joules(e.uncertainty_j)}, "
+                    f"{numbers.joules(e.above_idle_per_call_j)} above idle ({e.source}, {e.scope})"
+                ),
             )
         )
     found.append(("time spent", numbers.seconds(record.spent_s.total)))
