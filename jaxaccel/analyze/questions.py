@@ -78,8 +78,8 @@ def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -
 def point_of(found: Speedup, at: int, cpu: Record, gpu: Record) -> Point:
     """What the speedup of a pair tells at a size.
 
-    Of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure. Of two machines nothing is then: not
-    even the moment was the same.
+    Of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure. Of two machines nothing is then:
+    not even the moment was the same.
     """
     log_ratio, verdict = math.log(found.ratio), found.verdict
     if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES and one_machine(cpu, gpu):

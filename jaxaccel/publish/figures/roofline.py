@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jaxaccel.analyze.machines import Placed
+from jaxaccel.analyze.roofline import ridge_flops_per_byte
 from jaxaccel.publish import numbers
 from jaxaccel.publish.figures.drawing import (
     COLOURS,
@@ -48,7 +49,8 @@ def _figure(device: str, machine: str | None, records: Sequence[Record]) -> Draw
     where = f"{device} on {machine}" if machine else device
     title = f"{device.upper()}{f' ({machine})' if machine else ''}, {kind}: roofline"
     xs = [x for record in records if (x := intensity(record))]
-    span = (min(xs) / 4, max(xs) * 4)
+    ridges = [x for record in records if (x := ridge_flops_per_byte(record.ceilings))]
+    span = (min([*xs, *ridges]) / 4, max([*xs, *ridges]) * 4)
     data = _ceilings(records, span) + _points(device, records)
     ys = [y for trace in data for y in trace["y"]]
     return Drawing(

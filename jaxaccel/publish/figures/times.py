@@ -47,7 +47,9 @@ TITLES = {
 }
 # The question whose crossing is the crossing of the lines.
 _QUESTION = {**{metric: str(metric) for metric in RESIDENT}, Metric.end_to_end: EVERY_CALL}
-_INTERVALS = "Bars: 95% intervals. Shaded: between its edges the faster device surely changes; outlined: by medians only."
+_INTERVALS = (
+    "Bars: 95% intervals. Shaded: between its edges the faster device surely changes; outlined: by medians."
+)
 
 
 def draw_times(placed: Sequence[Placed], families: Sequence[Family]) -> list[Drawing]:

@@ -175,5 +175,5 @@ def _absent(records: Sequence[Record], *, priced: bool) -> dict[str, str]:
 
 
 def _packed(content: bytes) -> str:
-    """What the browser unpacks, in a third of the room. In base64 nothing can end an element, or begin one."""
+    """What the browser unpacks, in a third of the room. In base64 nothing can end an element."""
     return base64.b64encode(zlib.compress(content, _EFFORT)).decode()
