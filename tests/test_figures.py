@@ -35,8 +35,8 @@ def test_a_tracker_gets_figures_by_name_that_plotly_takes() -> None:
     records = [replace(record, warnings=(flag,)) for record in pairs(CROSSING)]
     found = figures.build(records, PRICES)
     assert {name.partition("/")[0] for name in found} == {
-        "latency", "throughput", "device", "end_to_end", "h2d", "d2h", "speedup", "parts", "roofline", "energy",
-        "cost", "samples",
+        "latency", "throughput", "device", "end_to_end", "h2d", "d2h",
+        "speedup", "parts", "roofline", "energy", "cost", "samples",
     }  # fmt: skip
     plain = drawn(records, PRICES)
     for name in plain:

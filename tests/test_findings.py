@@ -45,7 +45,8 @@ def test_several_crossings_are_all_told() -> None:
     (one,) = told(pairs({256: 0.5, 512: 2.0, 1024: 0.5, 2048: 2.0}))
     assert "wins matvec in parts (the winner changes 3 times) with data resident" in one.answer
     assert (
-        "the winner changes 3 times: the CPU up to n = 256, the GPU from n = 512 to 512, the CPU from n = 1024"
+        "the winner changes 3 times: the CPU up to n = 256, the GPU at n = 512, the CPU at n = 1024, "
+        "the GPU from n = 2048 on"
     ) in one.detail
 
 

@@ -130,7 +130,9 @@ def _changes(brackets: Sequence[Bracket]) -> str:
             f"the change is between n = {one.low} and {one.high}{tied}"
         )
     steps = [f"{_NAMES[brackets[0].below]} up to n = {brackets[0].low}"]
-    steps += [f"{_NAMES[one.above]} from n = {one.high} to {after.low}" for one, after in pairwise(brackets)]
+    for one, after in pairwise(brackets):
+        where = f"at n = {one.high}" if one.high == after.low else f"from n = {one.high} to {after.low}"
+        steps.append(f"{_NAMES[one.above]} {where}")
     steps.append(f"{_NAMES[brackets[-1].above]} from n = {brackets[-1].high} on")
     return f"the winner changes {len(brackets)} times: {', '.join(steps)}"
 

@@ -64,8 +64,8 @@ def _figure(device: str, machine: str | None, records: Sequence[Record]) -> Draw
             xaxis=log_axis([*xs, *span], "arithmetic intensity (FLOP/byte)", numbers.plain),
             yaxis=log_axis(ys, "FLOPs a second", lambda value: neat(numbers.rate(value, "FLOP/s"))),
         ),
-        note="Lines: the best that stream and matmul reached on this device, measured. Open shapes: mostly "
-        "dispatch. A case in a cache may lie above the line of large working sets.",
+        note="Lines: the best that was reached on this device, flat by matmul, rising by stream at a working "
+        "set. Open shapes: mostly dispatch. A case in a cache may lie above the line of large working sets.",
     )
 
 
@@ -86,7 +86,7 @@ def _ceilings(records: Sequence[Record], span: tuple[float, float]) -> list[Trac
     lines = []
     for index, ((dtype, precision), record) in enumerate(compute.items()):
         rate = record.ceilings.compute.rate_per_s if record.ceilings and record.ceilings.compute else 0.0
-        words = f"compute {dtype} {precision}: {numbers.rate(rate, 'FLOP/s')}"
+        words = f"{dtype} {precision}: {numbers.rate(rate, 'FLOP/s')}"
         trace = _line(words, span, (rate, rate), DASHES[index % len(DASHES)])
         # A ceiling belongs to its dtype and precision, whatever the workload.
         lines.append(trace | {"meta": {"dtype": dtype, "precision": precision, "role": "ceiling"}})
@@ -96,7 +96,7 @@ def _ceilings(records: Sequence[Record], span: tuple[float, float]) -> list[Trac
         top = max((y for trace in lines for y in trace["y"]), default=None)
         for ceiling, dash in ((largest, "solid"), *(((best, "dot"),) if best != largest else ())):
             size = numbers.volume(ceiling.working_set_bytes)
-            words = f"memory, {size}: {numbers.rate(ceiling.rate_per_s, 'B/s')}"
+            words = f"{size}: {numbers.rate(ceiling.rate_per_s, 'B/s')}"
             end = min(span[1], top / ceiling.rate_per_s) if top else span[1]
             ends = (span[0], max(end, span[0]))
             rates = ceiling.rate_per_s * ends[0], ceiling.rate_per_s * ends[1]

@@ -68,9 +68,7 @@ def draw_speedups(families: Sequence[Family]) -> list[Drawing]:
                 layout=layout(
                     title,
                     xaxis=size_axis(size for trace in data for size in trace["x"]),
-                    yaxis=log_axis(
-                        ends, "CPU / GPU time (above 1: GPU faster)", lambda value: f"{numbers.plain(value)}x"
-                    ),
+                    yaxis=log_axis(ends, "CPU time / GPU time", lambda value: f"{numbers.plain(value)}x"),
                     shapes=[_LINE_AT_1],
                 ),
                 note="Above 1x the GPU is faster. Bars: 95% intervals. Filled shapes: a device is surely "
