@@ -182,7 +182,7 @@ def size_axis(sizes: Iterable[int]) -> dict[str, Any]:
     pad = max(0.06 * (high - low), 0.3) * math.log10(2)
     return {
         **_LOG_AXIS,
-        "title": {"text": "size n"},
+        "title": {"text": "size n", "standoff": 8},
         "tickvals": ticks,
         "ticktext": words,
         "tickangle": 0,
@@ -203,7 +203,7 @@ def log_axis(values: Iterable[float], title: str, words: Callable[[float], str])
     ticks = [lead * 10.0**power for power in powers if power % step == 0 for lead in leads]
     return {
         **_LOG_AXIS,
-        "title": {"text": title},
+        "title": {"text": title, "standoff": 10},
         "tickvals": [rounded(tick) for tick in ticks],
         "ticktext": [words(tick) for tick in ticks],
         "tickangle": 0,
@@ -229,7 +229,14 @@ def seconds_tick(value: float) -> str:
 def layout(title: str, **changes: Any) -> dict[str, Any]:
     """The layout of all figures: nothing but what they share."""
     return {
-        "title": {"text": text(title), "x": 0.01, "xanchor": "left", "font": {"size": 15}},
+        "title": {
+            "text": text(title),
+            "x": 0.01,
+            "xanchor": "left",
+            "y": 0.98,
+            "yanchor": "top",
+            "font": {"size": 15},
+        },
         "font": {"family": FONT, "size": 12},
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",
@@ -244,7 +251,7 @@ def layout(title: str, **changes: Any) -> dict[str, Any]:
             "font": {"size": 11},
             "traceorder": "normal",
         },
-        "margin": {"l": 56, "r": 16, "t": 64, "b": 48},
+        "margin": {"l": 56, "r": 16, "t": 84, "b": 48},
         "template": _TEMPLATE,
         **changes,
     }

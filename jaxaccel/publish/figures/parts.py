@@ -141,6 +141,7 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
             },
             yaxis={
                 "type": "category",
+                "showgrid": False,
                 "categoryorder": "array",
                 "categoryarray": labels,
                 "autorange": "reversed",

@@ -74,7 +74,7 @@ def draw_record(record: Record, metric: str, points: int = DRAWN) -> Drawing:
             title,
             xaxis={"title": {"text": "sample, in order"}, "automargin": True, "zeroline": False},
             yaxis={
-                "title": {"text": "time of a call"},
+                "title": {"text": "time of a call", "standoff": 10},
                 "tickformat": "~s",
                 "ticksuffix": "s",
                 "automargin": True,

@@ -1,6 +1,7 @@
 """What a call takes against its size, a line a device: in seconds, in joules, or in money."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 from jaxaccel.analyze.crossover import Bracket
 from jaxaccel.analyze.findings import Family
@@ -67,18 +68,19 @@ def draw_times(placed: Sequence[Placed], families: Sequence[Family]) -> list[Dra
 
 def _time(workload: str, metric: Metric, lines: Sequence[Line], families: Sequence[Family]) -> Drawing:
     kinds = kinds_of(line.case for line in lines)
-    data, ends = list[Trace](), list[float]()
+    data, ends_of = list[Trace](), dict[str, list[float]]()
     for line in lines:
         timings = [arm.record.timings[metric] for arm in line.arms]
         intervals = [timing.ci95_s for timing in timings]
-        ends += [end for timing in timings for end in (timing.ci95_s or (timing.median_s,))]
+        ends = [end for timing in timings for end in (timing.ci95_s or (timing.median_s,))]
+        ends_of.setdefault(kin(line.case), []).extend(ends)
         hovers = [
             f"{time_words(timing)}<br>{len(timing.passes)} pass{'es' if len(timing.passes) != 1 else ''}, "
             f"{timing.n} samples"
             for timing in timings
         ]
         data.append(_trace(line, kinds, [timing.median_s for timing in timings], intervals, hovers))
-    data += _crossings(metric, families, ends)
+    data += _crossings(metric, families, ends_of)
     sizes = [arm.record.case.size for line in lines for arm in line.arms]
     return Drawing(
         kind=str(metric),
@@ -89,7 +91,7 @@ def _time(workload: str, metric: Metric, lines: Sequence[Line], families: Sequen
         layout=layout(
             f"{workload}: {TITLES[metric]}",
             xaxis=size_axis(sizes),
-            yaxis=log_axis(ends, "time of a call", seconds_tick),
+            yaxis=log_axis(chain(*ends_of.values()), "time of a call", seconds_tick),
         ),
         note=_INTERVALS if metric in _QUESTION else "Bars: 95% intervals.",
     )
@@ -219,7 +221,9 @@ def _trace(
     }
 
 
-def _crossings(metric: Metric, families: Sequence[Family], ends: Sequence[float]) -> list[Trace]:
+def _crossings(
+    metric: Metric, families: Sequence[Family], ends_of: Mapping[str, Sequence[float]]
+) -> list[Trace]:
     """Where the faster device changes: shaded where that is sure, outlined where only the medians say so."""
     question = _QUESTION.get(metric)
     found = []
@@ -227,7 +231,7 @@ def _crossings(metric: Metric, families: Sequence[Family], ends: Sequence[float]
         finding = family.findings.get(question or "")
         if finding is None:
             continue
-        sure = finding.answer.brackets
+        sure, ends = finding.answer.brackets, ends_of[kin(family.case)]
         for bracket in sure or finding.leaning:
             found.append(_band(bracket, family, min(ends), max(ends), sure=bool(sure)))
     return found

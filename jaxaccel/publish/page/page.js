@@ -108,17 +108,23 @@
     const kept = figure.data.filter((trace) => sameCase(trace.meta));
     const groups = new Set();
     const kinds = unique(kept.map((trace) => KEYS.map((key) => trace.meta[key]).join()));
-    // A ceiling of memory ends where the highest ceiling of compute that is shown begins.
-    const top = Math.max(...kept.filter((trace) => trace.meta.role === "ceiling").map((trace) => trace.y[0]));
+    const role = (name) => kept.filter((trace) => trace.meta.role === name);
+    // Ceilings reach a little beyond the cases that are shown, and beyond their ridges; one of memory ends where the
+    // highest one of compute begins.
+    const top = Math.max(...role("ceiling").map((trace) => trace.y[0]));
+    const ridges = role("memory").map((trace) => (top * trace.x[0]) / trace.y[0]).filter(Number.isFinite);
+    const xs = [...role("data").flatMap((trace) => trace.x), ...ridges];
+    const span = role("ceiling").length || role("memory").length ? [Math.min(...xs) / 4, Math.max(...xs) * 4] : null;
     return kept.map((trace) => {
       const one = { ...trace };
       if (kinds.length === 1 && trace.meta.short) one.name = trace.meta.short;
       if (trace.legendgroup) one.showlegend = !groups.has(trace.legendgroup);
       groups.add(trace.legendgroup);
-      if (trace.meta.role === "memory" && top > trace.y[0]) {
-        const end = Math.min(trace.x[1], (top * trace.x[0]) / trace.y[0]);
-        one.x = [trace.x[0], end];
-        one.y = [trace.y[0], (trace.y[0] * end) / trace.x[0]];
+      if (trace.meta.role === "ceiling") one.x = span;
+      if (trace.meta.role === "memory") {
+        const rate = trace.y[0] / trace.x[0];
+        one.x = [span[0], Number.isFinite(top) ? Math.min(span[1], top / rate) : span[1]];
+        one.y = one.x.map((x) => x * rate);
       }
       return one;
     });
@@ -178,12 +184,12 @@
     onScreen.observe(plot);
     return found;
   }
-  function image(figure, format) {
-    const size = { width: 860, height: figure.layout.height || 480 };
-    const title = { text: figure.title, x: 0.01, xanchor: "left", font: { size: 16 } };
+  function image(figure, format, { scale = 2, ...given } = {}) {
+    const size = { width: 860, height: figure.layout.height || 480, ...given };
+    const title = { text: figure.title, x: 0.01, xanchor: "left", y: 0.98, yanchor: "top", font: { size: 16 } };
     const layout = layoutOf(figure, { ...size, title, autosize: false });
-    layout.margin = { l: 64, r: 20, t: 96, b: 52 };
-    return [{ data: tracesOf(figure), layout }, { format, scale: format === "png" ? 2 : 1, ...size }];
+    layout.margin = { l: 64, r: 20, t: 88, b: 52 };
+    return [{ data: tracesOf(figure), layout }, { format, scale: format === "png" ? scale : 1, ...size }];
   }
   function save(figure, format) {
     const [drawn, options] = image(figure, format);
