@@ -11,8 +11,8 @@ from jaxaccel.report import main as report
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "experiments/accounting"
-# By file: the figure's name on the page, its height in pixels, and how many of the picture's those are. What is
-# hatched takes much room as a PNG.
+# By file: the figure's name on the page, its height in pixels, and how many of the picture's each of those is.
+# What is hatched takes much room as a PNG.
 PICTURES = {
     "time.png": ("latency/matvec", 420, 1.5),
     "speedup.png": ("speedup/matvec float32 highest", 420, 1.5),
