@@ -11,7 +11,7 @@ from jaxaccel.report import main as report
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "experiments/accounting"
-# By file: the figure's name on the page, its height in pixels, and how many of the picture's each of those is.
+# By file: the figure's name on the page, its height in pixels, and how many of the picture's each one is.
 # What is hatched takes much room as a PNG.
 PICTURES = {
     "time.png": ("latency/matvec", 420, 1.5),

@@ -24,7 +24,8 @@ def workload_name(case: Case) -> str:
 def told_apart(case: Case, cases: Sequence[Case]) -> str:
     """The case's name, with what else it takes to tell it from the others."""
     name = case_name(case)
-    others = [other for other in cases if case_name(other) == name]
+    alike = (other for other in cases if (other.size, other.workload) == (case.size, case.workload))
+    others = [other for other in alike if case_name(other) == name]
     if any(other.params != case.params for other in others):
         name += "".join(f" {key}={value}" for key, value in case.params.items())
     if any(other.seed != case.seed for other in others):

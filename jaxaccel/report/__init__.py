@@ -101,7 +101,7 @@ def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[st
         case Format.html | Format.table:
             show_table(records, comparisons, prices)
             if arguments.format is Format.html:
-                leave_page(records, arguments, skipped)
+                leave_page(records, comparisons, arguments, skipped)
         case Format.markdown:
             from jaxaccel.publish.console.markdown import markdown
 
@@ -129,7 +129,12 @@ def show_table(
     console.show_failures(screen, [placed.record for placed in standing(records)])
 
 
-def leave_page(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[str]) -> None:
+def leave_page(
+    records: "Sequence[Record]",
+    comparisons: "Sequence[Comparison]",
+    arguments: Arguments,
+    skipped: Sequence[str],
+) -> None:
     """Write the page where it was asked for, or else beside the first of the records; say where.
 
     **Raises** BadInputError where it can't be written.
@@ -140,7 +145,7 @@ def leave_page(records: "Sequence[Record]", arguments: Arguments, skipped: Seque
     path = arguments.output or (first if first.is_dir() else first.parent) / PAGE
     notes = [f"skipped, as it can't be read: {line}" for line in skipped]
     try:
-        write_page(records, path, arguments.prices, notes)
+        write_page(records, path, arguments.prices, notes, comparisons)
     except OSError as error:
         raise unwritable(path, error) from error
     print(f"Page: {path}")

@@ -1,6 +1,7 @@
 """The samples of a flagged arm in the order in which they were taken, by pass."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from jaxaccel.analyze.stats import SEVERE_FLAGS, bursts_of
 from jaxaccel.publish import numbers
@@ -96,22 +97,23 @@ def _median(timing: Timing) -> dict[str, object]:
 
 def _by_pass(timing: Timing, points: int) -> dict[int, list[tuple[int, float]]]:
     """Numbered samples by pass, thinned to the lowest and highest of each stretch, so that none hides."""
-    stretch = max(1, -(-2 * timing.n // points)) if timing.n > points else 1
+    stretch = -(-2 * timing.n // points) if timing.n > points else 1
     found: dict[int, list[tuple[int, float]]] = {}
-    number = 0
-    for burst in bursts_of(timing):
-        its = found.setdefault(burst.pass_index, [])
-        its += [(number + offset, value) for offset, value in enumerate(burst.samples_s, start=1)]
-        number += len(burst.samples_s)
-    return {pass_index: _thinned(its, stretch) for pass_index, its in found.items()}
+    number = 1
+    for pass_index, bursts in groupby(bursts_of(timing), key=lambda burst: burst.pass_index):
+        values = [value for burst in bursts for value in burst.samples_s]
+        found.setdefault(pass_index, []).extend(_thinned(values, number, stretch))
+        number += len(values)
+    return found
 
 
-def _thinned(numbered: Sequence[tuple[int, float]], stretch: int) -> list[tuple[int, float]]:
+def _thinned(values: Sequence[float], first: int, stretch: int) -> list[tuple[int, float]]:
+    """Values with their numbers, from `first` on: of each stretch its ends."""
     if stretch <= 1:
-        return list(numbered)
+        return list(enumerate(values, start=first))
     kept = []
-    for start in range(0, len(numbered), stretch):
-        part = numbered[start : start + stretch]
-        ends = {min(part, key=lambda pair: pair[1]), max(part, key=lambda pair: pair[1])}
-        kept += sorted(ends)
+    for start in range(0, len(values), stretch):
+        part = values[start : start + stretch]
+        ends = {part.index(min(part)), part.index(max(part))}
+        kept += [(first + start + offset, part[offset]) for offset in sorted(ends)]
     return kept

@@ -39,23 +39,34 @@ _ALL_SAMPLES = 60_000  # points of samples on a page, at most about so many
 
 
 def write_page(
-    records: Sequence[Record], path: Path, prices: "Prices | None" = None, notes: Sequence[str] = ()
+    records: Sequence[Record],
+    path: Path,
+    prices: "Prices | None" = None,
+    notes: Sequence[str] = (),
+    comparisons: Sequence[Comparison] | None = None,
 ) -> Path:
-    """Write the page of records to a file. `notes` are lines that stand at its top.
+    """Write the page of records to a file.
+
+    `notes` are lines that stand at its top; `comparisons` those of the records, where they are known already.
 
     **Raises** OSError where the file can't be written.
     """
-    write_whole(path, page(records, prices, notes).encode())
+    write_whole(path, page(records, prices, notes, comparisons).encode())
     return path
 
 
-def page(records: Sequence[Record], prices: "Prices | None" = None, notes: Sequence[str] = ()) -> str:
+def page(
+    records: Sequence[Record],
+    prices: "Prices | None" = None,
+    notes: Sequence[str] = (),
+    comparisons: Sequence[Comparison] | None = None,
+) -> str:
     """The page as text."""
     from plotly.offline import get_plotlyjs
 
     parts = {
         "STYLE": (_FILES / "page.css").read_text(encoding="utf-8"),
-        "DATA": _packed(msgspec.json.encode(content(records, prices, notes))),
+        "DATA": _packed(msgspec.json.encode(content(records, prices, notes, comparisons))),
         "PLOTLY": _packed(get_plotlyjs().encode()),
         "SCRIPT": (_FILES / "page.js").read_text(encoding="utf-8"),
     }
@@ -65,10 +76,13 @@ def page(records: Sequence[Record], prices: "Prices | None" = None, notes: Seque
 
 
 def content(
-    records: Sequence[Record], prices: "Prices | None" = None, notes: Sequence[str] = ()
+    records: Sequence[Record],
+    prices: "Prices | None" = None,
+    notes: Sequence[str] = (),
+    comparisons: Sequence[Comparison] | None = None,
 ) -> dict[str, Any]:
     """All that the page shows, as JSON-like data."""
-    comparisons = pair(records)
+    comparisons = pair(records) if comparisons is None else comparisons
     found = families(comparisons)
     placed = standing(records)
     measured = [arm.record for arm in placed if arm.record.ok]

@@ -23,6 +23,7 @@
 
   // --- what is chosen ---------------------------------------------------------------------------
   const known = Object.fromEntries(KEYS.map((key) => [key, unique(data.rows.map((row) => row[key]))]));
+  const MOST_ANSWERS = 6; // are open; the others can be opened
   const usual = { dtype: "float32", precision: "highest" };
   const chosen = {};
   for (const key of KEYS) {
@@ -73,7 +74,8 @@
     const place = $("headlines");
     place.replaceChildren();
     const rest = make("details");
-    const others = data.headlines.filter((one) => !sameCase(one));
+    const first = new Set(data.headlines.filter(sameCase).slice(0, MOST_ANSWERS));
+    const others = data.headlines.filter((one) => !first.has(one));
     for (const one of data.headlines) {
       const card = make("div", null, "answer");
       card.append(make("h3", one.name), make("p", one.answer));
@@ -83,11 +85,10 @@
         detail.append(make("summary", "In detail"), make("p", one.detail, "sure"));
         card.append(detail);
       }
-      (sameCase(one) ? place : rest).append(card);
+      (first.has(one) ? place : rest).append(card);
     }
     if (others.length) {
-      const more = others.length === 1 ? "1 more, left out by the filters" : `${others.length} more, left out by the filters`;
-      rest.prepend(make("summary", more));
+      rest.prepend(make("summary", `${others.length} more`));
       place.append(rest);
     }
     if (!data.headlines.length) place.append(make("p", "There are no cases.", "empty"));
@@ -98,9 +99,9 @@
   const onScreen = new IntersectionObserver((seen) => {
     for (const one of seen) {
       one.target.visible = one.isIntersecting;
-      if (one.isIntersecting && one.target.stale) draw(one.target);
+      if (one.isIntersecting && one.target.stale) queue(one.target);
     }
-  }, { rootMargin: "300px" });
+  }, { rootMargin: "600px" });
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const KINDS = new Set(data.metrics.map(([name]) => name));
 
@@ -158,7 +159,20 @@
   }
   function refresh(plot) {
     plot.stale = true;
-    if (plot.visible) draw(plot);
+    if (plot.visible) queue(plot);
+  }
+  // One figure a task: what was clicked answers at once, and figures follow.
+  const waiting = new Set();
+  const later = (work) => requestAnimationFrame(() => setTimeout(work));
+  function queue(plot) {
+    if (!waiting.size) later(drawNext);
+    waiting.add(plot);
+  }
+  function drawNext() {
+    const [plot] = waiting;
+    if (plot.stale && plot.visible && plot.isConnected) draw(plot);
+    waiting.delete(plot);
+    if (waiting.size) later(drawNext);
   }
   function cardOf(figure) {
     if (cards.has(figure)) return cards.get(figure);
