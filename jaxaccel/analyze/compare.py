@@ -7,6 +7,7 @@ over passes alone. Who meets whom is in machines.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -16,10 +17,9 @@ from jaxaccel.analyze.machines import meetings
 from jaxaccel.analyze.stats import (
     EARLY_STOP,
     RERUN,
-    Burst,
     bursts_of,
     median,
-    pass_medians,
+    medians_by_pass,
     t_half_width,
 )
 from jaxaccel.records import Comparison, Record, Speedup, Timing, Verdict
@@ -222,12 +222,11 @@ def log_half_widths(
     first: Timing, second: Timing, over: str, *, interleaved: bool, confidences: Sequence[float]
 ) -> list[float]:
     """`log_half_width` for several confidences, which go through the samples once."""
-    sides = bursts_of(first), bursts_of(second)
     if interleaved:
-        differences = _paired_logs(*sides, over)
+        differences = _paired_logs(first, second, over)
         halves = [t_half_width(differences, confidence) for confidence in confidences]
     else:
-        logs = _logs(sides[0], over), _logs(sides[1], over)
+        logs = _logs(first, over), _logs(second, over)
         # Sides of unequal length make Welch's freedom too hopeful: see baseline.judge.
         cap = 2.0 * (min(map(len, logs)) - 1) if over == "passes" else float("inf")
         halves = [welch_half_width(*logs, confidence, max_freedom=cap) for confidence in confidences]
@@ -256,21 +255,29 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(ratios))))
 
 
-def _logs(bursts: Sequence[Burst], over: str) -> list[float]:
-    medians = pass_medians(bursts) if over == "passes" else [median(burst.samples_s) for burst in bursts]
+def _logs(timing: Timing, over: str) -> list[float]:
+    """The logarithm of the median of each pass, or round."""
+    medians = (
+        medians_by_pass(timing).values()
+        if over == "passes"
+        else [median(burst.samples_s) for burst in bursts_of(timing)]
+    )
     return [float(np.log(one)) for one in medians]
 
 
-def _paired_logs(cpu: Sequence[Burst], gpu: Sequence[Burst], over: str) -> list[float]:
+def _paired_logs(cpu: Timing, gpu: Timing, over: str) -> list[float]:
     """The logarithm of the ratio of each pass, or round, that both sides have."""
+    sides: list[Mapping[Any, float]]
     if over == "passes":
-        shared_passes = {b.pass_index for b in cpu} & {b.pass_index for b in gpu}
-        logs = [_logs([b for b in side if b.pass_index in shared_passes], over) for side in (cpu, gpu)]
-        return [c - g for c, g in zip(*logs, strict=True)]
-    # Rounds of one number ran right after each other, unless one arm had already used up its time.
-    medians = [{(b.pass_index, b.order): median(b.samples_s) for b in side} for side in (cpu, gpu)]
-    shared = medians[0].keys() & medians[1].keys()
-    return [float(np.log(medians[0][key] / medians[1][key])) for key in shared]
+        sides = [medians_by_pass(side) for side in (cpu, gpu)]
+    else:
+        # Rounds of one number ran right after each other, unless one arm had already used up its time.
+        sides = [
+            {(burst.pass_index, burst.order): median(burst.samples_s) for burst in bursts_of(side)}
+            for side in (cpu, gpu)
+        ]
+    shared = sides[0].keys() & sides[1].keys()
+    return [float(np.log(sides[0][key] / sides[1][key])) for key in sorted(shared)]
 
 
 def welch_half_width(

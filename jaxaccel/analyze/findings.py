@@ -67,7 +67,11 @@ def families(comparisons: Sequence[Comparison]) -> list[Family]:
 
 def _family(comparisons: Sequence[Comparison], machines: tuple[str, str] | None) -> Family:
     pairs = [(c.cpu, c.gpu) for c in comparisons if c.cpu and c.gpu and c.cpu.ok and c.gpu.ok]
-    known = {question: _find(question, pairs) for question in QUESTIONS}
+    # Pair by pair, for all questions about one ask for the same medians.
+    answers = [
+        {question: answer(question, *pair, among=len(pairs)) for question in QUESTIONS} for pair in pairs
+    ]
+    known = {question: _find([its[question] for its in answers], question, pairs) for question in QUESTIONS}
     return Family(
         comparisons=tuple(comparisons),
         machines=machines,
@@ -76,8 +80,10 @@ def _family(comparisons: Sequence[Comparison], machines: tuple[str, str] | None)
     )
 
 
-def _find(question: str, pairs: Sequence[tuple[Record, Record]]) -> Finding | None:
-    known = [(cpu, gpu, answer(question, cpu, gpu, among=len(pairs))) for cpu, gpu in pairs]
+def _find(
+    answers: Sequence[Speedup | None], question: str, pairs: Sequence[tuple[Record, Record]]
+) -> Finding | None:
+    known = [(cpu, gpu, found) for (cpu, gpu), found in zip(pairs, answers, strict=True)]
     speedups = {cpu.case.size: found for cpu, _, found in known if found}
     points = [point_of(found, cpu.case.size, cpu, gpu) for cpu, gpu, found in known if found]
     if not points:
