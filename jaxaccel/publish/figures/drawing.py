@@ -22,6 +22,7 @@ GREEN, ORANGE, SKY, PURPLE, GREY = "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _TICKS = 6
+_NARROW = 0.25  # decades
 _PLAIN_SIZES = 1e5  # from here on, sizes are powers of two on an axis: 2²³ rather than 8388608
 
 Trace = dict[str, Any]
@@ -197,12 +198,16 @@ def log_axis(values: Iterable[float], title: str, words: Callable[[float], str])
     powers = range(math.floor(low) - 1, math.ceil(high) + 2)
     wide = high - low
     leads: tuple[float, ...] = (1.0,) if wide > 1.3 else (1.0, 2.0, 5.0)
-    if wide < 0.25:
+    if wide < _NARROW:
         leads = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
     step = max(1, math.ceil(wide / _TICKS))
     ticks = [lead * 10.0**power for power in powers if power % step == 0 for lead in leads]
+    # Of nearly equal values, the axis would otherwise show a part that has no tick.
+    middle, half = (low + high) / 2, max(0.15, 0.55 * wide)
+    narrow = {"range": [rounded(middle - half), rounded(middle + half)]} if wide < _NARROW else {}
     return {
         **_LOG_AXIS,
+        **narrow,
         "title": {"text": title, "standoff": 10},
         "tickvals": [rounded(tick) for tick in ticks],
         "ticktext": [words(tick) for tick in ticks],

@@ -233,7 +233,9 @@ def _crossings(
             continue
         sure, ends = finding.answer.brackets, ends_of[kin(family.case)]
         for bracket in sure or finding.leaning:
-            found.append(_band(bracket, family, min(ends), max(ends), sure=bool(sure)))
+            band = _band(bracket, family, min(ends), max(ends), sure=bool(sure))
+            told = band["name"] in {other["name"] for other in found}
+            found.append(band | {"showlegend": not told})
     return found
 
 

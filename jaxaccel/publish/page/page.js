@@ -149,13 +149,27 @@
     displaylogo: false, responsive: true, displayModeBar: false, scrollZoom: false, doubleClick: "reset",
   };
 
+  const SUFFIXES = { speedup: "x", energy: "J", roofline: "FLOP/s", cost: "" };
+  // Where the filters leave nearly equal values, ticks a decade apart may all be outside.
+  function ticksOf(figure, traces, axis) {
+    const ys = traces.filter((trace) => trace.meta.role === "data").flatMap((trace) => trace.y);
+    if (axis.type !== "log" || axis.range || Math.max(...ys) > 2 * Math.min(...ys)) return {};
+    return { tickvals: null, ticktext: null, tickformat: "~s", ticksuffix: SUFFIXES[figure.kind] ?? "s", nticks: 5 };
+  }
   function draw(plot) {
     plot.stale = false;
     const figure = plot.figure;
-    const layout = layoutOf(figure, { title: undefined, autosize: true, height: figure.layout.height || (figure.kind === "roofline" ? 420 : 330) });
+    const traces = tracesOf(figure);
+    const entries = traces.filter((trace) => trace.showlegend !== false).length;
+    const inRow = Math.max(1, Math.floor(plot.clientWidth / 190));
+    const legend = 20 * Math.max(0, Math.ceil(entries / inRow) - 2); // a plot shrinks for no legend
+    const height = (figure.layout.height || (figure.kind === "roofline" ? 400 : 330)) + legend;
+    const layout = layoutOf(figure, { title: undefined, autosize: true, height });
     layout.margin = { l: 50, r: 12, t: 8, b: 40 };
+    layout.legend.maxheight = 0.9;
+    layout.yaxis = { ...layout.yaxis, ...ticksOf(figure, traces, layout.yaxis) };
     plot.style.height = `${layout.height}px`;
-    window.Plotly.react(plot, tracesOf(figure), layout, CONFIG);
+    window.Plotly.react(plot, traces, layout, CONFIG);
   }
   function refresh(plot) {
     plot.stale = true;
@@ -377,18 +391,24 @@
     if (record.timings.length) {
       const table = make("table");
       const top = make("tr");
-      for (const name of ["", "median [95%]", "min", "p95", "samples", "passes"]) top.append(make("th", name));
+      for (const name of ["", "median [95%]", "min", "p95", "samples", "passes", "converged"]) top.append(make("th", name));
       table.append(top);
       for (const [name, median, least, p95, n, passes, over, converged] of record.timings) {
         const one = make("tr");
         const told = median + (over === "rounds" ? " within one process" : "");
-        for (const words of [name, told, least, p95, n + (converged ? "" : ", not converged"), passes]) one.append(make("td", words));
+        for (const words of [name, told, least, p95, n, passes, converged ? "yes" : "no"]) one.append(make("td", words));
         table.append(one);
       }
       part("timings", table);
     }
     part("what else", list(record.facts));
-    if (record.warnings.length) part("flags: look twice", list(record.warnings.map(([name, of, message]) => [`${name}${of ? ` (${of})` : ""}`, message])));
+    if (record.warnings.length) {
+      const flags = make("details");
+      flags.open = record.warnings.length <= 6;
+      flags.append(make("summary", `${record.warnings.length} flags: look twice`));
+      flags.append(list(record.warnings.map(([name, of, message]) => [`${name} (${of})`, message])));
+      found.append(flags);
+    }
     const sample = data.samples.findIndex((one) => one.record === index);
     if (sample >= 0) {
       const button = make("button", "Show its samples");
