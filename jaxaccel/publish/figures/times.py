@@ -226,7 +226,7 @@ def _crossings(
 ) -> list[Trace]:
     """Where the faster device changes: shaded where that is sure, outlined where only the medians say so."""
     question = _QUESTION.get(metric)
-    found = []
+    found = list[Trace]()
     for family in families if question else []:
         finding = family.findings.get(question or "")
         if finding is None:
