@@ -147,6 +147,22 @@ def test_markdown_is_what_one_pastes(tmp_path: Path) -> None:
         assert len({line.count(" | ") for line in block.splitlines()}) == 1
 
 
+def test_the_published_page_is_that_of_its_records_and_small() -> None:
+    """Should it fail, run scripts/pictures, and look at what it made."""
+    study = Path(__file__).parent.parent / "experiments/accounting"
+    text = (study / "report.html").read_text()
+    told, now = json.loads(packed(text, "data")), content(store.load_records([study]))
+    assert told["headlines"] == now["headlines"]
+    assert [figure["name"] for figure in told["figures"]] == [figure["name"] for figure in now["figures"]]
+    assert [row["name"] for row in told["rows"]] == [row["name"] for row in now["rows"]]
+    for name in ("page.js", "page.css"):
+        assert (study.parents[1] / "jaxaccel/publish/page" / name).read_text() in text, f"{name} has changed"
+    assert len(text) < 6_000_000
+    pictures = sorted((study / "figures").glob("*.png"))
+    assert [path.name for path in pictures] == ["parts.png", "roofline.png", "speedup.png", "time.png"]
+    assert max(path.stat().st_size for path in pictures) < 200_000
+
+
 # --- the command -----------------------------------------------------------------------------------
 
 
