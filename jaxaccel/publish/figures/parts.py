@@ -31,6 +31,7 @@ PARTS = {
     "transfer out": (PURPLE, "\\"),
 }
 _ROW_PX = 21
+_MARKS = {"cpu": "●", "gpu": "■"}
 _OVER = {"fillmode": "overlay", "fgcolor": "#000000", "fgopacity": 0.45}
 
 
@@ -158,6 +159,6 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
 
 
 def _coloured(label: str, device: str) -> str:
-    """A label in which the device has its colour."""
+    """A label in which the device has its colour and shape."""
     size, _, name = label.partition(" ")
-    return f'{size} <span style="color:{COLOURS[device]}"><b>{text(name)}</b></span>'
+    return f'{size} <span style="color:{COLOURS[device]}">{_MARKS[device]}</span> {text(name)}'
