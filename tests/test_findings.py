@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from fakes import make_case, make_failed
 from pictured import arm, pairs
@@ -50,6 +52,19 @@ def test_several_crossings_are_all_told() -> None:
     ) in one.detail
 
 
+def test_a_crossing_by_a_line_says_so() -> None:
+    (family,) = families(pair(pairs({256: 0.5, 1024: 1.0, 4096: 4.0})))
+    found = family.findings["latency"]
+    line = replace(found.answer.brackets[0], low=980, high=1100, at=1031.4)
+    fitted = replace(found, answer=replace(found.answer, brackets=(line,)))
+    (one,) = headlines([replace(family, findings={"latency": fitted})])
+    assert "wins matvec from somewhere between n = 980 and 1100 with data resident" in one.answer
+    assert (
+        "the GPU wins above n = 1031, the CPU below: by a line through the sizes around, the change is "
+        "between n = 980 and 1100"
+    ) in one.detail
+
+
 def test_the_winner_may_change_to_the_cpu() -> None:
     said = answer(pairs({256: 4.0, 1024: 0.25}))
     assert "wins matvec up to somewhere between n = 256 and 1024 with data resident" in said
@@ -66,8 +81,6 @@ def test_what_was_not_measured_is_said() -> None:
 
 
 def _only(record: Record, *metrics: str) -> Record:
-    from dataclasses import replace
-
     return replace(record, timings={name: record.timings[name] for name in metrics})
 
 

@@ -85,7 +85,7 @@ def _find(
 ) -> Finding | None:
     known = [(cpu, gpu, found) for (cpu, gpu), found in zip(pairs, answers, strict=True)]
     speedups = {cpu.case.size: found for cpu, _, found in known if found}
-    points = [point_of(found, cpu.case.size, cpu, gpu) for cpu, gpu, found in known if found]
+    points = [point_of(question, found, cpu.case.size, cpu, gpu) for cpu, gpu, found in known if found]
     if not points:
         return None
     return Finding(

@@ -73,11 +73,11 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:
     """What a pair tells at a size; None where it does not tell. See `point_of`."""
     found = answer(question, cpu, gpu, among=among)
-    return None if found is None else point_of(found, at, cpu, gpu)
+    return None if found is None else point_of(question, found, at, cpu, gpu)
 
 
-def point_of(found: Speedup, at: int, cpu: Record, gpu: Record) -> Point:
-    """What the speedup of a pair tells at a size.
+def point_of(question: str, found: Speedup, at: int, cpu: Record, gpu: Record) -> Point:
+    """What the speedup of a pair, which a question is about, tells at a size.
 
     Of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure. Of two machines nothing is then:
     not even the moment was the same.
@@ -113,7 +113,7 @@ def _times(question: str, record: Record) -> dict[int, float]:
     else:
         metric = Metric(question)
     timing = record.timings.get(metric)
-    return {} if timing is None else medians_by_pass(timing)
+    return {} if timing is None else dict(medians_by_pass(timing))
 
 
 def passes_of(record: Record) -> int:

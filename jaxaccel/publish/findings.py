@@ -79,7 +79,7 @@ def _brief(finding: Finding) -> str:
     if len(answer.brackets) > 1:
         return f"in parts (the winner changes {len(answer.brackets)} times)"
     won = [point.size for point in points if point.verdict is Verdict.gpu]
-    if answer.brackets and not _outside(finding):
+    if answer.brackets and (answer.brackets[0].at or not _outside(finding)):
         (one,) = answer.brackets
         side = "from" if one.above is Verdict.gpu else "up to"
         return f"{side} somewhere between n = {one.low} and {one.high}"
@@ -124,6 +124,11 @@ def _clause(finding: Finding) -> str:
 def _changes(brackets: Sequence[Bracket]) -> str:
     if len(brackets) == 1:
         (one,) = brackets
+        if one.at:
+            return (
+                f"{_NAMES[one.above]} wins above n = {one.at:.0f}, {_NAMES[one.below]} below: by a line "
+                f"through the sizes around, the change is between n = {one.low} and {one.high}"
+            )
         tied = f", with nobody surely ahead at {_sizes(one.ties)}" if one.ties else ""
         return (
             f"{_NAMES[one.above]} wins from n = {one.high} on, {_NAMES[one.below]} up to n = {one.low}: "
