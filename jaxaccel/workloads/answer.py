@@ -32,7 +32,7 @@ def tolerance_of(dtype: Any, *, case_dtype: str, precision: str, tolerance: floa
 
 
 def negligible_norm(dtype: Any, largest: float, *, case_dtype: str, precision: str) -> float:
-    """The norm of a difference that is rounding, where the largest array of the answer has the norm `largest`.
+    """The norm of a difference that is rounding, where the answer's largest array has the norm `largest`.
 
     An array may be zero but for rounding, as the gradient of a bias that softmax takes out again: relative to
     its own norm, two devices then differ by all of it.
