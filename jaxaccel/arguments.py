@@ -11,19 +11,24 @@ if TYPE_CHECKING:
     from jaxaccel.records import Record
 
 
-def load(argument: str, places: Sequence[str]) -> "list[Record]":
+def load(argument: str, places: Sequence[str], broken: list[str] | None = None) -> "list[Record]":
     """The records of files and folders.
 
-    **Raises** BadInputError, naming the argument, for a place without records, or with files that hold none.
+    Where `broken` is given, what can't be read is named there, a line each, and left out.
+
+    **Raises** BadInputError, naming the argument, for a place without records, or with what is none.
     """
     from jaxaccel.publish.store import load_records
 
     found: list[Record] = []
     for place in places:
+        before = len(broken or ())
         try:
-            records = load_records([place])
+            records = load_records([place], broken)
         except (OSError, ValueError) as error:
             raise BadInputError(f"`{argument}`: {str(error).splitlines()[0]}") from error
+        if not records and broken and len(broken) > before:
+            raise BadInputError(f"`{argument}`: {broken[before]}")
         if not records:
             raise BadInputError(f"`{argument}` must hold record.json or records.jsonl, got {place!r}")
         found += records

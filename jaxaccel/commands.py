@@ -71,6 +71,19 @@ def keep(record: Record, folders: Sequence[Path]) -> None:
             store.save(record, rescue)
 
 
+def leave_page(records: Sequence[Record], folder: Path) -> None:
+    """Write the page of what was measured, and say where; what goes wrong costs a warning, no more."""
+    try:
+        from jaxaccel.publish.page import PAGE, write_page
+
+        path = write_page(records, folder / PAGE)
+    except Exception as error:  # the measurement stands, whatever becomes of its picture
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"jaxaccel: the page could not be written: {told[0]}", file=sys.stderr)
+    else:
+        print(f"Page: {path}")
+
+
 def process_start() -> float:
     """When this process began, on the clock of time.time()."""
     try:  # psutil's own figure can be a second off, for Linux tells when it booted in whole seconds

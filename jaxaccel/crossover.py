@@ -23,6 +23,7 @@ from jaxaccel.commands import (
     Launcher,
     exit_code_of,
     keep,
+    leave_page,
     open_book,
     process_start,
     stop_by,
@@ -181,6 +182,7 @@ def finish(found: "Search", sweep_id: str) -> bool:
     except OSError as error:  # each record has been saved by itself
         print(f"jaxaccel: can't write to {found.folder}: {error.strerror}", file=sys.stderr)
     print(f"Records: {found.folder}")
+    leave_page(records, found.folder)
     new = [record for record in records if record.sweep_id == sweep_id]
     published = wandb_runs.log(new, found.config.wandb, found.folder)
     if published.message:

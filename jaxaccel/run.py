@@ -20,6 +20,7 @@ from jaxaccel.commands import (
     Launcher,
     exit_code_of,
     keep,
+    leave_page,
     open_book,
     process_start,
     stop_by,
@@ -125,6 +126,8 @@ def finish(
     console.show_places(
         screen, composed.folder, found=len(found), asked=len(folders), interrupted=interrupted
     )
+    if composed.sweep_folder and records:
+        leave_page(records, composed.sweep_folder)
     new = [record for record in records if record.sweep_id == sweep_id]
     published = wandb_runs.log(new, composed.jobs[0].config.wandb, composed.folder)
     if published.message:

@@ -494,6 +494,8 @@ def test_without_a_gpu_the_command_says_so_after_one_size(
         (64, "cpu", True),
         (64, "gpu", False),
     }
+    (page,) = tmp_path.rglob("report.html")
+    assert f"Page: {page}" in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(

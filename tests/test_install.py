@@ -142,6 +142,18 @@ def test_the_checkout_runs_from_any_folder(elsewhere: Path) -> None:
     assert Path(where.strip()) == ROOT / "conf"
 
 
+def test_the_wheel_has_what_a_page_is_made_of(built: Path, elsewhere: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        for name in ("page.html", "page.css", "page.js"):
+            path = f"jaxaccel/publish/page/{name}"
+            assert archive.read(path) == (ROOT / path).read_bytes()
+    records = ROOT / "experiments/clocks/records.jsonl"
+    python = str(built / "venv/bin/python")
+    said = must([python, "-m", "jaxaccel.report", str(records), "--output", "x.html"], elsewhere)
+    assert said.endswith("Page: x.html\n")
+
+
 def test_the_wheel_s_configs_are_the_checkout_s(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -44,7 +44,7 @@ NAMED_BY = {
     "omegaconf": ("compose",),
     "rich": ("publish.console", "publish.progress", "selftest"),
     "wandb": ("publish",),
-    "plotly": ("publish",),
+    "plotly": ("publish.figures", "publish.page"),
     "pynvml": ("nvml",),
     "sklearn": ("workloads",),
 }

@@ -51,6 +51,8 @@ def report(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         if base is not None:
             store.save_all(base, tmp_path / "base")
             arguments += ["--baseline", str(tmp_path / "base")]
+        if base is None and "--format" not in options:
+            options = (*options, "--format", "table")  # html is this table, and a page: see test_page
         code = main([*arguments, *options])
         said = capsys.readouterr()
         return code, said.out, said.err
@@ -232,7 +234,7 @@ def test_a_limit_of_zero_and_of_a_multiple_are_allowed() -> None:
         (("--allow", "weather"), "`--allow` must be one of machine, versions, precision, got 'weather'"),
         (("--allow", "machine,"), "`--allow` must be one of machine, versions, precision, got ''"),
         (("--allow="), "`--allow` must be one of machine, versions, precision, got ''"),
-        (("--format", "pdf"), "`--format` must be one of table, csv, json, got 'pdf'"),
+        (("--format", "pdf"), "`--format` must be one of html, markdown, table, csv, json, got 'pdf'"),
         (("--fail-over",), "--fail-over: expected one argument"),
         (("--nonsense",), "--nonsense"),
     ],

@@ -321,6 +321,12 @@ def test_a_sweep_gathers_its_records_in_one_file(sweep: Ran) -> None:
     assert sorted(gathered, key=str) == sorted(sweep.records().values(), key=str)
 
 
+def test_a_sweep_leaves_a_page_and_says_where(sweep: Ran) -> None:
+    page = sweep.folder / "report.html"
+    assert f"Page: {page}" in sweep.out.splitlines()
+    assert "default-src 'none'" in page.read_text()
+
+
 def test_a_sweep_shows_a_table_of_all_cases_and_each_reason_once(sweep: Ran) -> None:
     assert "matvec 16" in sweep.out
     assert "matvec 32" in sweep.out

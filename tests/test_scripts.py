@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-SCRIPTS = sorted(path for name in ("scripts", ".ci") for path in (ROOT / name).glob("*") if path.is_file())
+FILES = (path for name in ("scripts", ".ci") for path in (ROOT / name).glob("*") if path.is_file())
+SCRIPTS = sorted(path for path in FILES if path.suffix != ".py")
 NAMES = ("python", "python3", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 
@@ -186,3 +187,22 @@ def test_a_command_hands_its_arguments_on_and_works_where_it_should(
     assert done.returncode == 0, done.stderr
     last = (checkout / "calls").read_text().splitlines()[-1]
     assert last == f"{tmp_path / where}: -m jaxaccel.{script} device=cpu wandb.project=two words"
+
+
+def test_continuous_integration_goes_on_where_no_chromium_can_be_had(tmp_path: Path) -> None:
+    root = tmp_path / "repo"
+    (root / ".ci").mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", root / ".ci")
+    fake(root / "scripts", ["test"], 'echo "tested $@"')
+    path = fake(tmp_path / "bin", ["apt-get", "sudo"], "exit 1")
+    for program in ("bash", "dirname", "id", "env", "sh"):
+        (path / program).symlink_to(str(shutil.which(program)))
+    done = subprocess.run(
+        [str(root / ".ci/run"), "-k", "x"],
+        env={"PATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "tested -k x\n")
+    assert done.stderr == "no Chromium could be installed: the page's tests in a browser are skipped\n"

@@ -17,6 +17,8 @@ from jaxaccel.analyze.stats import (
     drift,
     flags,
     lag1_autocorrelation,
+    median,
+    medians_by_pass,
     outlier_share,
     pass_medians,
     relative_half_width,
@@ -403,3 +405,15 @@ def test_flags_drop_nothing(rng: np.random.Generator) -> None:
     timing = rounds_of(samples)
     assert "outliers" in names(timing)
     assert timing.samples_s == tuple(samples.tolist())
+
+
+@given(st.lists(st.floats(1e-9, 1e3), min_size=1, max_size=250))
+def test_a_median_is_that_of_numpy(values: list[float]) -> None:
+    assert median(values) == np.median(values)
+
+
+def test_medians_by_pass_are_those_of_each_timing() -> None:
+    timings = [make_timing([[float(k), k + 1.0, k + 2.0]], [[2.0 * k] * 3]) for k in range(1, 100)]
+    for _ in range(2):  # the second time after those that are remembered
+        for k, timing in enumerate(timings, start=1):
+            assert medians_by_pass(timing) == {0: k + 1.0, 1: 2.0 * k}

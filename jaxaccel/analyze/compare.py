@@ -7,13 +7,21 @@ over passes alone. Who meets whom is in machines.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from jaxaccel.analyze.differences import one_machine
 from jaxaccel.analyze.machines import meetings
-from jaxaccel.analyze.stats import EARLY_STOP, RERUN, Burst, bursts_of, pass_medians, t_half_width
+from jaxaccel.analyze.stats import (
+    EARLY_STOP,
+    RERUN,
+    bursts_of,
+    median,
+    medians_by_pass,
+    t_half_width,
+)
 from jaxaccel.records import Comparison, Record, Speedup, Timing, Verdict
 
 EQUIVALENT = 1.02  # a ratio inside 1/1.02 .. 1.02 makes no difference to anybody
@@ -23,6 +31,7 @@ UNMATCHED = 10.0
 # In epsilons. An error below may be luck, zero included, or the order of a sum: at one precision, a matvec of
 # 32768 erred by 10 epsilons on a CPU and by 1 on a GPU (experiments/accounting).
 LUCK = 16.0
+_LARGEST_LOG = 700.0
 MIN_PASSES = 3  # of two, Student's t would make an interval a hundred times as wide as they differ
 
 
@@ -140,10 +149,8 @@ def speedup(
             among=among,
             reason=_too_few_passes(cpu, gpu) if two_machines else None,
         )
-    half, strict_half = (
-        log_half_width(cpu, gpu, over, interleaved=interleaved, confidence=confidence)
-        for confidence in (0.95, 1 - 0.05 / among)
-    )
+    confidences = (0.95, 1 - 0.05 / among)
+    half, strict_half = log_half_widths(cpu, gpu, over, interleaved=interleaved, confidences=confidences)
     return _judged(ratio, half, strict_half, over, among)
 
 
@@ -207,19 +214,28 @@ def log_half_width(
     first: Timing, second: Timing, over: str, *, interleaved: bool, confidence: float
 ) -> float:
     """Half the interval of log(first / second), over `passes` or `rounds`; infinite where it is unknown."""
-    sides = bursts_of(first), bursts_of(second)
+    (half,) = log_half_widths(first, second, over, interleaved=interleaved, confidences=(confidence,))
+    return half
+
+
+def log_half_widths(
+    first: Timing, second: Timing, over: str, *, interleaved: bool, confidences: Sequence[float]
+) -> list[float]:
+    """`log_half_width` for several confidences, which go through the samples once."""
     if interleaved:
-        half = _paired_half_width(*sides, over, confidence)
+        differences = _paired_logs(first, second, over)
+        halves = [t_half_width(differences, confidence) for confidence in confidences]
     else:
-        logs = _logs(sides[0], over), _logs(sides[1], over)
+        logs = _logs(first, over), _logs(second, over)
         # Sides of unequal length make Welch's freedom too hopeful: see baseline.judge.
         cap = 2.0 * (min(map(len, logs)) - 1) if over == "passes" else float("inf")
-        half = welch_half_width(*logs, confidence, max_freedom=cap)
-    return half if over == "passes" else EARLY_STOP * half
+        halves = [welch_half_width(*logs, confidence, max_freedom=cap) for confidence in confidences]
+    return [half if over == "passes" else EARLY_STOP * half for half in halves]
 
 
 def _interval(ratio: float, half: float) -> tuple[float, float] | None:
-    return (ratio / float(np.exp(half)), ratio * float(np.exp(half))) if np.isfinite(half) else None
+    # A factor that is no number any more says as little as an infinite one.
+    return (ratio / float(np.exp(half)), ratio * float(np.exp(half))) if half < _LARGEST_LOG else None
 
 
 def verdict(interval: tuple[float, float]) -> Verdict:
@@ -239,20 +255,29 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(ratios))))
 
 
-def _logs(bursts: Sequence[Burst], over: str) -> list[float]:
-    medians = pass_medians(bursts) if over == "passes" else [np.median(burst.samples_s) for burst in bursts]
-    return [float(np.log(median)) for median in medians]
+def _logs(timing: Timing, over: str) -> list[float]:
+    """The logarithm of the median of each pass, or round."""
+    medians = (
+        medians_by_pass(timing).values()
+        if over == "passes"
+        else [median(burst.samples_s) for burst in bursts_of(timing)]
+    )
+    return [float(np.log(one)) for one in medians]
 
 
-def _paired_half_width(cpu: Sequence[Burst], gpu: Sequence[Burst], over: str, confidence: float) -> float:
+def _paired_logs(cpu: Timing, gpu: Timing, over: str) -> list[float]:
+    """The logarithm of the ratio of each pass, or round, that both sides have."""
+    sides: list[Mapping[Any, float]]
     if over == "passes":
-        shared_passes = {b.pass_index for b in cpu} & {b.pass_index for b in gpu}
-        logs = [_logs([b for b in side if b.pass_index in shared_passes], over) for side in (cpu, gpu)]
-        return t_half_width([c - g for c, g in zip(*logs, strict=True)], confidence)
-    # Rounds of one number ran right after each other, unless one arm had already used up its time.
-    medians = [{(b.pass_index, b.order): float(np.median(b.samples_s)) for b in side} for side in (cpu, gpu)]
-    shared = medians[0].keys() & medians[1].keys()
-    return t_half_width([float(np.log(medians[0][key] / medians[1][key])) for key in shared], confidence)
+        sides = [medians_by_pass(side) for side in (cpu, gpu)]
+    else:
+        # Rounds of one number ran right after each other, unless one arm had already used up its time.
+        sides = [
+            {(burst.pass_index, burst.order): median(burst.samples_s) for burst in bursts_of(side)}
+            for side in (cpu, gpu)
+        ]
+    shared = sides[0].keys() & sides[1].keys()
+    return [float(np.log(sides[0][key] / sides[1][key])) for key in sorted(shared)]
 
 
 def welch_half_width(

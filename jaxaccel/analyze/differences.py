@@ -68,8 +68,11 @@ def one_machine(first: Record, second: Record) -> bool:
 
 def host_facts(record: Record) -> dict[str, Any]:
     """What a record tells of HOST; empty where it failed before anything was known."""
-    found = _facts(record)
-    values = {name: found.get((Aspect.machine, name)) for name in HOST}
+    known, cpu = record.environment, _group(record.environment, "cpu")
+    values = {
+        name: cpu.get(name.removeprefix("cpu.")) if name.startswith("cpu.") else known.get(name)
+        for name in HOST
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 

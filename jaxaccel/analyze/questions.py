@@ -71,13 +71,17 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
 
 
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:
-    """What a pair tells at a size; of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure.
-
-    Of two machines nothing is then: not even the moment was the same.
-    """
+    """What a pair tells at a size; None where it does not tell. See `point_of`."""
     found = answer(question, cpu, gpu, among=among)
-    if found is None:
-        return None
+    return None if found is None else point_of(question, found, at, cpu, gpu)
+
+
+def point_of(question: str, found: Speedup, at: int, cpu: Record, gpu: Record) -> Point:
+    """What the speedup of a pair, which a question is about, tells at a size.
+
+    Of fewer than MIN_PASSES passes, only a ratio of SURE_AT_ONCE is sure. Of two machines nothing is then:
+    not even the moment was the same.
+    """
     log_ratio, verdict = math.log(found.ratio), found.verdict
     if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES and one_machine(cpu, gpu):
         sure = abs(log_ratio) >= math.log(SURE_AT_ONCE)
@@ -109,7 +113,7 @@ def _times(question: str, record: Record) -> dict[int, float]:
     else:
         metric = Metric(question)
     timing = record.timings.get(metric)
-    return {} if timing is None else medians_by_pass(timing)
+    return {} if timing is None else dict(medians_by_pass(timing))
 
 
 def passes_of(record: Record) -> int:

@@ -1,4 +1,4 @@
-"""What cases and devices are called, in the terminal."""
+"""What cases and devices are called, wherever people read them."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ def case_name(case: Case) -> str:
     """Workload and size, and what of the rest is not the default."""
     shown = [value for value in (case.variant, case.dtype) if value not in ("direct", "float32")]
     shown += [f"precision={case.precision}"] if case.precision != "highest" else []
-    return " ".join([_workload(case), str(case.size), *shown])
+    return " ".join([workload_name(case), str(case.size), *shown])
 
 
-def _workload(case: Case) -> str:
+def workload_name(case: Case) -> str:
     """The workload; of one that is a user's own, the name of its function, or what identifies its file."""
     if isinstance(named := case.params.get("fn"), str):
         return f"{case.workload}:{named.rpartition(':')[2]}"
@@ -24,7 +24,8 @@ def _workload(case: Case) -> str:
 def told_apart(case: Case, cases: Sequence[Case]) -> str:
     """The case's name, with what else it takes to tell it from the others."""
     name = case_name(case)
-    others = [other for other in cases if case_name(other) == name]
+    alike = (other for other in cases if (other.size, other.workload) == (case.size, case.workload))
+    others = [other for other in alike if case_name(other) == name]
     if any(other.params != case.params for other in others):
         name += "".join(f" {key}={value}" for key, value in case.params.items())
     if any(other.seed != case.seed for other in others):

@@ -44,12 +44,13 @@ def save_comparisons(comparisons: Iterable[Comparison], folder: Path) -> Path:
     return path
 
 
-def load_records(places: Iterable[Path | str]) -> list[Record]:
+def load_records(places: Iterable[Path | str], broken: list[str] | None = None) -> list[Record]:
     """The records of files (.json, .jsonl) and of all record.json and records.jsonl below folders.
 
-    A record that a sweep wrote twice, alone and in records.jsonl, is there once.
+    A record that a sweep wrote twice, alone and in records.jsonl, is there once. Where `broken` is given,
+    what can't be read is added to it, a line each, and left out.
 
-    **Raises** BadInputError for a place that does not exist, or a file that holds no records.
+    **Raises** BadInputError for a place that does not exist, or, without `broken`, for what is no record.
     """
     found: dict[tuple[str, str, str], Record] = {}
     for place in map(Path, places):
@@ -58,7 +59,11 @@ def load_records(places: Iterable[Path | str]) -> list[Record]:
                 try:
                     record = decode_record(document)
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    raise BadInputError(f"{path}, record {number}: {error}") from error
+                    told = f"{path}, record {number}: {error}"
+                    if broken is None:
+                        raise BadInputError(told) from error
+                    broken.append(told.splitlines()[0])
+                    continue
                 found[record.arm_id, record.sweep_id, record.started_at] = record
     return list(found.values())
 

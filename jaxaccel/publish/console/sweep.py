@@ -99,6 +99,27 @@ class SweepTable:
             cells=list(zip(*(found for _, found in kept), strict=True)),
         )
 
+    @property
+    def plain(self) -> list[tuple[str | None, list[str], list[list[str]]]]:
+        """Title, head and rows of each block, as text that stands in no terminal."""
+        cases = [row.case for row in self._rows]
+        return [
+            (
+                block.title,
+                ["case", *(" ".join(column.title.split()) for column in block.columns)],
+                [
+                    [told_apart(row.case, cases), *(cell.plain.strip() for cell in cells)]
+                    for row, cells in zip(block.rows, block.cells, strict=True)
+                ],
+            )
+            for block in self._blocks
+        ]
+
+    @property
+    def devices(self) -> list[str]:
+        """The devices that the rows are of."""
+        return _device_names(self._rows, self._devices)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self._blocks[0].title is None:  # or else they are in the table of machines
             yield from map(Text, _device_names(self._rows, self._devices))
@@ -106,7 +127,7 @@ class SweepTable:
             if block.title:
                 yield Text(f"\n{block.title}", style="bold")
             yield self._table(block, rigid=options.max_width >= WIDTH)
-        for line in self._legend():
+        for line in self.legend():
             yield Text(line, style="yellow" if line[0] in f"!{UNMATCHED}{DIFFERENT_MARK} " else "dim")
 
     def _table(self, block: _Block, *, rigid: bool) -> Table:
@@ -126,7 +147,8 @@ class SweepTable:
             table.add_row(_Name(told_apart(row.case, cases)), *cells)
         return table
 
-    def _legend(self) -> list[str]:
+    def legend(self) -> list[str]:
+        """What the cells mean, of those that there are: lines, of which some go on in the next."""
         shown = "".join(cell.plain for block in self._blocks for cells in block.cells for cell in cells)
         titles = [column.legend for block in self._blocks for column in block.columns if column.legend]
         lines = list(dict.fromkeys(titles))

@@ -1,43 +1,46 @@
-"""`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing."""
+"""What the command `report` is asked: read, and checked."""
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel.arguments import choose, given_prices, load, parse_only
+from jaxaccel.arguments import given_prices, parse_only
 from jaxaccel.config import BadInputError, Parser, choice, parser_with_examples
 
 if TYPE_CHECKING:
-    from jaxaccel.analyze.baseline import BaselineComparison
     from jaxaccel.analyze.money import Prices
-    from jaxaccel.records import Record
 
-OK, WORSE, BAD_INPUT = 0, 1, 2
 FAIL_OVER = 0.05
 
 EXAMPLES = """\
 examples:
-  python -m jaxaccel.report multirun/2026-01-02/03-04-05
+  python -m jaxaccel.report multirun/2026-01-02/03-04-05          # the table, and report.html in there
+  python -m jaxaccel.report outputs/new --format markdown          # to be pasted in a pull request
   python -m jaxaccel.report experiments/accounting --only dtype=float32 precision=highest workload=matvec,dot
   python -m jaxaccel.report cpu_box/ gpu_box/ --price cpu=0.40 --price gpu=2.10 --currency EUR
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
 
-exit code: 0 nothing is worse beyond the limit, 1 something surely is, 2 bad input or sides that
-can't be compared
+exit code: 0 nothing is worse beyond the limit; 1 something surely is, or what can't be read was skipped;
+2 bad input, or sides that can't be compared
 """
 
 
 class Format(StrEnum):
-    """How a report is written."""
+    """How a report is written: `html` is the table, and a page."""
 
+    html = "html"
+    markdown = "markdown"
     table = "table"
     csv = "csv"
     json = "json"
+
+
+OF_BASELINES = (Format.table, Format.csv, Format.json)
 
 
 class Allowed(StrEnum):
@@ -50,104 +53,19 @@ class Allowed(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. `fail_over` is a share: 0.05 is 5%. `prices` are None if not given."""
+    """The command, read and checked. `fail_over` is a share: 0.05 is 5%. `prices` are None if not given.
+
+    output: where the page, or the text, is written to; None for where it usually is.
+    """
 
     new: tuple[str, ...]
     baseline: tuple[str, ...]
     fail_over: float
     allow: tuple[Allowed, ...]
     format: Format
+    output: Path | None
     only: Mapping[str, tuple[str, ...]]
     prices: "Prices | None"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Load, compare and show. Returns the exit code."""
-    try:
-        arguments = read(sys.argv[1:] if argv is None else argv)
-        places = {"NEW": arguments.new} | ({"--baseline": arguments.baseline} if arguments.baseline else {})
-        sides = choose([load(name, there) for name, there in places.items()], arguments.only)
-        if arguments.baseline:
-            return beside_baseline(sides[0], sides[1], arguments)
-        show(sides[0], arguments.format, arguments.prices)
-        return OK
-    except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
-        return BAD_INPUT
-
-
-def beside_baseline(new: "Sequence[Record]", base: "Sequence[Record]", arguments: Arguments) -> int:
-    """Show how times changed since `base`. Returns the exit code.
-
-    **Raises** BadInputError where the sides differ in what is not allowed to, or have nothing in common.
-    """
-    from jaxaccel.analyze.baseline import compare_with_baseline
-
-    comparison = compare_with_baseline(new, base, fail_over=arguments.fail_over)
-    refuse_what_differs(comparison, arguments.allow)
-    show_baseline(comparison, arguments.format)
-    if not comparison.changes:
-        raise BadInputError(
-            "`--baseline` must have a measured case and device in common with NEW: there is none to compare"
-        )
-    return WORSE if comparison.failed else OK
-
-
-def refuse_what_differs(comparison: "BaselineComparison", allow: Sequence[Allowed]) -> None:
-    """Stop where what differs between the sides could explain a change, and nobody said that it may.
-
-    **Raises** BadInputError, with what differs and which value of --allow permits it.
-    """
-    from jaxaccel.publish.baseline import labels
-
-    forbidden = {str(aspect) for aspect in Allowed if aspect not in allow}
-    refused = [found for found in comparison.differences if str(found.aspect) in forbidden]
-    if refused:
-        needed = dict.fromkeys(map(str, [*allow, *(found.aspect for found in refused)]))
-        raise BadInputError(
-            f"NEW and `--baseline` can't be compared as they are: {'; '.join(labels(refused))} "
-            f"(to compare them all the same: --allow {','.join(needed)})"
-        )
-
-
-def show_baseline(comparison: "BaselineComparison", how: Format) -> None:
-    """The comparison on standard output."""
-    from jaxaccel.publish import baseline, console
-
-    match how:
-        case Format.table:
-            console.show_baseline(console.make_console(), comparison)
-        case Format.csv:
-            print(baseline.as_csv(comparison), end="")
-        case Format.json:
-            print(baseline.as_json(comparison), end="")
-
-
-def show(records: "Sequence[Record]", how: Format, prices: "Prices | None" = None) -> None:
-    """The records by themselves, CPU beside GPU, on standard output; with prices also what calls cost."""
-    from jaxaccel.analyze.compare import pair
-    from jaxaccel.analyze.machines import standing
-    from jaxaccel.publish import console, money, store, tables
-
-    comparisons = pair(records)
-    rows = [
-        store.row(comparison) | (money.columns(comparison, prices) if prices else {})
-        for comparison in comparisons
-    ]
-    match how:
-        case Format.table:
-            screen = console.make_console()
-            console.show_comparisons(screen, comparisons)
-            if prices:
-                console.show_bills(screen, comparisons, prices)
-            console.show_failures(screen, [placed.record for placed in standing(records)])
-        case Format.csv:
-            print(tables.csv_text(rows), end="")
-        case Format.json:
-            print(tables.json_text(rows), end="")
-
-
-# --- arguments -------------------------------------------------------------------------------------
 
 
 def make_parser() -> Parser:
@@ -184,7 +102,16 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--price-date", metavar="DATE", help="when prices were so: 2026-11-26; or else today")
     parser.add_argument("--currency", metavar="WORD", help="what prices are in, as it is to be shown: EUR")
-    parser.add_argument("--format", metavar="FORMAT", default="table", help=f"one of {', '.join(Format)}")
+    parser.add_argument(
+        "--format",
+        metavar="FORMAT",
+        help=f"one of {', '.join(Format)}; html, a page beside the table, unless there is a baseline: table",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="where to write it: or else a page is report.html beside the records, and text is printed",
+    )
     return parser
 
 
@@ -199,16 +126,26 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
             raise BadInputError(f"`{name}` is for comparing with a `--baseline`, and there is none")
     if raw.price and raw.baseline:
         raise BadInputError(f"`--price` is not for comparing with a `--baseline`, got {raw.price[0]!r}")
+    if raw.output is not None and (not raw.output or Path(raw.output).is_dir()):
+        raise BadInputError(f"`--output` must be a file, got {raw.output!r}")
     for name, value in (("--price-date", raw.price_date), ("--currency", raw.currency)):
         if value is not None and not raw.price:
             raise BadInputError(f"`{name}` is for a `--price`, and there is none; got {value!r}")
+    usual = Format.table if raw.baseline else Format.html
     try:
+        form: Format = choice(Format, "--format", usual if raw.format is None else raw.format)
+        if raw.baseline and form not in OF_BASELINES:
+            choices = ", ".join(OF_BASELINES)
+            raise ValueError(f"`--format` must be one of {choices} with a `--baseline`, got {str(form)!r}")
+        if raw.output is not None and form is Format.table:
+            raise ValueError(f"`--output` is not for `--format table`, got {raw.output!r}")
         return Arguments(
             new=tuple(raw.new),
             baseline=tuple(raw.baseline),
             fail_over=FAIL_OVER if raw.fail_over is None else share("--fail-over", raw.fail_over),
             allow=() if raw.allow is None else allowed("--allow", raw.allow),
-            format=choice(Format, "--format", raw.format),
+            format=form,
+            output=None if raw.output is None else Path(raw.output),
             only=parse_only("--only", raw.only),
             prices=given_prices(raw.price, raw.price_date, raw.currency, today) if raw.price else None,
         )
@@ -239,7 +176,3 @@ def share(name: str, text: str) -> float:
             f"`{name}` must be a percentage such as 5%, or a share from 0 to below 1, got {text!r}"
         )
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Records as Markdown, to be pasted in a pull request: the page's sentences, and the terminal's table."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxaccel.analyze.compare import pair
+from jaxaccel.analyze.findings import families
+from jaxaccel.analyze.machines import standing
+from jaxaccel.publish import machines, money, numbers
+from jaxaccel.publish.console.sweep import SweepTable
+from jaxaccel.publish.findings import headlines
+from jaxaccel.publish.names import told_apart
+from jaxaccel.records import Comparison, Record, Verdict
+
+if TYPE_CHECKING:
+    from jaxaccel.analyze.money import Prices
+
+_MARKUP = str.maketrans(
+    {mark: f"\\{mark}" for mark in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+)
+_CHEAPER = {Verdict.gpu: "gpu", Verdict.cpu: "cpu", Verdict.equivalent: "equal", Verdict.undecided: "?"}
+
+
+def markdown(
+    records: Sequence[Record],
+    comparisons: Sequence[Comparison] | None = None,
+    prices: "Prices | None" = None,
+    skipped: Sequence[str] = (),
+) -> str:
+    """The whole report as text. `comparisons` are those of the records, where they are known already."""
+    comparisons = pair(records) if comparisons is None else comparisons
+    table = SweepTable(comparisons)
+    parts = [_list([_escaped(line) for line in table.devices])]
+    notes = [f"skipped, as it can't be read: {line}" for line in skipped]
+    notes += [f"{words}: the speedup is of these versions too" for words in _versions(comparisons)]
+    if notes:
+        parts.append(_list([f"**Note**: {_escaped(note)}" for note in notes]))
+    parts.append(
+        _list(
+            [
+                " ".join(
+                    filter(None, (f"**{_escaped(one.name)}**: {_escaped(one.answer)}", _escaped(one.sure)))
+                )
+                for one in headlines(families(comparisons))
+            ]
+        )
+    )
+    for title, head, rows in table.plain:
+        parts += [f"**{_escaped(title)}**"] if title else []
+        parts.append(_table(head, rows))
+    if prices:
+        parts += [_escaped(money.heading(prices)), _bills(comparisons, prices)]
+    parts.append(
+        "<details><summary>How to read it</summary>\n\n" + _list(_joined(table.legend())) + "\n\n</details>"
+    )
+    failures = [
+        f"{record.status} on the {record.arm.requested}: {record.case}: {record.error.message}"
+        for record in (placed.record for placed in standing(records))
+        if not record.ok and record.error
+    ]
+    parts += [_list([_escaped(line) for line in dict.fromkeys(failures)])] if failures else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _escaped(words: str) -> str:
+    """Words that are shown as they are, on one line."""
+    return " ".join(words.translate(_MARKUP).split())
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    marks = [":--", *("--:" for _ in head[1:])]
+    lines = [[_escaped(cell) for cell in line] for line in (head, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], marks, *lines[1:]))
+
+
+def _joined(legend: Sequence[str]) -> list[str]:
+    """Lines of the legend, each whole: in the terminal a long one goes on in the next, further in."""
+    found: list[str] = []
+    for line in "\n".join(legend).split("\n"):
+        if line.startswith(" ") and found:
+            found[-1] += f" {_escaped(line)}"
+        else:
+            found.append(_escaped(line))
+    return found
+
+
+def _versions(comparisons: Sequence[Comparison]) -> list[str]:
+    return [words for words in dict.fromkeys(map(machines.versions, comparisons)) if words]
+
+
+def _bills(comparisons: Sequence[Comparison], prices: "Prices") -> str:
+    cases = [comparison.case for comparison in comparisons]
+    several = len(machines.letters(comparisons)) > 1
+    rows = []
+    for comparison in comparisons:
+        found = money.columns(comparison, prices)
+        sides = [found[f"{device}_cost_per_million_calls"] for device in ("cpu", "gpu")]
+        ratio, word = found["cost_ratio_cpu_over_gpu"], found["cheaper"]
+        flip = found["flip_price_ratio_gpu_over_cpu"]
+        name = told_apart(comparison.case, cases)
+        rows.append(
+            [
+                f"{name} ({machines.title(comparison)})" if several else name,
+                *("–" if side is None else numbers.amount(side) for side in sides),
+                "–" if ratio is None else f"{_CHEAPER[Verdict(word)]} {numbers.ratio(max(ratio, 1 / ratio))}",
+                "–" if flip is None else numbers.plain(flip),
+            ]
+        )
+    head = ["case", "CPU: cost of 10⁶ calls", "GPU: cost of 10⁶ calls", "cheaper", "flips at GPU/CPU price"]
+    return _table(head, rows)

@@ -1,0 +1,174 @@
+"""`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing.
+
+By themselves they are shown as a table, and written as a page that opens from disk.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxaccel.arguments import choose, load
+from jaxaccel.config import BadInputError
+from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
+
+if TYPE_CHECKING:
+    from jaxaccel.analyze.baseline import BaselineComparison
+    from jaxaccel.analyze.money import Prices
+    from jaxaccel.records import Comparison, Record
+
+OK, WORSE, INCOMPLETE, BAD_INPUT = 0, 1, 1, 2
+
+__all__ = ["main", "make_parser", "read"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load, compare and show. Returns the exit code."""
+    try:
+        arguments = read(sys.argv[1:] if argv is None else argv)
+        if arguments.baseline:
+            places = {"NEW": arguments.new, "--baseline": arguments.baseline}
+            sides = choose([load(name, there) for name, there in places.items()], arguments.only)
+            return beside_baseline(sides[0], sides[1], arguments)
+        broken: list[str] = []
+        (records,) = choose([load("NEW", arguments.new, broken)], arguments.only)
+        for line in broken:
+            print(f"jaxaccel: skipped: {line}", file=sys.stderr)
+        show(records, arguments, broken)
+        return INCOMPLETE if broken else OK
+    except BadInputError as error:
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def beside_baseline(new: "Sequence[Record]", base: "Sequence[Record]", arguments: Arguments) -> int:
+    """Show how times changed since `base`. Returns the exit code.
+
+    **Raises** BadInputError where the sides differ in what is not allowed to, or have nothing in common.
+    """
+    from jaxaccel.analyze.baseline import compare_with_baseline
+
+    comparison = compare_with_baseline(new, base, fail_over=arguments.fail_over)
+    refuse_what_differs(comparison, arguments.allow)
+    show_baseline(comparison, arguments)
+    if not comparison.changes:
+        raise BadInputError(
+            "`--baseline` must have a measured case and device in common with NEW: there is none to compare"
+        )
+    return WORSE if comparison.failed else OK
+
+
+def refuse_what_differs(comparison: "BaselineComparison", allow: Sequence[Allowed]) -> None:
+    """Stop where what differs between the sides could explain a change, and nobody said that it may.
+
+    **Raises** BadInputError, with what differs and which value of --allow permits it.
+    """
+    from jaxaccel.publish.baseline import labels
+
+    forbidden = {str(aspect) for aspect in Allowed if aspect not in allow}
+    refused = [found for found in comparison.differences if str(found.aspect) in forbidden]
+    if refused:
+        needed = dict.fromkeys(map(str, [*allow, *(found.aspect for found in refused)]))
+        raise BadInputError(
+            f"NEW and `--baseline` can't be compared as they are: {'; '.join(labels(refused))} "
+            f"(to compare them all the same: --allow {','.join(needed)})"
+        )
+
+
+def show_baseline(comparison: "BaselineComparison", arguments: Arguments) -> None:
+    """The comparison on standard output, or in the file that was asked for."""
+    from jaxaccel.publish import baseline, console
+
+    match arguments.format:
+        case Format.csv:
+            say(baseline.as_csv(comparison), arguments.output)
+        case Format.json:
+            say(baseline.as_json(comparison), arguments.output)
+        case _:
+            console.show_baseline(console.make_console(), comparison)
+
+
+def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[str] = ()) -> None:
+    """The records by themselves, CPU beside GPU; with prices also what calls cost.
+
+    **Raises** BadInputError where the file that was asked for can't be written.
+    """
+    from jaxaccel.analyze.compare import pair
+    from jaxaccel.publish import money, store, tables
+
+    comparisons, prices = pair(records), arguments.prices
+    match arguments.format:
+        case Format.html | Format.table:
+            show_table(records, comparisons, prices)
+            if arguments.format is Format.html:
+                leave_page(records, comparisons, arguments, skipped)
+        case Format.markdown:
+            from jaxaccel.publish.console.markdown import markdown
+
+            say(markdown(records, comparisons, prices, skipped), arguments.output)
+        case Format.csv | Format.json:
+            rows = [
+                store.row(comparison) | (money.columns(comparison, prices) if prices else {})
+                for comparison in comparisons
+            ]
+            as_text = tables.csv_text if arguments.format is Format.csv else tables.json_text
+            say(as_text(rows), arguments.output)
+
+
+def show_table(
+    records: "Sequence[Record]", comparisons: "Sequence[Comparison]", prices: "Prices | None"
+) -> None:
+    """The tables of the terminal."""
+    from jaxaccel.analyze.machines import standing
+    from jaxaccel.publish import console
+
+    screen = console.make_console()
+    console.show_comparisons(screen, comparisons)
+    if prices:
+        console.show_bills(screen, comparisons, prices)
+    console.show_failures(screen, [placed.record for placed in standing(records)])
+
+
+def leave_page(
+    records: "Sequence[Record]",
+    comparisons: "Sequence[Comparison]",
+    arguments: Arguments,
+    skipped: Sequence[str],
+) -> None:
+    """Write the page where it was asked for, or else beside the first of the records; say where.
+
+    **Raises** BadInputError where it can't be written.
+    """
+    from jaxaccel.publish.page import PAGE, write_page
+
+    first = Path(arguments.new[0])
+    path = arguments.output or (first if first.is_dir() else first.parent) / PAGE
+    notes = [f"skipped, as it can't be read: {line}" for line in skipped]
+    try:
+        write_page(records, path, arguments.prices, notes, comparisons)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    print(f"Page: {path}")
+
+
+def say(text: str, output: Path | None) -> None:
+    """Text on standard output, or in a file.
+
+    **Raises** BadInputError where the file can't be written.
+    """
+    from jaxaccel.publish.store import write_whole
+
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        write_whole(output, text.encode())
+    except OSError as error:
+        raise unwritable(output, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> BadInputError:
+    """What to say where a file can't be written."""
+    return BadInputError(
+        f"`--output` must be a file that can be written, got {str(path)!r}: {error.strerror or error}"
+    )
