@@ -162,9 +162,10 @@ class Sessions:
 
 def finish(found: "Search", sweep_id: str) -> bool:
     """Show, save and publish what a search found; whether each question has an answer."""
-    from jaxaccel.publish import console, store, wandb_runs
+    from jaxaccel.publish import console, store
     from jaxaccel.publish.crossover import save_crossovers
     from jaxaccel.publish.names import family_name
+    from jaxaccel.publish.wandb.publishing import publish
 
     screen, records, settings = console.make_console(), list(found.records.values()), found.settings
     answers, case = found.answers(), found.config.case
@@ -181,8 +182,7 @@ def finish(found: "Search", sweep_id: str) -> bool:
     except OSError as error:  # each record has been saved by itself
         print(f"jaxaccel: can't write to {found.folder}: {error.strerror}", file=sys.stderr)
     print(f"Records: {found.folder}")
-    new = [record for record in records if record.sweep_id == sweep_id]
-    published = wandb_runs.log(new, found.config.wandb, found.folder)
+    published = publish(records, found.config.wandb, found.folder, sweep_id=sweep_id)
     if published.message:
         screen.print(published.message, soft_wrap=True, markup=False)
     return not unknown

@@ -98,7 +98,8 @@ def finish(
 ) -> int:
     """Show what was measured, write what a sweep adds, publish what is new. Returns the exit code."""
     from jaxaccel.analyze.compare import pair
-    from jaxaccel.publish import console, store, wandb_runs
+    from jaxaccel.publish import console, store
+    from jaxaccel.publish.wandb.publishing import publish
 
     screen, records = console.make_console(), list(found.values())
     details = any(job.config.debug for job in composed.jobs)
@@ -125,8 +126,8 @@ def finish(
     console.show_places(
         screen, composed.folder, found=len(found), asked=len(folders), interrupted=interrupted
     )
-    new = [record for record in records if record.sweep_id == sweep_id]
-    published = wandb_runs.log(new, composed.jobs[0].config.wandb, composed.folder)
+    wandb = composed.jobs[0].config.wandb
+    published = publish(records, wandb, composed.folder, sweep_id=sweep_id)
     if published.message:
         screen.print(published.message, soft_wrap=True, markup=False)
     if interrupted:

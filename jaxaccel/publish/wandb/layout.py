@@ -1,0 +1,76 @@
+"""Which W&B runs records make: a point an arm, curves and speedups by size, a comparison a sweep; pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from jaxaccel.analyze.compare import compare, pair
+from jaxaccel.publish.wandb.comparison import comparison_run
+from jaxaccel.publish.wandb.curves import curves, lines, speedups
+from jaxaccel.publish.wandb.points import point
+from jaxaccel.publish.wandb.runs import Run
+from jaxaccel.records import Comparison, Record
+from jaxaccel.redact import all_without_secrets
+
+
+def runs_of(
+    records: Iterable[Record], *, sweep_id: str | None = None, figures: Mapping[str, str] | None = None
+) -> list[Run]:
+    """The runs of records, a sweep's together, points first; of one sweep only, where `sweep_id` says so.
+
+    A pair whose arms are of two sweeps is of the later one. `figures` (Plotly, as JSON) go into the
+    comparison run of each sweep. The same records give the same ids. No text holds a secret.
+    """
+    records = list(records)
+    paired = comparisons_by_sweep(records)
+    found = []
+    for sweep in dict.fromkeys(record.sweep_id for record in records):
+        if sweep_id not in (None, sweep):
+            continue
+        ours = [record for record in records if record.sweep_id == sweep]
+        named = lines(ours)
+        runs = [point(record, named[at]) for at, record in enumerate(ours)]
+        runs += curves(ours)
+        runs += speedups(sweep, paired.get(sweep, []))
+        compared = comparison_run(sweep, paired.get(sweep, []), figures or {})
+        found += [*runs, compared] if compared else runs
+    once = {run.id: run for run in found}  # a resumed command's earlier state of a record is the same run
+    return [clean(run) for run in once.values()]
+
+
+def comparisons_by_sweep(records: Sequence[Record]) -> dict[str, list[Comparison]]:
+    """The measured pairs of each sweep, by its records alone; then those whose arms are of two sweeps.
+
+    What a sweep's comparisons say is the same whichever other sweeps lie beside it, as long as they add
+    no pair to it: verdicts allow for the number of pairs here.
+    """
+    by_sweep: dict[str, list[Record]] = {}
+    for record in records:
+        by_sweep.setdefault(record.sweep_id, []).append(record)
+    pairs = {sweep: [found for found in pair(ours) if found.speedups] for sweep, ours in by_sweep.items()}
+    for across in pair(records) if len(by_sweep) > 1 else []:
+        if across.speedups and len({record.sweep_id for record in across.arms}) > 1:
+            pairs[max(across.arms, key=lambda record: record.started_at).sweep_id].append(across)
+    return {
+        sweep: [
+            replace(
+                compare(found.cpu, found.gpu, among=len(ours)),
+                cpu_machine=found.cpu_machine,
+                gpu_machine=found.gpu_machine,
+            )
+            for found in ours
+        ]
+        for sweep, ours in pairs.items()
+    }
+
+
+def clean(run: Run) -> Run:
+    """The run without secrets in any text of its config and summary."""
+    return replace(
+        run,
+        config=all_without_secrets(run.config),
+        summary=all_without_secrets(run.summary),
+        tables={
+            name: replace(table, rows=tuple(tuple(all_without_secrets(row)) for row in table.rows))
+            for name, table in run.tables.items()
+        },
+    )
