@@ -1,4 +1,4 @@
-"""`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing."""
+"""`python -m jaxaccel.report`: what records say, alone, beside a baseline, or to W&B. It measures nothing."""
 
 import math
 import sys
@@ -8,8 +8,8 @@ from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from jaxaccel.arguments import choose, given_prices, load, parse_only
-from jaxaccel.config import BadInputError, Parser, choice, parser_with_examples
+from jaxaccel.arguments import choose, given_prices, given_project, load, parse_only
+from jaxaccel.config import BadInputError, Parser, WandbConfig, choice, parser_with_examples
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxaccel.records import Record
 
 OK, WORSE, BAD_INPUT = 0, 1, 2
+NOT_PUBLISHED = 1
 FAIL_OVER = 0.05
 
 EXAMPLES = """\
@@ -26,9 +27,10 @@ examples:
   python -m jaxaccel.report cpu_box/ gpu_box/ --price cpu=0.40 --price gpu=2.10 --currency EUR
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
+  python -m jaxaccel.report multirun/2026-01-02/03-04-05 --wandb --wandb-project our-team/gpus
 
-exit code: 0 nothing is worse beyond the limit, 1 something surely is, 2 bad input or sides that
-can't be compared
+exit code: 0 nothing is worse beyond the limit (with --wandb: W&B has all), 1 something surely is (or
+W&B has not), 2 bad input or sides that can't be compared
 """
 
 
@@ -50,7 +52,10 @@ class Allowed(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. `fail_over` is a share: 0.05 is 5%. `prices` are None if not given."""
+    """The command, read and checked. `fail_over` is a share: 0.05 is 5%.
+
+    `prices` and `wandb` (where to send records) are None if not asked for.
+    """
 
     new: tuple[str, ...]
     baseline: tuple[str, ...]
@@ -59,6 +64,7 @@ class Arguments:
     format: Format
     only: Mapping[str, tuple[str, ...]]
     prices: "Prices | None"
+    wandb: WandbConfig | None = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,11 +75,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         sides = choose([load(name, there) for name, there in places.items()], arguments.only)
         if arguments.baseline:
             return beside_baseline(sides[0], sides[1], arguments)
+        if arguments.wandb:
+            return publish(sides[0], arguments.wandb)
         show(sides[0], arguments.format, arguments.prices)
         return OK
     except BadInputError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
         return BAD_INPUT
+
+
+def publish(records: "Sequence[Record]", project: WandbConfig) -> int:
+    """Send to W&B what it has not, and say what came of it. Returns the exit code."""
+    from jaxaccel.publish.wandb.publishing import publish_later
+
+    published = publish_later(records, project)
+    print(published.message)
+    return OK if published.complete else NOT_PUBLISHED
 
 
 def beside_baseline(new: "Sequence[Record]", base: "Sequence[Record]", arguments: Arguments) -> int:
@@ -184,6 +201,12 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--price-date", metavar="DATE", help="when prices were so: 2026-11-26; or else today")
     parser.add_argument("--currency", metavar="WORD", help="what prices are in, as it is to be shown: EUR")
+    parser.add_argument(
+        "--wandb", action="store_true", help="send to W&B those records that it has not, in place of a table"
+    )
+    parser.add_argument(
+        "--wandb-project", metavar="[ENTITY/]PROJECT", help="where to, with --wandb; jaxaccel if not given"
+    )
     parser.add_argument("--format", metavar="FORMAT", default="table", help=f"one of {', '.join(Format)}")
     return parser
 
@@ -202,6 +225,13 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
     for name, value in (("--price-date", raw.price_date), ("--currency", raw.currency)):
         if value is not None and not raw.price:
             raise BadInputError(f"`{name}` is for a `--price`, and there is none; got {value!r}")
+    if raw.wandb and (raw.baseline or raw.price):
+        other = "--baseline" if raw.baseline else "--price"
+        raise BadInputError(f"`--wandb` sends records, and compares nothing: not with `{other}`")
+    if raw.wandb_project is not None and not raw.wandb:
+        raise BadInputError(
+            f"`--wandb-project` is for `--wandb`, and there is none; got {raw.wandb_project!r}"
+        )
     try:
         return Arguments(
             new=tuple(raw.new),
@@ -211,6 +241,7 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
             format=choice(Format, "--format", raw.format),
             only=parse_only("--only", raw.only),
             prices=given_prices(raw.price, raw.price_date, raw.currency, today) if raw.price else None,
+            wandb=given_project("--wandb-project", raw.wandb_project) if raw.wandb else None,
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error

@@ -17,22 +17,24 @@ class Limits:
 
     ask_s: an answer to what it has. init_s, finish_s: the begin and the end of a run. settle_s: until what
     was sent is seen there. online_s: from the start, after which no run is begun online any more. total_s:
-    from the start until the process is ended, whatever it is doing.
+    from the start until the process is ended, whatever it is doing. offline_s: the same of the one that
+    keeps offline what was not sent. The last two are all that W&B adds to a command.
     """
 
     ask_s: float = 15.0
     init_s: float = 15.0
     finish_s: float = 25.0
     settle_s: float = 8.0
-    online_s: float = 35.0
-    total_s: float = 56.0
+    online_s: float = 30.0
+    total_s: float = 44.0
+    offline_s: float = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """Runs to be sent to a project, their files below `folder`/wandb.
 
-    mode: auto, online or offline. keep: whether runs that can't be sent are kept offline instead.
+    mode: auto, online or offline. keep: whether they are kept offline where nobody is logged in.
     """
 
     runs: tuple[Run, ...]

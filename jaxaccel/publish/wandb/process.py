@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +23,15 @@ FOREIGN = ("WANDB_MODE", "WANDB_RESUME", "WANDB_RUN_ID", "WANDB_NAME", "WANDB_NO
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of an order's runs, by number. `faults` are in words; `offline` says why it is, if it is.
+    """What became of an order's runs, by number; `missing` are the ids of which nothing became.
 
+    faults: what went wrong, in words. offline: why nothing was sent, if it is so.
     there: W&B had them already. confirmed: W&B has them now. sent: the client sent them, W&B has not
     confirmed it. kept: offline. complete: W&B has all.
     """
 
     asked: int
+    missing: frozenset[str] = frozenset()
     address: str = ""
     offline: str | None = None
     there: int = 0
@@ -63,12 +65,12 @@ def carry_out(order: Order) -> Outcome:
             )
         try:
             process.wait(timeout=order.limits.total_s)
-            ended = f"W&B's client ended with code {process.returncode}: {last_words(folder)}"
+            ended = f"its client ended with code {process.returncode}: {last_words(folder)}"
         except subprocess.TimeoutExpired:
-            ended = f"W&B took longer than {order.limits.total_s:.0f} s"
+            ended = f"it took longer than {order.limits.total_s:.0f} s"
         finally:
             end(process)
-        return outcome_of(len(order.runs), list(_events(folder)), ended)
+        return outcome_of([run.id for run in order.runs], list(_events(folder)), ended)
 
 
 def environment() -> dict[str, str]:
@@ -92,7 +94,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def outcome_of(asked: int, events: list[Event], ended: str) -> Outcome:
+def outcome_of(asked: Sequence[str], events: list[Event], ended: str) -> Outcome:
     """What the events say; `ended` is why there are no more of them, if they break off."""
     ids = {kind: {name for event in events if event.kind is kind for name in event.ids} for kind in Kind}
     count = Counter({kind: len(names) for kind, names in ids.items()})
@@ -100,8 +102,10 @@ def outcome_of(asked: int, events: list[Event], ended: str) -> Outcome:
     done = any(event.kind is Kind.done for event in events)
     offline = [event.words for event in events if event.kind is Kind.offline]
     address = [event.words for event in events if event.kind is Kind.online]
+    reached = ids[Kind.there] | ids[Kind.confirmed] | ids[Kind.sent] | ids[Kind.kept]
     return Outcome(
-        asked=asked,
+        asked=len(asked),
+        missing=frozenset(asked) - reached,
         address=address[-1] if address else "",
         offline=offline[-1] if offline else None,
         there=count[Kind.there],

@@ -7,18 +7,17 @@ import os
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jaxaccel.config import WandbConfig, WandbMode
+from jaxaccel.config import PROJECT, WandbConfig, WandbMode
 from jaxaccel.publish.wandb.layout import runs_of
 from jaxaccel.publish.wandb.order import Limits, Order
 from jaxaccel.publish.wandb.process import Outcome, carry_out
 from jaxaccel.records import Record
 from jaxaccel.redact import without_secrets
 
-PROJECT = "jaxaccel"  # as in conf/wandb
 ON_DISK = "all records are on disk"
 
 
@@ -50,7 +49,8 @@ def publish(
     """Send the runs that records make, and keep offline, below `folder`/wandb, what can't be sent.
 
     sweep_id: of which sweep, where the records are of several. figures: Plotly figures by name, for the
-    comparison run. Never prompts, never raises for what W&B does, takes at most `limits.total_s` seconds.
+    comparison run. Never prompts, never raises for what W&B does, takes at most
+    `limits.total_s` and `limits.offline_s`.
     """
     mode = os.environ.get("WANDB_MODE") or str(config.mode)
     if mode == WandbMode.disabled or not records:
@@ -72,9 +72,31 @@ def publish(
     )
     try:
         outcome = carry_out(order)
+        if outcome.faults and outcome.missing and mode != WandbMode.offline:
+            outcome = with_kept(outcome, keep_offline(order, outcome.missing))
     except OSError as error:
         return Published(message=f"W&B: its client can't be started: {error.strerror or error}; {ON_DISK}")
     return Published(message=closing_line(outcome, order, later(config, folder)), outcome=outcome)
+
+
+def keep_offline(order: Order, ids: frozenset[str]) -> Outcome:
+    """Keep those runs offline: in a process of its own, for the other's client may be past use."""
+    limits = order.limits
+    return carry_out(
+        replace(
+            order,
+            runs=tuple(run for run in order.runs if run.id in ids),
+            mode=WandbMode.offline,
+            limits=replace(limits, total_s=limits.offline_s),
+        )
+    )
+
+
+def with_kept(outcome: Outcome, kept: Outcome) -> Outcome:
+    """An outcome, and that of keeping offline what it had missing."""
+    return replace(
+        outcome, kept=kept.kept, missing=kept.missing, faults=(*outcome.faults, *kept.faults), offline=""
+    )
 
 
 def publish_later(
@@ -147,7 +169,8 @@ def closing_line(outcome: Outcome, order: Order, command: str) -> str:
         if outcome.faults:
             parts.append(ON_DISK)
         login = "wandb login && " if outcome.offline == "nobody is logged in" else ""
-        parts.append(f"to send what is missing: {login}{command}")
+        what = "what is missing" if arrived or outcome.sent else "them"
+        parts.append(f"to send {what}: {login}{command}")
     return without_secrets("W&B: " + "; ".join(parts))
 
 

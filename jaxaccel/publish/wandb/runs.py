@@ -58,7 +58,7 @@ class There:
 def lacks(run: Run, there: There | None) -> str | None:
     """What W&B has not of a run, in a word; None where it has all of it."""
     if there is None:
-        return "nothing of it"
+        return "all"
     if there.summary.get(CONTENT) != run.content_id:
         return "its summary"
     if there.rows < len(run.rows):

@@ -26,6 +26,7 @@ AT_ONCE = 8  # runs that are on their way to W&B: one alone takes a second, most
 PAGE = 100
 RESERVE_S = 8.0  # of the time that there is, for what comes after the last run
 AFTER_FAULT_S = 5.0  # for an answer, once W&B has failed
+WRITTEN_S = 3.0  # until the last of what was written is in its file: a run's end does not wait for that
 Tell = Callable[[Event], None]
 
 
@@ -55,11 +56,10 @@ def send(order: Order, tell: Tell) -> None:
     wandb.setup(settings=wandb.Settings(**known(_quiet())))
     if resolve_mode(order.mode) == "online":
         sending.online()
-    elif order.keep:
-        reason = "" if order.mode == WandbMode.offline else "nobody is logged in"
-        sending.offline(order.runs, reason)
-    else:
-        tell(Event(kind=Kind.offline, words=_why_not(order.mode)))
+        return
+    tell(Event(kind=Kind.offline, words="" if order.mode == WandbMode.offline else "nobody is logged in"))
+    if order.keep:
+        sending.offline()
 
 
 def resolve_mode(mode: str) -> str:
@@ -88,12 +88,11 @@ class _Sending:
         return self._limits.total_s - RESERVE_S - (time.monotonic() - self._began)
 
     def online(self) -> None:
-        """Send all that W&B has not."""
-        try:
-            there = self._ask(self._order.runs, self._limits.ask_s)
-        except Exception as error:  # whoever can't be asked would not take runs either
-            self._fall_back(error, self._order.runs)
-            return
+        """Send all that W&B has not.
+
+        **Raises** what wandb raises where W&B can't be asked: it would not take runs either.
+        """
+        there = self._ask(self._order.runs, self._limits.ask_s)
         lacking = [run for run in self._order.runs if lacks(run, there.get(run.id))]
         had = tuple(run.id for run in self._order.runs if run not in lacking)
         self._tell(Event(kind=Kind.online, words=self._address()))
@@ -101,21 +100,33 @@ class _Sending:
             self._tell(Event(kind=Kind.there, ids=had))
         sent, untried, fault = self._send_all(lacking)
         if fault is not None:
-            self._fall_back(fault, untried)
+            self._tell(Event(kind=Kind.fault, words=in_words(fault)))
         elif untried:
-            words = f"it took all of {self._limits.online_s:.0f} s"
-            self._tell(Event(kind=Kind.fault, words=words))
+            self._tell(Event(kind=Kind.fault, words=f"{self._limits.online_s:.0f} s were up"))
         if sent and core_lives():
             self._confirm(sent, hurry=fault is not None)
 
-    def offline(self, runs: Sequence[Run], reason: str) -> None:
-        """Keep runs as files, and look whether they are whole."""
-        self._tell(Event(kind=Kind.offline, words=reason))
-        for run in runs:
-            path = log(run, self._order, "offline", self._limits.init_s, self._limits.finish_s)
-            if problem := not_whole(path, run):
-                raise OSError(problem)
-            self._tell(Event(kind=Kind.kept, ids=(run.id,)))
+    def offline(self) -> None:
+        """Keep all as files, and look whether they are whole."""
+        written: list[tuple[Run, Path]] = []
+        try:
+            for run in self._order.runs:
+                path = log(run, self._order, "offline", self._limits.init_s, self._limits.finish_s)
+                written.append((run, path))
+        finally:
+            self._look(written)
+
+    def _look(self, written: Sequence[tuple[Run, Path]]) -> None:
+        """Tell which of the runs that were written are whole: the client calls them finished either way."""
+        until, told = time.monotonic() + WRITTEN_S, False
+        for run, folder in written:
+            while (problem := not_whole(folder, run)) and time.monotonic() < until:
+                time.sleep(0.05)
+            if problem is None:
+                self._tell(Event(kind=Kind.kept, ids=(run.id,)))
+            elif not told:
+                self._tell(Event(kind=Kind.fault, words=problem))
+                told = True
 
     def _send_all(self, runs: Sequence[Run]) -> tuple[list[Run], list[Run], Exception | None]:
         """Several at a time: those sent, those not begun, and the error that was the end of it."""
@@ -151,7 +162,7 @@ class _Sending:
             try:
                 there = self._ask(lacking, min(self._limits.ask_s, AFTER_FAULT_S))
             except Exception as error:
-                words = f"W&B does not say what has arrived: {in_words(error)}"
+                words = f"what has arrived is not known: {in_words(error)}"
                 self._tell(Event(kind=Kind.fault, words=words))
                 return
             arrived = [run for run in lacking if lacks(run, there.get(run.id)) is None]
@@ -160,16 +171,11 @@ class _Sending:
             lacking = [run for run in lacking if run not in arrived]
             if lacking and time.monotonic() + pause_s > until:
                 first = lacking[0]
-                words = f"W&B has not all of {first.name}: {lacks(first, there.get(first.id))} is missing"
+                words = f"of {first.name}, for one, {lacks(first, there.get(first.id))} did not arrive"
                 self._tell(Event(kind=Kind.fault, words=words))
                 return
             time.sleep(pause_s if lacking else 0)
             pause_s *= 2
-
-    def _fall_back(self, error: Exception, runs: Sequence[Run]) -> None:
-        self._tell(Event(kind=Kind.fault, words=in_words(error)))
-        if self._order.keep and core_lives():
-            self.offline(runs, "")
 
     def _ask(self, runs: Sequence[Run], within_s: float) -> dict[str, There]:
         """What W&B has of these runs, by id.
@@ -254,10 +260,10 @@ def not_whole(folder: Path, run: Run) -> str | None:
                 record.ParseFromString(entry)
                 kinds.append(record.WhichOneof("record_type"))
     except (TruncatedError, ValueError) as error:
-        return str(error)
+        return f"{error}: is the disk full?"
     rows = len(run.rows) + bool(run.tables or run.figures)
     if kinds.count("history") < rows or "exit" not in kinds:
-        return f"what was written to {folder} is not whole: is the disk full?"
+        return f"{folder} is not whole: is the disk full?"
     return None
 
 
@@ -274,9 +280,9 @@ def in_words(error: BaseException) -> str:
     """An exception of wandb's in one true line, without secrets."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     if "service process is busy" in text:  # what it says when nobody has answered in time
-        text = "W&B did not answer in time"
+        text = "no answer in time"
     elif isinstance(error, ConnectionError) or "mailbox" in type(error).__name__.lower():
-        text = f"W&B's own process has gone ({text})"
+        text = f"its own process has ended ({text})"
     return without_secrets(text)
 
 
@@ -326,10 +332,6 @@ def _app_url(api: Any) -> str:
     from wandb.util import app_url
 
     return str(app_url(api.settings["base_url"])).rstrip("/")
-
-
-def _why_not(mode: str) -> str:
-    return "nobody is logged in" if mode != WandbMode.offline else "the mode is offline"
 
 
 if __name__ == "__main__":
