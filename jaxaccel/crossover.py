@@ -29,6 +29,7 @@ from jaxaccel.commands import (
 )
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, RunConfig
 from jaxaccel.records import Arm, Record
+from jaxaccel.redact import without_secrets
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.crossover import Answer, Point
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
             if not composed.jobs:
                 return OK
-            line = shlex.join(["python", "-m", "jaxaccel.crossover", *arguments])
+            line = without_secrets(shlex.join(["python", "-m", "jaxaccel.crossover", *arguments]))
             return search_all(composed, line, command_id, launcher)
 
         return exit_code_of(work, arguments)

@@ -55,6 +55,7 @@ def show(arguments: Arguments) -> int:
 def save(arguments: Arguments) -> int:
     """Save both views, over earlier ones of theirs. Returns the exit code."""
     from jaxaccel.publish.wandb import workspace
+    from jaxaccel.publish.wandb.sender import in_words
 
     try:
         entity = workspace.default_entity()
@@ -66,8 +67,7 @@ def save(arguments: Arguments) -> int:
             address, new = workspace.save(view)
             print(without_secrets(f"{view.name}: {'created' if new else 'renewed'}, {address}"))
     except Exception as error:  # the edge: whatever W&B says, in a line
-        said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        print(without_secrets(f"jaxaccel: W&B did not take the workspaces: {said}"), file=sys.stderr)
+        print(f"jaxaccel: W&B did not take the workspaces: {in_words(error)}", file=sys.stderr)
         return NOT_SAVED
     return OK
 
@@ -76,7 +76,7 @@ def make_parser() -> Parser:
     """The command line, without what `read` checks by itself."""
     parser = parser_with_examples(
         prog="python -m jaxaccel.dashboard",
-        description="Create or renew the workspaces of a W&B project: CPU beside GPU, machine beside machine.",
+        description="Create or renew workspaces of a W&B project: CPU beside GPU, machine beside machine.",
         examples=EXAMPLES,
     )
     parser.add_argument("project", metavar="[ENTITY/]PROJECT", help="the W&B project that has the runs")

@@ -8,18 +8,26 @@ from typing import Any
 HIDDEN = "***"
 # PWD itself is the folder one is in. A shortest value, for "1" or "true" would spoil every text.
 _SECRET = re.compile(
-    r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|(^|_)PAT$|.PWD$|DSN$|DATABASE_URL|CONNECTION_STRING",
+    r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH(?!OR)|(^|_)PAT$|.PWD$|DSN$|DATABASE_URL|CONNECTION_STRING",
     re.IGNORECASE,
 )
 _NOT_SECRET = frozenset({"PWD", "OLDPWD"})
 _SHORTEST = 6
-# user:password@ of a URL, or user@; what is between // and @ has no / or white space.
-_IN_URL = re.compile(r"(?<=://)[^/\s@\"'<>]+(:[^/\s\"'<>]*)?@")
+_LONG = 16  # as real keys are: a shorter value may be a word that means something else elsewhere
+# user:password@ of a URL, or user@
+_IN_URL = re.compile(r"(?<=://)[^/\s\"'<>]+@")
 
 
 def is_secret(name: str) -> bool:
     """Whether an environment variable is named like one that holds a secret."""
     return name.upper() not in _NOT_SECRET and _SECRET.search(name) is not None
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a long value of a secret environment variable is in the text, or credentials in a URL."""
+    return bool(_IN_URL.search(text)) or any(
+        value in text for name, value in os.environ.items() if len(value) >= _LONG and is_secret(name)
+    )
 
 
 def without_secrets(text: str) -> str:

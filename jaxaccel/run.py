@@ -26,6 +26,7 @@ from jaxaccel.commands import (
 )
 from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES, Record, Status
+from jaxaccel.redact import without_secrets
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose(arguments, command_id)
             if not composed.jobs:
                 return OK
-            line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
+            line = without_secrets(shlex.join(["python", "-m", "jaxaccel.run", *arguments]))
             return measure_jobs(composed, line, command_id, launcher)
 
         return exit_code_of(work, arguments)

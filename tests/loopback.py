@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # 40 characters, as a key must have
 ENTITY = "somebody"
@@ -60,7 +61,7 @@ class Backend:
     """What the server has: runs by (project, name), saved views by name, and the kinds of all requests."""
 
     url: str = ""
-    trouble: Trouble = lambda kind, since_s: None  # noqa: E731
+    trouble: Trouble = lambda kind, since_s: None
     runs: dict[tuple[str, str], Run] = field(default_factory=dict)
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -177,8 +178,16 @@ class Backend:
 
     def _list_files(self, run: Run) -> dict[str, Any]:
         nodes = [
-            {"id": name, "name": name, "url": "", "directUrl": "", "sizeBytes": len(content),
-             "mimetype": "", "updatedAt": None, "md5": ""}
+            {
+                "id": name,
+                "name": name,
+                "url": "",
+                "directUrl": "",
+                "sizeBytes": len(content),
+                "mimetype": "",
+                "updatedAt": None,
+                "md5": "",
+            }
             for name, content in run.files.items()
         ]
         edges = [{"node": node, "cursor": node["name"]} for node in nodes]
@@ -260,7 +269,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._in_trouble("upload"):
             return
         _, _, project, name, file = self.path.split("/", 4)
-        self.backend.store(project, name, file, body)
+        self.backend.store(project, name, unquote(file), body)
         self._reply({})
 
     def do_GET(self) -> None:

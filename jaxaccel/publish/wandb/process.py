@@ -85,13 +85,15 @@ def environment() -> dict[str, str]:
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End the process and those that it started, if they still run."""
+    children = list[psutil.Process]()
     with contextlib.suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-    if process.poll() is None:
+        children = psutil.Process(process.pid).children(recursive=True)
+    if process.poll() is None:  # first: it would tell that it lost them
         process.kill()
     process.wait()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def outcome_of(asked: Sequence[str], events: list[Event], ended: str) -> Outcome:

@@ -72,7 +72,7 @@ def publish(
     )
     try:
         outcome = carry_out(order)
-        if outcome.faults and outcome.missing and mode != WandbMode.offline:
+        if outcome.missing and outcome.offline is None:
             outcome = with_kept(outcome, keep_offline(order, outcome.missing))
     except OSError as error:
         return Published(message=f"W&B: its client can't be started: {error.strerror or error}; {ON_DISK}")
@@ -95,7 +95,11 @@ def keep_offline(order: Order, ids: frozenset[str]) -> Outcome:
 def with_kept(outcome: Outcome, kept: Outcome) -> Outcome:
     """An outcome, and that of keeping offline what it had missing."""
     return replace(
-        outcome, kept=kept.kept, missing=kept.missing, faults=(*outcome.faults, *kept.faults), offline=""
+        outcome,
+        kept=kept.kept,
+        missing=kept.missing,
+        faults=tuple(dict.fromkeys([*outcome.faults, *kept.faults])),
+        offline="",
     )
 
 

@@ -25,6 +25,7 @@ from jaxaccel.redact import without_secrets
 AT_ONCE = 8  # runs that are on their way to W&B: one alone takes a second, most of it waiting
 PAGE = 100
 RESERVE_S = 8.0  # of the time that there is, for what comes after the last run
+ABANDONED = ("HandleAbandonedError", "MailboxClosedError")  # what wandb raises once wandb-core has gone
 AFTER_FAULT_S = 5.0  # for an answer, once W&B has failed
 WRITTEN_S = 3.0  # until the last of what was written is in its file: a run's end does not wait for that
 Tell = Callable[[Event], None]
@@ -185,6 +186,7 @@ class _Sending:
         import wandb
 
         self._api = self._api or wandb.Api(timeout=max(1, round(within_s)))
+        self._api.flush()  # it remembers what it was told before
         found: dict[str, There] = {}
         ids = [run.id for run in runs]
         with_files = {run.id for run in runs if run.tables or run.figures}
@@ -281,8 +283,8 @@ def in_words(error: BaseException) -> str:
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     if "service process is busy" in text:  # what it says when nobody has answered in time
         text = "no answer in time"
-    elif isinstance(error, ConnectionError) or "mailbox" in type(error).__name__.lower():
-        text = f"its own process has ended ({text})"
+    elif isinstance(error, ConnectionError) or type(error).__name__ in ABANDONED:
+        text = f"wandb-core, its own process, has ended ({text})"
     return without_secrets(text)
 
 
