@@ -1,6 +1,7 @@
 """One workload on one device: opened, checked, timed in rounds, closed."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -66,13 +67,15 @@ def watch_steps(
 ) -> tuple[float, ...]:
     """What each of the first steps of a training gives, `first` among them; before anything is timed.
 
-    Each is awaited. At least one more is made, then as many as there is time for, SERIES_STEPS in all.
+    Each is awaited. At least one more is made, then as many as there is time for, SERIES_STEPS in all. They
+    end before what is no number, which JSON has not.
     """
-    found, until = [first], clock() + SERIES_S
-    while len(found) < SERIES_STEPS:
-        found.append(float(call()[1]))
-        if clock() >= until:
+    found, value, until = list[float](), first, clock() + SERIES_S
+    while math.isfinite(value):
+        found.append(value)
+        if len(found) == SERIES_STEPS or (len(found) > 1 and clock() >= until):
             break
+        value = float(call()[1])
     return tuple(found)
 
 
