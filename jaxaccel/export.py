@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxaccel.config import BadInputError, Dtype, Parser
+from jaxaccel.config import BadInputError, Dtype, Parser, Precision
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             asked.file,
             size=asked.size,
             dtype=asked.dtype,
+            precision=asked.precision,
             seed=asked.seed,
             static=asked.static,
         )
@@ -69,6 +70,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("file", type=Path, help="where to")
     parser.add_argument("--size", type=int, default=1, help="for which size (1)")
     parser.add_argument("--dtype", choices=list(map(str, Dtype)), default="float32", help="(float32)")
+    parser.add_argument(
+        "--precision",
+        choices=list(map(str, Precision)),
+        default="highest",
+        help="of its matrix products (highest)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the key (0)")
     parser.add_argument(
         "--static",

@@ -319,8 +319,10 @@ class LeafSketch:
     """One array of an output in a few numbers, by which two devices' outputs are compared.
 
     projections: of `elements` evenly spread elements, on seeded random signs; norm: theirs, in float64.
-    not_finite: how many of them are NaN or infinite, which count as 0 in both. digest: of an array that has
-    no floating-point numbers, in place of these.
+    tolerance: what two devices may differ by, relative to the norm; None takes that of the whole answer.
+    not_finite: how many elements of the whole array are NaN or infinite, which count as 0 in the others.
+    digest: of an array that has no floating-point numbers, in place of these; of one that has, of where which
+    elements are not finite, where some are.
     """
 
     path: str
@@ -329,6 +331,7 @@ class LeafSketch:
     elements: int = 0
     projections: tuple[float, ...] = ()
     norm: float | None = None
+    tolerance: float | None = None
     not_finite: int = 0
     digest: str | None = None
 
@@ -338,7 +341,7 @@ class Accuracy:
     """The relative error of the timed program's output against `reference`, and what is tolerated.
 
     Without a reference, error and `ok` are None: nobody has checked the answer. `sketch` is then what it can
-    be compared by with that of another device (analyze/agreement).
+    be compared by with that of another device (analyze/agreement). inputs: a digest of the arguments.
     """
 
     relative_error: float | None
@@ -346,6 +349,7 @@ class Accuracy:
     ok: bool | None
     reference: str | None
     sketch: tuple[LeafSketch, ...] = ()
+    inputs: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """`python -m jaxaccel.study`: run studies of experiments/ from their definitions, in one go or in several.
 
-Each run of a study is a command of its own, `python -m jaxaccel.run ... resume=FOLDER`, which measures only
-what its folder lacks: a study that was interrupted goes on, and one that is complete is only looked through.
+Each run of a study is a command of its own, `python -m jaxaccel.run ... resume=FOLDER` or
+`python -m jaxaccel.crossover ...`, which measures only what its folder lacks: a study that was interrupted
+goes on, and one that is complete is only looked through.
 """
 
 import re
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEFINITION = "study.yaml"
+SEARCH = "crossover"  # the first word of a run that is a search
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 OUTPUTS = Path("outputs/studies")
 
@@ -59,7 +61,8 @@ Run = Callable[[Sequence[str]], int]
 class Study:
     """A question, the devices that its answer needs, and runs: a name and the arguments of jaxaccel.run.
 
-    In study.yaml the arguments are one text, as at the command line: `experiment=NAME passes=5`.
+    In study.yaml the arguments are one text, as at the command line: `experiment=NAME passes=5`. Where its
+    first word is `crossover`, they are those of jaxaccel.crossover.
     """
 
     name: str
@@ -84,7 +87,7 @@ class Study:
                     raise ValueError(f"`runs.{run}` must leave its folder to the study, got {argument!r}")
 
     def arguments(self, run: str) -> list[str]:
-        """What a run hands to jaxaccel.run.
+        """What a run hands to jaxaccel.run, or to jaxaccel.crossover after that word.
 
         **Raises** ValueError for anything but a text with closed quotes.
         """
@@ -192,7 +195,7 @@ def go_over(
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / RECORDS).unlink(missing_ok=True)  # it is there while the study is complete, and only then
         arguments = [*study.arguments(name), *overrides, f"resume={(folder / name).as_posix()}"]
-        line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
+        line = shlex.join(["python", *command_of(arguments)])
         _tell(f"{study.name}, {number} of {len(study.runs)}: {line}")
         codes[name] = run(arguments)
     return Went(study=study, folder=folder, codes=codes)
@@ -228,12 +231,12 @@ def conclude(went: Went, experiments: Path | None) -> int:
 
 
 def run_to_its_end(arguments: Sequence[str]) -> int:
-    """`python -m jaxaccel.run` in a process of its own; its exit code, 1 where it ended in another way.
+    """A command in a process of its own; its exit code, 1 where it ended in another way.
 
     A Ctrl-C reaches it too, and it is waited for while it saves what it has.
     """
     interrupted = False
-    process = subprocess.Popen([sys.executable, "-m", "jaxaccel.run", *arguments])
+    process = subprocess.Popen([sys.executable, *command_of(arguments)])
     while True:
         try:
             code = process.wait()
@@ -243,6 +246,13 @@ def run_to_its_end(arguments: Sequence[str]) -> int:
     if interrupted or code in (INTERRUPTED, -signal.SIGINT):
         return INTERRUPTED
     return code if code in (OK, BAD_INPUT) else INCOMPLETE
+
+
+def command_of(arguments: Sequence[str]) -> list[str]:
+    """The module that a run's arguments are for, and they."""
+    if arguments[0] == SEARCH:
+        return ["-m", "jaxaccel.crossover", *arguments[1:]]
+    return ["-m", "jaxaccel.run", *arguments]
 
 
 def show(study: Study, outputs: Path) -> None:

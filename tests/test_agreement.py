@@ -125,7 +125,7 @@ def test_the_worst_of_several_arrays_counts() -> None:
         (np.arange(3), np.arange(1, 4), "the integers of the output are not equal"),
         (np.zeros(3), np.zeros(4), "other shapes or types"),
         (np.zeros(3, np.float32), np.zeros(3), "other shapes or types"),
-        (np.array([1.0, 2.0]), np.array([1.0, np.nan]), "0 and 1 of 2 elements of the output are not finite"),
+        (np.array([1.0, 2.0]), np.array([1.0, np.nan]), "0 and 1 elements of the output are not finite"),
     ],
 )
 def test_what_can_not_be_told_in_a_number_is_told_in_words(one: Any, other: Any, words: str) -> None:
@@ -209,3 +209,84 @@ def test_records_from_before_load_with_what_they_have() -> None:
     assert found.cost.source == "declared"
     assert found.accuracy is not None
     assert found.accuracy.sketch == ()
+
+
+# --- what a few numbers might hide -----------------------------------------------------------------
+
+
+def test_nans_in_other_places_or_of_other_kinds_are_not_the_same() -> None:
+    x = np.ones(100)
+    first, second, third = x.copy(), x.copy(), x.copy()
+    first[3], second[4], third[3] = np.nan, np.nan, np.inf
+    for other in (second, third):
+        found = agreement(record("cpu", first), record("gpu", other))
+        assert found is not None
+        assert "the places of the NaN or infinite elements" in str(found.words)
+    same = agreement(record("cpu", first), record("gpu", first.copy()))
+    assert same is not None
+    assert same.agrees
+
+
+def test_one_nan_is_seen_wherever_it_is_in_a_large_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketches, "ELEMENTS", 11)
+    x = np.arange(101.0)
+    x[51] = np.nan  # none of the eleven
+    assert sketch_leaf(x).not_finite == 1
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_squares_that_float64_has_not_are_no_matter(size: float) -> None:
+    x = size * numbers()
+    assert sketch_leaf(x).norm == pytest.approx(size * np.linalg.norm(numbers()))
+    assert difference(sketch_leaf(x), sketch_leaf(2 * x)) == pytest.approx(0.5, abs=0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_infinite_elements_of_narrow_types_are_found(dtype: str) -> None:
+    found = sketch_leaf(np.array([1.0, np.inf, -np.inf, np.nan]).astype(jnp.dtype(dtype)))
+    assert (found.not_finite, found.norm) == (3, 1.0)
+
+
+def test_each_array_is_held_to_the_tolerance_of_its_type() -> None:
+    def told(wide: float, narrow: float) -> Any:
+        sides = [
+            {"wide": numbers(), "narrow": numbers()},
+            {"wide": numbers() * (1 + wide), "narrow": numbers() * (1 + narrow)},
+        ]
+        made = [record(device, side).accuracy for device, side in zip(("cpu", "gpu"), sides, strict=True)]
+        limits = {"['wide']": 1e-6, "['narrow']": 1e-2}
+        records = [
+            make_record(
+                device,
+                accuracy=replace(
+                    accuracy,
+                    tolerance=1e-2,
+                    sketch=tuple(replace(leaf, tolerance=limits[leaf.path]) for leaf in accuracy.sketch),
+                ),
+            )
+            for device, accuracy in zip(("cpu", "gpu"), made, strict=True)
+            if accuracy
+        ]
+        return agreement(*records)
+
+    assert told(1e-8, 1e-3).agrees
+    assert not told(1e-4, 1e-8).agrees
+    assert told(1e-4, 1e-3).tolerance == 1e-6  # the one that is over it, though the other differs more
+    assert not told(1e-8, 1e-1).agrees
+
+
+def test_devices_that_were_given_other_numbers_are_not_compared() -> None:
+    sides = [record(device, numbers()) for device in ("cpu", "gpu")]
+    given = [
+        replace(side, accuracy=replace(side.accuracy, inputs=digest))
+        for side, digest in zip(sides, ("one", "other"), strict=True)
+        if side.accuracy
+    ]
+    found = agreement(*given)
+    assert found is not None
+    assert "other" in str(found.words)
+    assert "workload.args" in str(found.words)
+    assert sketches.digest_of((numbers(), np.ones(1))) == sketches.digest_of((numbers(), np.ones(1)))
+    changed = numbers()
+    changed[5] += 1e-15
+    assert sketches.digest_of((numbers(), np.ones(1))) != sketches.digest_of((changed, np.ones(1)))

@@ -238,6 +238,35 @@ def test_a_loop_whose_body_is_counted_once_is_said() -> None:
     assert not [flag for flag in open_own("ode").facts.warnings if flag.name == "loop counted once"]
 
 
+def invert(x: Any) -> Any:
+    return jnp.linalg.inv(x)
+
+
+def make_matrix() -> Any:
+    return np.eye(8, dtype=np.float32) + 0.1
+
+
+def test_what_a_library_does_is_not_counted_and_that_is_said() -> None:
+    facts = open_custom(f"{__name__}:invert", f"{__name__}:make_matrix").facts
+    assert facts.cost.flops is None
+    assert "lapack" in facts.absent["cost.flops"]
+    assert "workload.flops" in facts.absent["cost.flops"]
+    assert facts.cost.bytes
+
+
+def noisy(x: Any, key: Any) -> Any:
+    return x + jax.random.normal(key, x.shape)
+
+
+def make_noise(key: Any) -> Any:
+    return np.ones(8, np.float32), key
+
+
+def test_a_loop_of_jax_s_own_making_is_none_of_the_program_s() -> None:
+    facts = open_custom(f"{__name__}:noisy", f"{__name__}:make_noise").facts
+    assert not [flag for flag in facts.warnings if flag.name == "loop counted once"]
+
+
 def test_where_xla_has_no_count_the_cost_is_unknown_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxaccel.worker.estimate._count", lambda *_: None)
     facts = open_custom("wrong_code:good").facts

@@ -275,6 +275,42 @@ def test_a_file_is_written_by_a_command_and_measured_by_another(run_cli: RunCli,
     assert "ode.bin" not in str(record["case"])
 
 
+def test_a_program_has_the_precision_that_it_was_exported_with(tmp_path: Path) -> None:
+    square = np.ones((4, 4), np.float32)
+    file = saved(tmp_path, lambda x: x @ x, (square,), precision="default")
+    precise = saved(tmp_path, lambda x: x @ x, (square,), name="precise.bin")
+    half = saved(tmp_path, lambda x: x @ x, (square.astype(jnp.bfloat16),), name="half.bin")
+    plainly = saved(tmp_path, lambda x: x + 1, (square,), name="plain.bin")
+
+    def judge(file: str, precision: str) -> None:
+        workload = Exported(size=1, file=file, dtype="bfloat16" if "half" in file else "float32")
+        workload.verify((square,), square, precision, lambda *_: None)
+
+    for good in ((file, "default"), (precise, "highest"), (half, "highest"), (plainly, "highest")):
+        judge(*good)
+    with pytest.raises(BadCodeError, match=r"`precision` must be default for step\.bin"):
+        judge(file, "highest")
+    with pytest.raises(BadCodeError, match=r"must be highest for precise.*got default"):
+        judge(precise, "default")
+
+
+def test_an_array_that_would_be_baked_in_is_refused(tmp_path: Path) -> None:
+    matrix = jnp.ones((4, 5))
+    with pytest.raises(BadCodeError, match=r"captured an array of shape \(4, 5\)"):
+        saved(tmp_path, lambda x: jax.jit(lambda y: matrix @ y)(x), (np.ones(5, np.float32),))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wide_integers_beside_narrow_numbers_are_measured_at_float64(tmp_path: Path) -> None:
+    with jax.enable_x64(True):
+        file = saved(
+            tmp_path, lambda i, x: x * i.astype(x.dtype), (np.ones(3, np.int64), np.ones(3, np.float32))
+        )
+        assert Exported(size=1, dtype="float64", file=file).inputs(0)[0].dtype == np.int64
+    with pytest.raises(BadCodeError, match="must be float64"):
+        Exported(size=1, dtype="float32", file=file)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,6 +1,6 @@
 """Reading XLA's optimised programs."""
 
-from jaxaccel.worker.hlo import operations
+from jaxaccel.worker.hlo import operations, operations_outside
 
 PROGRAM = """\
 HloModule jit_f, is_scheduled=true
@@ -45,3 +45,12 @@ def test_a_program_without_a_loop_has_nothing_inside_one() -> None:
         operations("ENTRY %m (x: f32[4]) -> f32[4] {\n  ROOT %n = f32[4]{0} negate(%x)\n}", inside_loops=True)
         == set()
     )
+
+
+def test_what_a_loop_does_not_repeat_is_outside_even_where_another_of_its_name_is_within() -> None:
+    twice = PROGRAM.replace(
+        "%sum = f32[4]{0} fusion", "%again = f32[4]{0} dot(%a, %b)\n  %sum = f32[4]{0} fusion"
+    )
+    assert "dot" in operations(twice, inside_loops=True)
+    assert "dot" in operations_outside(twice)
+    assert "fusion" not in operations_outside(twice)

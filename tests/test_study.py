@@ -20,7 +20,7 @@ from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import store
 from jaxaccel.records import Flag, Problem, Record
-from jaxaccel.study import DEFINITION, EXPERIMENTS, main, read_study, run_to_its_end
+from jaxaccel.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
 
 DEFINED = sorted(EXPERIMENTS.glob(f"*/{DEFINITION}"))
 PASS_FAILED = Flag(name="pass failed", metric=None, message="the cpu worker died")
@@ -464,8 +464,12 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
     study = read_study(path)
     devices: set[str] = set()
     for run in study.runs:
-        # One size: a job takes a while to compose, and they only differ in it.
-        composed = compose([*study.arguments(run), "size=8"], "0123abcd")
+        module, *arguments = command_of(study.arguments(run))[1:]
+        if module == "jaxaccel.crossover":
+            composed = compose([*arguments, "device=both"], "0123abcd", ["crossover=default"])
+            assert composed.jobs[0].config.crossover is not None
+        else:  # one size: a job takes a while to compose, and they only differ in it
+            composed = compose([*arguments, "size=8"], "0123abcd")
         devices |= {device for job in composed.jobs for device in job.config.devices}
     assert devices == set(study.needs)
 
@@ -488,6 +492,8 @@ def test_a_run_ends_with_its_exit_code_and_a_death_is_incomplete(
     monkeypatch.setattr(sys, "executable", str(fake_python))
     assert run_to_its_end(["size=1", "-m"]) == code
     assert (tmp_path / "called").read_text() == "-m jaxaccel.run size=1 -m\n"
+    assert run_to_its_end(["crossover", "workload=dot"]) == code
+    assert (tmp_path / "called").read_text() == "-m jaxaccel.crossover workload=dot\n"
 
 
 @pytest.fixture

@@ -62,23 +62,33 @@ def difference(first: LeafSketch, second: LeafSketch) -> float:
 
 
 def _compare(first: Accuracy, second: Accuracy) -> Agreement:
-    tolerance, worst = max(first.tolerance, second.tolerance), 0.0
+    whole = max(first.tolerance, second.tolerance)
+    worst, granted = 0.0, whole
 
     def apart(reason: str) -> Agreement:
-        return Agreement(relative_difference=None, tolerance=tolerance, reason=reason)
+        return Agreement(relative_difference=None, tolerance=whole, reason=reason)
 
+    if first.inputs and second.inputs and first.inputs != second.inputs:
+        return apart("they were given different numbers: `workload.args` makes others on each")
     forms = [[(leaf.path, leaf.shape, leaf.dtype) for leaf in side.sketch] for side in (first, second)]
     if forms[0] != forms[1]:
         return apart("their outputs are of other shapes or types")
     for one, other in zip(first.sketch, second.sketch, strict=True):
         name = one.path or "the output"
-        if one.digest != other.digest:
-            return apart(f"the integers of {name} are not equal")
         if one.not_finite != other.not_finite:
-            counts = f"{one.not_finite} and {other.not_finite} of {one.elements} elements"
-            return apart(f"{counts} of {name} are not finite")
-        worst = max(worst, difference(one, other))
-    wrong = f"their outputs differ by {worst:.1e}, and {tolerance:.1e} is tolerated"
-    return Agreement(
-        relative_difference=worst, tolerance=tolerance, reason=None if worst <= tolerance else wrong
-    )
+            return apart(f"{one.not_finite} and {other.not_finite} elements of {name} are not finite")
+        if one.digest != other.digest:
+            what = "places of the NaN or infinite elements" if one.not_finite else "integers"
+            return apart(f"the {what} of {name} are not equal")
+        error = difference(one, other)
+        limits = [whole if leaf.tolerance is None else leaf.tolerance for leaf in (one, other)]
+        # Over its tolerance is worse than within it; of two such, the farther over.
+        if _over(error, max(limits)) > _over(worst, granted):
+            worst, granted = error, max(limits)
+    wrong = f"their outputs differ by {worst:.1e}, and {granted:.1e} is tolerated"
+    return Agreement(relative_difference=worst, tolerance=granted, reason=None if worst <= granted else wrong)
+
+
+def _over(error: float, tolerance: float) -> float:
+    """How many times the tolerance an error is; a tolerance of 0 is exceeded by any."""
+    return error / tolerance if tolerance else math.inf if error else 0.0

@@ -149,7 +149,10 @@ class Worker:
 
 
 def worker_variables(device: str) -> dict[str, str]:
-    """Environment variables of a worker: one platform only, so that JAX fails rather than fall back."""
+    """Environment variables of a worker. JAX takes the first platform, and fails rather than fall back.
+
+    A GPU's has the CPU beside it, on which own code makes its arguments, as a CPU's worker does.
+    """
     cache = Path(platformdirs.user_cache_dir("jaxaccel")) / "xla"
     defaults = {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
@@ -162,7 +165,7 @@ def worker_variables(device: str) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     chosen = {name: value for name, value in defaults.items() if name not in os.environ}
-    return chosen | {"JAX_PLATFORMS": "cpu" if device == "cpu" else gpu_platform()}
+    return chosen | {"JAX_PLATFORMS": "cpu" if device == "cpu" else f"{gpu_platform()},cpu"}
 
 
 def gpu_platform() -> str:

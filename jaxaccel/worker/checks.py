@@ -5,6 +5,7 @@ import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ from jaxaccel.records import Accuracy, Case, Memory
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
 from jaxaccel.worker.hlo import operations
 from jaxaccel.worker.program import compile_function
-from jaxaccel.worker.sketch import sketch
+from jaxaccel.worker.sketch import digest_of, sketch
 from jaxaccel.worker.timing import AWAITED, InvariantError
+from jaxaccel.workloads.answer import tolerance_of
 from jaxaccel.workloads.base import Workload
 
 OPERATIONS = "operations there"
@@ -137,7 +139,12 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
             f"the output differs from {accuracy.reference} by {accuracy.relative_error:.1e}, "
             f"and {accuracy.tolerance:.1e} is tolerated",
         )
-    return replace(accuracy, sketch=sketch(found)) if getattr(workload, "sketched", False) else accuracy
+    if not getattr(workload, "sketched", False):
+        return accuracy
+
+    given = getattr(workload, "tolerance", None)
+    tolerance = partial(tolerance_of, case_dtype=case.dtype, precision=case.precision, tolerance=given)
+    return replace(accuracy, sketch=sketch(found, tolerance), inputs=digest_of(inputs))
 
 
 def binary(count: int) -> str:

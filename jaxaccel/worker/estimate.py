@@ -1,5 +1,6 @@
 """What a call must do, by XLA's count, where nobody has declared it."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -7,9 +8,13 @@ from typing import Any
 import jax
 
 from jaxaccel.records import Cost, Flag
+from jaxaccel.workloads.jaxprs import primitives
 
 LOOP_ONCE = "loop counted once"
 NO_COUNT = "XLA gives no count of it; declare it as `workload.{}`"
+IN_A_LIBRARY = "it calls a library, {}, whose work XLA does not count; declare it as `workload.flops`"
+_LIBRARY_CALL = re.compile(r'custom_call @"?((?:lapack|cu|hip|roc)\w*)')
+_LOOPS = {"while", "scan"}
 
 
 def complete(
@@ -17,29 +22,47 @@ def complete(
 ) -> tuple[Cost, tuple[Flag, ...], dict[str, str]]:
     """The cost with what was left open, what to think of it, and why what is missing still is.
 
-    FLOPs are counted before XLA optimises: it is one program on every device, with nothing hidden in a
-    library's call. Bytes are those of the optimised program, in which fused operations share their reading.
+    FLOPs are counted in the program for a CPU, before XLA optimises it: one number for every device, with no
+    fast library's call that hides them. Bytes are those of the optimised program, in which fused operations
+    share their reading.
     """
     if cost.flops is not None and cost.bytes is not None:
         return cost, (), {}
     with jax.default_matmul_precision(precision):
-        lowered = jax.jit(function).lower(*arguments)
-    flops = _count(lowered, "flops") if cost.flops is None else cost.flops
+        traced = jax.jit(function).trace(*arguments)
+        lowered = _for_cpu(traced)
+    program = lowered.as_text()
+    libraries = sorted(set(_LIBRARY_CALL.findall(program)))
+    counted = None if libraries else _count(lowered, "flops")
+    flops = counted if cost.flops is None else cost.flops
     moved = _count(compiled, "bytes accessed") if cost.bytes is None else cost.bytes
     absent = {
         f"cost.{name}": NO_COUNT.format(name)
         for name, value in (("flops", flops), ("bytes", moved))
         if value is None
     }
+    if libraries and flops is None:
+        absent["cost.flops"] = IN_A_LIBRARY.format(libraries[0])
     declared = [name for name, value in (("FLOPs", cost.flops), ("bytes", cost.bytes)) if value is not None]
     source = "XLA" if not declared else f"XLA, {declared[0]} declared"
     flags: tuple[Flag, ...] = ()
-    if "stablehlo.while" in lowered.as_text():
+    names = set(primitives(traced.jaxpr))
+    # What an exported program holds, only its text tells. Elsewhere the text has loops of JAX's own making
+    # too, as that of a random number on a CPU.
+    if names & _LOOPS or ("call_exported" in names and "stablehlo.while" in program):
         missing = " and ".join(name for name in ("flops", "bytes") if getattr(cost, name) is None)
         message = f"XLA counts the body of the program's loop as if it ran once: declare workload.{missing}"
         flags = (Flag(name=LOOP_ONCE, metric=None, message=message),)
         source += ", loops once"
     return replace(cost, flops=flops, bytes=moved, source=source), flags, absent
+
+
+def _for_cpu(traced: Any) -> Any:
+    """The program for a CPU, or that for this device where it has none for a CPU."""
+    try:
+        return traced.lower(lowering_platforms=("cpu",))
+    except (NotImplementedError, ValueError):  # a kernel written for GPUs, or a program exported for them
+        return traced.lower()
 
 
 def _count(stage: Any, name: str) -> float | None:

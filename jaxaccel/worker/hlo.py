@@ -14,20 +14,31 @@ def operations(program: str, *, inside_loops: bool = False) -> set[str]:
     XLA moves what does not change out of a loop: the body that is left then repeats nothing.
     """
     computations = _computations(program)
-    if not inside_loops:
-        wanted = set(computations)
-    else:
-        wanted = set(_BODY.findall(program))
-        while True:  # and all that the bodies call
-            called = {
-                name.lstrip("%")
-                for computation in wanted
-                for names in _CALLED.findall(computations.get(computation, ""))
-                for name in names.split(", ")
-            }
-            if called <= wanted:
-                break
-            wanted |= called
+    return _names(computations, _loops(program, computations) if inside_loops else set(computations))
+
+
+def operations_outside(program: str) -> set[str]:
+    """Names of the operations that are in no loop's body, of some of which there may be others within."""
+    computations = _computations(program)
+    return _names(computations, set(computations) - _loops(program, computations))
+
+
+def _loops(program: str, computations: dict[str, str]) -> set[str]:
+    """The computations that are bodies of loops, and all that these call."""
+    found = set(_BODY.findall(program))
+    while True:
+        called = {
+            name.lstrip("%")
+            for computation in found
+            for names in _CALLED.findall(computations.get(computation, ""))
+            for name in names.split(", ")
+        }
+        if called <= found:
+            return found
+        found |= called
+
+
+def _names(computations: dict[str, str], wanted: set[str]) -> set[str]:
     return {name for computation in wanted for name in _OPERATION.findall(computations.get(computation, ""))}
 
 

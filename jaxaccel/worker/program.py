@@ -1,15 +1,14 @@
 """From a workload's function to a compiled program, and the calls that run it on resident data."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxaccel.records import Compile
 from jaxaccel.worker.timing import Block, Call, InvariantError, Laps
+from jaxaccel.workloads.jaxprs import captured_shapes
 
 ARGUMENTS = "everything an argument"
 
@@ -45,8 +44,7 @@ def compile_function(
         lower_s = watch.lap()
         compiled = lowered.compile()
         compile_s = watch.lap()
-    constants = [shape for shape in captured_shapes(traced.jaxpr) if math.prod(shape) > 1]
-    if constants:
+    if constants := captured_shapes(traced.jaxpr):
         raise InvariantError(
             ARGUMENTS,
             f"the timed function captured an array of shape {constants[0]} instead of taking it as an "
@@ -54,18 +52,6 @@ def compile_function(
         )
     cache = "hit" if "cache_hits" in events else "miss" if "cache_misses" in events else "off"
     return compiled, Compile(trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache)
-
-
-def captured_shapes(closed: Any) -> list[tuple[int, ...]]:
-    """Shapes of the arrays that a jaxpr, or one that it calls, holds as constants."""
-    found = [np.shape(value) for value in closed.consts]
-    for equation in closed.jaxpr.eqns:
-        for parameter in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "consts")
-        ):
-            if hasattr(parameter, "consts"):
-                found += captured_shapes(parameter)
-    return found
 
 
 def make_call(compiled: Any, resident: Resident) -> tuple[Call, Block]:

@@ -1,5 +1,7 @@
 """An output in a few numbers, by which two devices' outputs can be compared without moving arrays.
 
+Where its elements are not finite, and that they are, is of the whole array.
+
 Of up to 2^20 evenly spread elements of an array, 16 projections on random signs: p_j = Σ s_ij x_i, with
 s_ij = ±1 from a seeded stream that is the same everywhere. Of two arrays that differ by d, each difference of
 projections has the mean square ‖d‖², so that ‖p − q‖ / √16 estimates ‖d‖ (Alon, Matias, Szegedy: The space
@@ -9,6 +11,7 @@ most, about; it is off by more than a factor of two once in a thousand times.
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,32 +27,49 @@ _SEED = 20
 _CHUNK = 1 << 16
 
 
-def sketch(output: Any) -> tuple[LeafSketch, ...]:
-    """A sketch of each array of an output that is on the host."""
+def sketch(output: Any, tolerance: Callable[[Any], float] | None = None) -> tuple[LeafSketch, ...]:
+    """A sketch of each array of an output that is on the host. tolerance: of an array's type, what it is."""
     return tuple(
-        sketch_leaf(np.asarray(leaf), path=jax.tree_util.keystr(path))
+        sketch_leaf(
+            np.asarray(leaf),
+            path=jax.tree_util.keystr(path),
+            tolerance=tolerance(leaf.dtype)
+            if tolerance and jnp.issubdtype(leaf.dtype, jnp.inexact)
+            else None,
+        )
         for path, leaf in jax.tree_util.tree_leaves_with_path(output)
     )
 
 
-def sketch_leaf(array: Any, path: str = "") -> LeafSketch:
+def digest_of(arrays: Any) -> str:
+    """The same for the same numbers, of any tree of arrays on the host; of large ones, of a part."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        found.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        found.update(np.ascontiguousarray(_thinned(np.asarray(leaf).reshape(-1))).tobytes())
+    return found.hexdigest()[:16]
+
+
+def sketch_leaf(array: Any, path: str = "", tolerance: float | None = None) -> LeafSketch:
     """One array's. Parts of complex numbers are elements; what has no floating point is hashed."""
-    known = LeafSketch(path=path, dtype=str(array.dtype), shape=tuple(map(int, array.shape)))
+    known = LeafSketch(
+        path=path, dtype=str(array.dtype), shape=tuple(map(int, array.shape)), tolerance=tolerance
+    )
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         content = np.ascontiguousarray(array).tobytes()
         return replace(known, digest=hashlib.sha256(content).hexdigest()[:16])
     flat = array.reshape(-1)
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         flat = flat.view(flat.real.dtype)
-    if flat.size > ELEMENTS:
-        flat = flat[np.linspace(0, flat.size - 1, ELEMENTS).round().astype(np.int64)]
+    known = replace(known, **_not_finite(flat))
+    flat = _thinned(flat)
     signs = np.random.SFC64(np.random.SeedSequence(_SEED))
-    projections, squares, not_finite = np.zeros(PROJECTIONS), 0.0, 0
+    projections, squares = np.zeros(PROJECTIONS), 0.0
+    # float64's large numbers have squares that it has not.
+    scale = float(np.max(np.abs(flat), initial=0.0, where=np.isfinite(flat))) or 1.0
     for start in range(0, flat.size, _CHUNK):
         part = flat[start : start + _CHUNK].astype(np.float64)
-        finite = np.isfinite(part)
-        not_finite += int(part.size - finite.sum())
-        part = np.where(finite, part, 0.0)
+        part = np.where(np.isfinite(part), part, 0.0) / scale
         squares += float(part @ part)
         # 16 of the bits of a word are one element's signs.
         bits = signs.random_raw(part.size) >> np.uint64(48)
@@ -58,7 +78,24 @@ def sketch_leaf(array: Any, path: str = "") -> LeafSketch:
     return replace(
         known,
         elements=int(flat.size),
-        projections=tuple(map(float, projections)),
-        norm=math.sqrt(squares),
-        not_finite=not_finite,
+        projections=tuple(map(float, projections * scale)),
+        norm=math.sqrt(squares) * scale,
     )
+
+
+def _thinned(flat: Any) -> Any:
+    """Evenly spread elements of a flat array that has more than ELEMENTS."""
+    if flat.size <= ELEMENTS:
+        return flat
+    return flat[np.linspace(0, flat.size - 1, ELEMENTS).round().astype(np.int64)]
+
+
+def _not_finite(flat: Any) -> dict[str, Any]:
+    """How many elements are NaN or infinite, and a digest of which are where."""
+    wrong = np.flatnonzero(~np.isfinite(flat))
+    if not wrong.size:
+        return {}
+    values = flat[wrong].astype(np.float64)
+    kinds = [np.isnan(values), np.isposinf(values)]
+    content = b"".join(np.ascontiguousarray(part).tobytes() for part in (wrong.astype(np.int64), *kinds))
+    return {"not_finite": int(wrong.size), "digest": hashlib.sha256(content).hexdigest()[:16]}

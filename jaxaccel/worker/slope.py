@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaccel.messages import Round, Unavailable
-from jaxaccel.worker.hlo import operations
+from jaxaccel.worker.hlo import operations, operations_outside
 from jaxaccel.worker.program import Resident, wait
 from jaxaccel.worker.timing import LONG_CALL_S, burst
 from jaxaccel.workloads.base import Workload
@@ -151,12 +151,12 @@ def looped(function: Callable[..., Any], *, carries: bool) -> Callable[..., Any]
 def stays_inside(program: str, wanted: frozenset[str]) -> bool:
     """Whether a loop's body has one of the operations that do the work.
 
-    Of user code nobody knows these: then all that takes long is to be inside, and something is.
+    Of user code nobody knows these: then nothing that takes long is to be outside, and something is inside.
     """
     inside = operations(program, inside_loops=True)
     if wanted:
         return bool(inside & wanted)
-    return _HEAVY & operations(program) <= inside and bool(inside - _BOOKKEEPING)
+    return not (_HEAVY & operations_outside(program)) and bool(inside - _BOOKKEEPING)
 
 
 def _like(trips: Any, number: int) -> Any:

@@ -24,6 +24,11 @@ def default_tolerance(dtype: Any, case_dtype: str, precision: str) -> float:
     return math.sqrt(max(eps, 2.0**-10) if precision != "highest" and case_dtype == "float32" else eps)
 
 
+def tolerance_of(dtype: Any, *, case_dtype: str, precision: str, tolerance: float | None) -> float:
+    """What an array of a type may be off by, relative to its norm: `tolerance`, where the user gave one."""
+    return default_tolerance(dtype, case_dtype, precision) if tolerance is None else float(tolerance)
+
+
 def verify_own(
     workload: Any, arguments: Callable[[], tuple[Any, ...]], output: Any, precision: str
 ) -> Accuracy:
@@ -59,9 +64,8 @@ def compare(
     for leaf, other in zip(found, wanted, strict=True):
         leaf, other = np.asarray(leaf), np.asarray(other)
         inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
-        allowed = 0.0
-        if inexact:
-            allowed = default_tolerance(leaf.dtype, case_dtype, precision) if tolerance is None else tolerance
+        rules: dict[str, Any] = {"case_dtype": case_dtype, "precision": precision, "tolerance": tolerance}
+        allowed = tolerance_of(leaf.dtype, **rules) if inexact else 0.0
         error = _error(leaf, other)
         if ok and (error > allowed or error >= worst):
             worst, granted = error, allowed
@@ -73,7 +77,7 @@ def unchecked(output: Any, *, case_dtype: str, precision: str, tolerance: float 
     """What is known without a reference: what two devices may differ by."""
     kinds = {leaf.dtype for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)}
     allowed = [
-        default_tolerance(kind, case_dtype, precision) if tolerance is None else tolerance for kind in kinds
+        tolerance_of(kind, case_dtype=case_dtype, precision=precision, tolerance=tolerance) for kind in kinds
     ]
     return Accuracy(relative_error=None, tolerance=max(allowed, default=0.0), ok=None, reference=None)
 

@@ -11,6 +11,7 @@ import jax
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.answer import verify_own
 from jaxaccel.workloads.base import Inputs, check_arguments
+from jaxaccel.workloads.jaxprs import called_programs, opened
 from jaxaccel.workloads.own import (
     BadCodeError,
     Signature,
@@ -215,14 +216,8 @@ def _outline(jaxpr: Any, numbers: dict[Any, int] | None = None) -> list[Any]:
         ]
         results = [(str(v.aval), numbers.setdefault(v, len(numbers))) for v in equation.outvars]
         found.append((equation.primitive.name, operands, results))
-        for parameter in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(parameter):
-                found.append(_outline(getattr(parameter, "jaxpr", parameter)))
+        found += [_outline(opened(program)) for program in called_programs(equation)]
     return found
-
-
-def _is_program(parameter: Any) -> bool:
-    return hasattr(parameter, "eqns") or hasattr(parameter, "jaxpr")
 
 
 def _clipped(text: str, length: int = 120) -> str:

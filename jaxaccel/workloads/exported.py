@@ -1,6 +1,7 @@
 """A program that `jax.export` has put into a file: it runs without its source."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,9 @@ from jaxaccel.workloads.own import (
     shapes_of,
     split,
 )
+
+_PRODUCT = re.compile(r"= stablehlo\.(?:dot_general|convolution).*xf32>")
+_PRECISION = re.compile(r"\b(DEFAULT|HIGH|HIGHEST)\b")
 
 SMALL_INTEGERS = 4  # integers are below it: they may be places in something else
 
@@ -109,7 +113,11 @@ class Exported:
         return result
 
     def verify(self, inputs: Inputs, output: Any, precision: str, run: Callable[..., Any]) -> Accuracy:
-        """Against `reference`, where there is one."""
+        """Against `reference`, where there is one.
+
+        **Raises** BadCodeError for another precision than that of the file.
+        """
+        check_precision(Path(self.file).name, self._program.mlir_module(), precision)
         return verify_own(self, lambda: self._signature.for_numpy(inputs), output, precision)
 
     @cached_property
@@ -188,9 +196,27 @@ def check_program(name: str, program: Any, dtype: str) -> None:
     if wide and dtype != "float64":
         raise BadCodeError(f"`dtype` must be float64 for {name}, which takes {wide[0]}; got {dtype}")
     floats = [kind for kind in types if jnp.issubdtype(jnp.dtype(kind), jnp.floating)]
-    if floats and dtype not in floats:
+    # Wide integers need float64's width of JAX, whatever floating-point numbers are beside them.
+    if floats and dtype not in floats and not wide:
         choices = ", ".join(dict.fromkeys(floats))
         raise BadCodeError(f"`dtype` must be one that {name} takes, {choices}; got {dtype}")
+
+
+def check_precision(name: str, module: str, precision: str) -> None:
+    """Refuse to call a program's matrix products more, or less, precise than those that it was exported with.
+
+    `module` is its text, in StableHLO. Only float32 has more than one precision.
+
+    **Raises** BadCodeError, with the precision that it has.
+    """
+    products = [line for line in module.splitlines() if _PRODUCT.search(line)]
+    found = [set(_PRECISION.findall(line)) or {"DEFAULT"} for line in products]
+    lowest = [one for one in ("default", "high", "highest") if any(one.upper() in words for words in found)]
+    if lowest and lowest[0] != precision:
+        raise BadCodeError(
+            f"`precision` must be {lowest[0]} for {name}, which was exported with it; got {precision} "
+            "(--precision of scripts/export, or `precision` of save_exported, sets it)"
+        )
 
 
 def seeded(aval: Any, *, seed: int, stream: int) -> Array:

@@ -132,8 +132,7 @@ class Signature:
 def make_arguments(key: str, name: Any, *, size: int, dtype: str, seed: int) -> tuple[Any, ...]:
     """What the function that makes the arguments gives: a tuple of them, or the only one.
 
-    Where this process has a CPU device, it computes there: random numbers of two devices may differ in the
-    last bit.
+    It computes on the CPU, in a GPU's worker too: random numbers of two devices may differ in the last bit.
 
     **Raises** BadCodeError where it asks for what is not given, or takes no size and one is asked for.
     """
@@ -157,18 +156,11 @@ def make_arguments(key: str, name: Any, *, size: int, dtype: str, seed: int) -> 
     if "size" not in asked and size != 1:
         raise BadCodeError(f"`size`={size}: {name} takes no `size`, so there is only size 1")
     # The arguments are no part of what `precision` is asked of: both devices are to have the same.
-    with jax.default_device(_cpu()), jax.default_matmul_precision("highest"):
+    with jax.default_device(jax.devices("cpu")[0]), jax.default_matmul_precision("highest"):
         if "key" in asked:
             values["key"] = jax.random.key(seed)
         made = function(**{parameter: values[parameter] for parameter in asked})
     return made if type(made) is tuple else (made,)
-
-
-def _cpu() -> Any:
-    try:
-        return jax.devices("cpu")[0]
-    except RuntimeError:  # a worker of a GPU has that alone
-        return None
 
 
 def check_call(name: str, function: Callable[..., Any], arguments: Sequence[Any]) -> None:

@@ -9,7 +9,8 @@ import jax
 from jax import export
 
 from jaxaccel.workloads.exported import clipped, data_shape, described, load
-from jaxaccel.workloads.own import check_call, find, make_arguments, split
+from jaxaccel.workloads.jaxprs import captured_shapes
+from jaxaccel.workloads.own import BadCodeError, check_call, find, make_arguments, split
 
 PLATFORMS = ("cpu", "cuda")
 
@@ -21,13 +22,15 @@ def save_exported(
     *,
     static: Sequence[int] = (),
     platforms: Sequence[str] = PLATFORMS,
+    precision: str = "highest",
 ) -> Path:
     """Export `fn` of `args` (arrays, or their shapes) to a file that workload=exported measures.
 
     It needs no GPU to export for one. Containers that only their own library knows, as an optimiser's state,
-    become the list of their arrays. `static`: positions of arguments that are settings.
+    become the list of their arrays. static: positions of arguments that are settings. precision: of matrix
+    products, in JAX's words; on recent GPUs only `highest` computes float32 as float32.
 
-    **Raises** whatever tracing `fn` raises.
+    **Raises** BadCodeError where `fn` captured an array, and whatever tracing it raises.
     """
     arguments = tuple(args) if isinstance(args, tuple | list) else (args,)
     traced = tuple(value for i, value in enumerate(arguments) if i not in static)
@@ -37,8 +40,14 @@ def save_exported(
         full = list(given)
         for position in sorted(settings):
             full.insert(position, settings[position])
-        return fn(*full)
+        with jax.default_matmul_precision(precision):
+            return fn(*full)
 
+    if captured := captured_shapes(jax.make_jaxpr(whole)(*traced)):
+        raise BadCodeError(
+            f"`fn` captured an array of shape {captured[0]}: give it to `fn` as an argument, for XLA may "
+            "compute with it once, at compile time, and whoever measures the file could not tell"
+        )
     whole.__name__ = getattr(inspect.unwrap(fn), "__name__", "function")
     leaves, structure = jax.tree.flatten(traced)
 
@@ -58,7 +67,15 @@ def save_exported(
 
 
 def export_named(
-    fn: str, args: str, path: str | Path, *, size: int, dtype: str, seed: int = 0, static: Sequence[int] = ()
+    fn: str,
+    args: str,
+    path: str | Path,
+    *,
+    size: int,
+    dtype: str,
+    precision: str,
+    seed: int = 0,
+    static: Sequence[int] = (),
 ) -> str:
     """Export a function by its name, of the arguments that `args` makes, and say what is in the file.
 
@@ -72,6 +89,6 @@ def export_named(
     # As the worker has them: NumPy's float64 becomes JAX's float32 here, too.
     traced = iter(signature.typed(inputs))
     whole = [value if i in signature.static else next(traced) for i, value in enumerate(arguments)]
-    save_exported(function, whole, path, static=static)
+    save_exported(function, whole, path, static=static, precision=precision)
     takes = described([data_shape(aval) for aval in load(str(path)).in_avals])
     return f"{path}: {Path(path).stat().st_size} bytes, for {' and '.join(PLATFORMS)}, takes {clipped(takes)}"
