@@ -55,7 +55,7 @@ def show(arguments: Arguments) -> int:
 def save(arguments: Arguments) -> int:
     """Save both views, over earlier ones of theirs. Returns the exit code."""
     from jaxaccel.publish.wandb import workspace
-    from jaxaccel.publish.wandb.sender import in_words
+    from jaxaccel.publish.wandb.client import in_words
 
     try:
         entity = workspace.default_entity()

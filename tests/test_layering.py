@@ -45,7 +45,7 @@ NAMED_BY = {
     "hydra": ("compose",),
     "omegaconf": ("compose",),
     "rich": ("publish.console", "publish.progress", "selftest"),
-    "wandb": ("publish.wandb.sender", "publish.wandb.workspace"),
+    "wandb": ("publish.wandb.client", "publish.wandb.workspace"),
     "wandb_workspaces": ("publish.wandb.workspace",),
     "plotly": ("publish",),
     "pynvml": ("nvml",),

@@ -18,7 +18,7 @@ from jaxaccel import report
 from jaxaccel.analyze.compare import pair
 from jaxaccel.config import BadInputError, WandbConfig, WandbMode
 from jaxaccel.publish import store
-from jaxaccel.publish.wandb import points, process, publishing, sender
+from jaxaccel.publish.wandb import client, points, process, publishing
 from jaxaccel.publish.wandb.comparison import CROSSOVER_COLUMNS, PAIR_COLUMNS, crossover_rows
 from jaxaccel.publish.wandb.layout import comparisons_by_sweep, runs_of
 from jaxaccel.publish.wandb.order import Event, Kind, Limits, Order
@@ -463,8 +463,8 @@ def test_one_line_says_what_became_of_the_runs(outcome: Outcome, line: str) -> N
     ],
 )
 def test_an_exception_of_wandb_s_is_one_true_line(error: Exception, words: str) -> None:
-    assert sender.in_words(error).startswith(words)
-    assert "\n" not in sender.in_words(error)
+    assert client.in_words(error).startswith(words)
+    assert "\n" not in client.in_words(error)
 
 
 def test_a_later_publish_names_the_project_where_it_is_not_the_usual_one(config: WandbConfig) -> None:
@@ -519,24 +519,24 @@ def test_a_process_that_breaks_tells_its_last_words(
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_a_mode_that_is_asked_for_is_taken(mode: str) -> None:
-    assert sender.resolve_mode(mode) == mode
+    assert client.resolve_mode(mode) == mode
 
 
 @pytest.mark.parametrize("mode", ["auto", "online"])
 def test_who_is_not_logged_in_is_not_prompted_and_stays_offline(mode: str) -> None:
-    assert sender.resolve_mode(mode) == "offline"
+    assert client.resolve_mode(mode) == "offline"
 
 
 def test_settings_that_this_wandb_does_not_know_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import wandb
 
-    whole = sender.known(sender._lean())
+    whole = client.known(client._lean())
     assert whole["finish_timeout_raises"]
     assert whole["x_transaction_log_flush_interval"] == 1
     wandb.Settings(**whole)
     older = SimpleNamespace(Settings=SimpleNamespace(model_fields={"silent": bool, "console": str}))
     monkeypatch.setitem(sys.modules, "wandb", older)
-    assert sender.known(sender._lean()) == {"silent": True, "console": "off"}
+    assert client.known(client._lean()) == {"silent": True, "console": "off"}
 
 
 # --- later -----------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ NO_TRANSFER = "no transfer timed"
 OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
 
-SERIES_STEPS, SERIES_S = 50, 0.5  # of a training's first steps: so many, in so many seconds
+SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
 
 BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls of the compiled program
 SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too much of the slope
