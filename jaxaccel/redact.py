@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 HIDDEN = "***"
@@ -35,18 +35,32 @@ def without_secrets(text: str) -> str:
 
     Nor do the user and password of any URL.
     """
-    secrets = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and is_secret(name)}
-    for value in sorted(secrets, key=len, reverse=True):  # one may hold another
-        text = text.replace(value, HIDDEN)
-    return _IN_URL.sub(f"{HIDDEN}@", text)
+    return _hide(text, _secrets())
 
 
 def all_without_secrets(value: Any) -> Any:
     """The same of every text in nested lists and mappings; all else as it is."""
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, Mapping):
-        return {name: all_without_secrets(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [all_without_secrets(entry) for entry in value]
-    return value
+    secrets = _secrets()
+
+    def hide(value: Any) -> Any:
+        if isinstance(value, str):
+            return _hide(value, secrets)
+        if isinstance(value, Mapping):
+            return {name: hide(entry) for name, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [hide(entry) for entry in value]
+        return value
+
+    return hide(value)
+
+
+def _secrets() -> list[str]:
+    """The longest first, for one may hold another."""
+    found = {value for name, value in os.environ.items() if len(value) >= _SHORTEST and is_secret(name)}
+    return sorted(found, key=len, reverse=True)
+
+
+def _hide(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return _IN_URL.sub(f"{HIDDEN}@", text)

@@ -491,6 +491,13 @@ def test_disabled_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert publishing.publish([], replace(config, mode=WandbMode.online), tmp_path).message == ""
 
 
+def test_records_that_make_no_runs_cost_a_line(config: WandbConfig, tmp_path: Path) -> None:
+    nothing = [make_record(device, timings=make_timings(device, 1e-4)) for device in ("cpu", "gpu")]
+    found = publishing.publish(nothing, config, tmp_path)  # their transfers take no time at all
+    assert found.message.startswith("W&B: these records make no runs: ")
+    assert found.message.endswith("; all records are on disk")
+
+
 def test_a_process_that_can_t_be_started_costs_a_line(
     config: WandbConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -557,6 +564,35 @@ def test_without_an_account_report_says_so_and_sends_nothing(
     assert done.stdout == (
         "W&B: nobody is logged in: wandb login, or WANDB_API_KEY; 0 runs sent; 10 of 10 are not there\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("rounds", "line", "complete"),
+    [
+        ([(0, 4), (4, 4), (8, 2)], "W&B: 10 runs sent: http://w/p", True),
+        ([(3, 4), (7, 0)], "W&B: up; 4 runs sent; 3 were there already; 3 of 10 are not there", False),
+        ([(1, 0)], "W&B: up; 0 runs sent; 1 was there already; 9 of 10 are not there", False),
+    ],
+)
+def test_it_goes_on_for_as_long_as_more_arrives(
+    rounds: list[tuple[int, int]],
+    line: str,
+    complete: bool,
+    config: WandbConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = iter(rounds)
+
+    def carry_out(order: Order) -> Outcome:
+        there, confirmed = next(left)
+        assert (order.mode, order.keep, len(order.runs)) == ("online", False, 10)
+        faults = () if there + confirmed == 10 else ("up",)
+        return Outcome(asked=10, there=there, confirmed=confirmed, address="http://w/p", faults=faults)
+
+    monkeypatch.setattr(publishing, "carry_out", carry_out)
+    found = publishing.publish_later(sweep(), config)
+    assert (found.message, found.complete) == (line, complete)
+    assert list(left) == []
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])

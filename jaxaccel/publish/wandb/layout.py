@@ -1,9 +1,10 @@
 """Which W&B runs records make: a point an arm, curves and speedups by size, a comparison a sweep; pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from jaxaccel.analyze.compare import compare, pair
+from jaxaccel.analyze.compare import compare
+from jaxaccel.analyze.machines import meetings
 from jaxaccel.publish.wandb.comparison import comparison_run
 from jaxaccel.publish.wandb.curves import curves, lines, speedups
 from jaxaccel.publish.wandb.points import point
@@ -46,10 +47,11 @@ def comparisons_by_sweep(records: Sequence[Record]) -> dict[str, list[Comparison
     by_sweep: dict[str, list[Record]] = {}
     for record in records:
         by_sweep.setdefault(record.sweep_id, []).append(record)
-    pairs = {sweep: [found for found in pair(ours) if found.speedups] for sweep, ours in by_sweep.items()}
-    for across in pair(records) if len(by_sweep) > 1 else []:
-        if across.speedups and len({record.sweep_id for record in across.arms}) > 1:
-            pairs[max(across.arms, key=lambda record: record.started_at).sweep_id].append(across)
+    met = {sweep: [*_measured(ours)] for sweep, ours in by_sweep.items()}
+    for meeting in _measured(records) if len(by_sweep) > 1 else []:
+        first, last = sorted((meeting.cpu, meeting.gpu), key=lambda record: record.started_at)
+        if first.sweep_id != last.sweep_id:
+            met[last.sweep_id].append(meeting)
     return {
         sweep: [
             replace(
@@ -59,18 +61,30 @@ def comparisons_by_sweep(records: Sequence[Record]) -> dict[str, list[Comparison
             )
             for found in ours
         ]
-        for sweep, ours in pairs.items()
+        for sweep, ours in met.items()
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """Two records that meet and have a metric in common."""
+
+    cpu: Record
+    gpu: Record
+    cpu_machine: str | None
+    gpu_machine: str | None
+
+
+def _measured(records: Iterable[Record]) -> Iterator[_Pair]:
+    for met in meetings(records):
+        cpu, gpu = met.cpu, met.gpu
+        if cpu and gpu and cpu.ok and gpu.ok and cpu.timings.keys() & gpu.timings.keys():
+            yield _Pair(cpu=cpu, gpu=gpu, cpu_machine=met.cpu_machine, gpu_machine=met.gpu_machine)
+
+
 def clean(run: Run) -> Run:
-    """The run without secrets in any text of its config and summary."""
-    return replace(
-        run,
-        config=all_without_secrets(run.config),
-        summary=all_without_secrets(run.summary),
-        tables={
-            name: replace(table, rows=tuple(tuple(all_without_secrets(row)) for row in table.rows))
-            for name, table in run.tables.items()
-        },
-    )
+    """The run without secrets in any text of its config, summary and tables."""
+    rows = {name: table.rows for name, table in run.tables.items()}
+    config, summary, rows = all_without_secrets([run.config, run.summary, rows])
+    tables = {name: replace(table, rows=tuple(map(tuple, rows[name]))) for name, table in run.tables.items()}
+    return replace(run, config=config, summary=summary, tables=tables)

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import psutil
 
-import jaxaccel
 from jaxaccel.publish.wandb.order import EVENTS, ORDER, WORDS, Event, Kind, Order
 from jaxaccel.redact import without_secrets
 
@@ -74,13 +73,10 @@ def carry_out(order: Order) -> Outcome:
 
 
 def environment() -> dict[str, str]:
-    """The variables of this process, without those about another run, for this very jaxaccel."""
-    path = os.pathsep.join(
-        filter(None, [str(Path(jaxaccel.__file__).parent.parent), os.environ.get("PYTHONPATH")])
-    )
+    """The variables of this process, without those about another run."""
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     # Its reports of its own errors go to a third party, and take time.
-    return {"WANDB_ERROR_REPORTING": "false", **kept, "PYTHONPATH": path}
+    return {"WANDB_ERROR_REPORTING": "false", **kept}
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

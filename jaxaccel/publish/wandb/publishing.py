@@ -58,7 +58,10 @@ def publish(
     if mode not in tuple(WandbMode):
         problem = f"WANDB_MODE must be one of {', '.join(WandbMode)}, got {mode!r}"
         return Published(message=f"W&B: {problem}; {ON_DISK}")
-    runs = runs_of(records, sweep_id=sweep_id, figures=as_json(figures))
+    try:
+        runs = runs_of(records, sweep_id=sweep_id, figures=as_json(figures))
+    except (ArithmeticError, ValueError) as error:  # a time of 0, say, has no ratio
+        return Published(message=f"W&B: these records make no runs: {error}; {ON_DISK}")
     if not runs:
         return Published(message="")
     order = Order(
