@@ -85,7 +85,7 @@ class Composed:
 def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = ()) -> Composed:
     """Let Hydra read the arguments and the configs. Jobs are composed one after the other, and not yet run.
 
-    `groups` are config groups that the command adds to those of config.yaml: crossover=default.
+    `groups` are config groups that the command needs beside the usual ones: crossover=default.
 
     **Raises** BadInputError, in one line, for whatever is wrong with them; nothing is left behind then.
     """
@@ -108,8 +108,7 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
     # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
-    added = [f"+{group}" for group in groups]
-    sys.argv = [sys.argv[0], *sorted([*arguments, *added], key=lambda argument: argument not in _MULTIRUN)]
+    sys.argv = [sys.argv[0], *sorted([*arguments, *groups], key=lambda argument: argument not in _MULTIRUN)]
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
             raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")

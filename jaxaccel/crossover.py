@@ -282,7 +282,8 @@ class Search:
 
     def wanted(self) -> dict[int, int]:
         """The sizes to be measured next, and how many passes of each."""
-        from jaxaccel.analyze.crossover import ladder, plan
+        from jaxaccel.analyze.crossover import ladder
+        from jaxaccel.analyze.search import plan
 
         settings, passes = self.settings, self.passes()
         rungs = ladder(settings.low, settings.high, settings.per_octave)

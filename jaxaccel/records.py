@@ -320,6 +320,7 @@ class LeafSketch:
 
     projections: of `elements` evenly spread elements, on seeded random signs; norm: theirs, in float64.
     tolerance: what two devices may differ by, relative to the norm; None takes that of the whole answer.
+    negligible: the norm of a difference that is rounding beside the larger arrays of the answer.
     not_finite: how many elements of the whole array are NaN or infinite, which count as 0 in the others.
     digest: of an array that has no floating-point numbers, in place of these; of one that has, of where which
     elements are not finite, where some are.
@@ -332,6 +333,7 @@ class LeafSketch:
     projections: tuple[float, ...] = ()
     norm: float | None = None
     tolerance: float | None = None
+    negligible: float = 0.0
     not_finite: int = 0
     digest: str | None = None
 
@@ -349,7 +351,7 @@ class Accuracy:
     ok: bool | None
     reference: str | None
     sketch: tuple[LeafSketch, ...] = ()
-    inputs: str | None = None
+    inputs: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

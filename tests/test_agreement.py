@@ -290,3 +290,25 @@ def test_devices_that_were_given_other_numbers_are_not_compared() -> None:
     changed = numbers()
     changed[5] += 1e-15
     assert sketches.digest_of((numbers(), np.ones(1))) != sketches.digest_of((changed, np.ones(1)))
+
+
+def test_what_is_zero_but_for_rounding_beside_larger_arrays_is_no_difference() -> None:
+    """As the gradient of a bias that softmax takes out again (experiments/own_code)."""
+
+    def judged(factor: float, small: float) -> Any:
+        sides = [{"large": numbers(), "small": small * numbers(8, seed)} for seed in (1, 2)]
+        made = [sketch(side, lambda _: 1e-4, lambda _, largest: factor * largest) for side in sides]
+        records = [
+            make_record(
+                device,
+                accuracy=Accuracy(
+                    relative_error=None, tolerance=1e-4, ok=None, reference=None, sketch=leaves
+                ),
+            )
+            for device, leaves in zip(("cpu", "gpu"), made, strict=True)
+        ]
+        return agreement(*records)
+
+    assert judged(1e-6, 1e-9).agrees
+    assert not judged(0.0, 1e-9).agrees
+    assert not judged(1e-6, 1e-2).agrees

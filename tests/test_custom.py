@@ -462,6 +462,20 @@ def test_a_tolerance_of_nothing_is_one() -> None:
     assert compare(output, output, tolerance=0.0, **rules).ok
 
 
+def test_an_array_that_is_zero_but_for_rounding_is_not_wrong() -> None:
+    rules: dict[str, Any] = {
+        "case_dtype": "float32",
+        "precision": "highest",
+        "tolerance": None,
+        "name": "reference",
+    }
+    exact = {"large": np.ones(100), "small": np.zeros(3)}
+    good = {"large": np.ones(100, np.float32), "small": np.full(3, 1e-8, np.float32)}
+    bad = {"large": np.ones(100, np.float32), "small": np.full(3, 1e-3, np.float32)}
+    assert compare(good, exact, **rules).ok
+    assert not compare(bad, exact, **rules).ok
+
+
 def test_an_edited_function_is_another_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "pkg" / "mine.py"

@@ -461,15 +461,17 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
     monkeypatch.setattr(sys, "argv", ["run"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").symlink_to(EXPERIMENTS)  # files of experiments are named from the checkout on
     study = read_study(path)
     devices: set[str] = set()
     for run in study.runs:
         module, *arguments = command_of(study.arguments(run))[1:]
         if module == "jaxaccel.crossover":
             composed = compose([*arguments, "device=both"], "0123abcd", ["crossover=default"])
-            assert composed.jobs[0].config.crossover is not None
+            assert list(composed.jobs[0].config.crossover.questions) == ["device", "throughput"]
         else:  # one size: a job takes a while to compose, and they only differ in it
-            composed = compose([*arguments, "size=8"], "0123abcd")
+            alone = [] if "workload.file=" in study.runs[run] else ["size=8"]
+            composed = compose([*arguments, *alone], "0123abcd")
         devices |= {device for job in composed.jobs for device in job.config.devices}
     assert devices == set(study.needs)
 

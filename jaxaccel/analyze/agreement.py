@@ -53,12 +53,13 @@ def of_pair(comparison: Comparison) -> Agreement | None:
 
 
 def difference(first: LeafSketch, second: LeafSketch) -> float:
-    """The estimated norm of the difference of two arrays over the larger of their norms."""
+    """The estimated norm of the difference of two arrays over the larger of their norms; 0 if negligible."""
     larger = max(first.norm or 0.0, second.norm or 0.0)
     apart = [p - q for p, q in zip(first.projections, second.projections, strict=True)]
     if larger == 0 or not apart:
         return 0.0
-    return math.hypot(*apart) / math.sqrt(len(apart)) / larger
+    norm = math.hypot(*apart) / math.sqrt(len(apart))
+    return 0.0 if norm <= max(first.negligible, second.negligible) else norm / larger
 
 
 def _compare(first: Accuracy, second: Accuracy) -> Agreement:

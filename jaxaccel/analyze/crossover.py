@@ -6,32 +6,43 @@ anywhere, and go on.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from jaxaccel.analyze.compare import EQUIVALENT
+from jaxaccel.analyze.crossing import FEWEST_PASSES, FEWEST_SIZES, Crossing, fit
 from jaxaccel.records import Verdict
 
 SURE = (Verdict.cpu, Verdict.gpu)
 # A size has so many significant bits: its neighbours are 0.8 to 1.6% away, and odd ones, which fit no vector
 # register, stay rare.
 SIZE_BITS = 7
+# Sizes around a crossing are so far apart, two to four on either side: a curve is straight over so little,
+# and the devices are far enough apart at its ends.
+STEP = 2 ** (1 / 3)
+MOST_PER_SIDE = 4
+BESIDE = 1.3  # one pass says nothing that several passes of a size so near do not say better
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What is known at a size. `log_ratio` is log(CPU time / GPU time): above 0 the GPU is faster."""
+    """What is known at a size. `log_ratio` is log(CPU time / GPU time): above 0 the GPU is faster.
+
+    by_pass: the same of each pass, where rounds of both took turns.
+    """
 
     size: int
     verdict: Verdict
     log_ratio: float
+    by_pass: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bracket:
     """Between `low`, the largest size where `below` surely wins, and `high`, the smallest where `above` does.
 
-    `ties` are the sizes between them where nobody surely wins.
+    `ties` are the sizes between them where nobody surely wins. at: where a line through the sizes around has
+    the crossing, if the ends are those of its interval, and not sizes that are sure by themselves.
     """
 
     low: int
@@ -39,6 +50,7 @@ class Bracket:
     below: Verdict
     above: Verdict
     ties: tuple[int, ...] = ()
+    at: float | None = None
 
     @property
     def width(self) -> float:
@@ -113,24 +125,6 @@ def next_sizes(points: Sequence[Point], within: float) -> tuple[int, ...]:
     return tuple(size for size in dict.fromkeys(halves) if size is not None and size not in known)
 
 
-def plan(
-    points: Mapping[str, Sequence[Point]], passes: Mapping[int, int], *, full: int, within: float
-) -> dict[int, int]:
-    """What to measure next, of a size so many passes; nothing where nothing more can be told.
-
-    `points` are what is known by question, `passes` what was made of each size. First one pass of sizes that
-    close in on where the ratios change sides; then all `full` passes of what is undecided around there; then
-    of sizes between what is sure.
-    """
-    looked = _new(passes, (next_sizes(leaning(known), within) for known in points.values()))
-    if looked:
-        return dict.fromkeys(looked, 1)
-    unsure = {size for known in points.values() for size in _unsure(known, passes, full)}
-    if unsure:
-        return dict.fromkeys(sorted(unsure), full)
-    return dict.fromkeys(_new(passes, (next_sizes(known, within) for known in points.values())), full)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a search found out about one question, from `low` to `high`.
@@ -148,6 +142,101 @@ class Answer:
     sizes: int
 
 
+def crossings(points: Sequence[Point]) -> tuple[Bracket, ...]:
+    """Where the winner changes: by a line through the sizes around, or by sizes that are sure by themselves.
+
+    The narrower of the two; and only the latter where a size is sure of what the line denies.
+    """
+    by_size = list(brackets(points))
+    found = list[Bracket]()
+    for change in changes(points):
+        crossing = located(points, change)
+        if crossing is None:
+            continue
+        low, high = math.floor(crossing.low), math.ceil(crossing.high)
+        below, above = SURE if crossing.rising else SURE[::-1]
+        denied = any(
+            (point.size < low and point.verdict is above) or (point.size > high and point.verdict is below)
+            for point in around(points, crossing.at, per_side=MOST_PER_SIDE)
+        )
+        if low < 1 or denied:
+            continue
+        fitted = Bracket(
+            low=low,
+            high=high,
+            below=below,
+            above=above,
+            ties=tuple(point.size for point in points if low < point.size < high),
+            at=crossing.at,
+        )
+        alike = [other for other in by_size if other.low < high and low < other.high]
+        if len(alike) == 1 and alike[0].below is below and alike[0].width <= fitted.width:
+            continue
+        if not any(_overlap(fitted, other) for other in found):
+            by_size = [other for other in by_size if other not in alike]
+            found.append(fitted)
+    return tuple(sorted([*by_size, *found], key=lambda bracket: bracket.low))
+
+
+def changes(points: Sequence[Point]) -> tuple[Bracket, ...]:
+    """Where the ratios change sides, sure or not."""
+    return brackets(leaning(skeleton(points)))
+
+
+def skeleton(points: Sequence[Point]) -> list[Point]:
+    """The points without those of one pass that are beside a size that has several."""
+    full = [point.size for point in points if len(point.by_pass) >= FEWEST_PASSES]
+    return [
+        point
+        for point in points
+        if point.size in full or not any(1 / BESIDE < point.size / size < BESIDE for size in full)
+    ]
+
+
+def located(points: Sequence[Point], change: Bracket) -> Crossing | None:
+    """Where a line has the crossing of a change: by the fewest sizes that give an interval, or None."""
+    for per_side in range(2, MOST_PER_SIDE + 1):
+        found, _ = closest_fit(points, change, per_side)
+        if found:
+            return found
+    return None
+
+
+def around(points: Sequence[Point], middle: float, *, per_side: int) -> list[Point]:
+    """The nearest sizes with several passes on either side of a size, that are not too far for one line."""
+    full = sorted((p for p in points if len(p.by_pass) >= FEWEST_PASSES), key=lambda point: point.size)
+    farthest = STEP ** (per_side + 0.5)
+    near = [point for point in full if 1 / farthest < point.size / middle < farthest]
+    below = [point for point in near if point.size < middle]
+    return below[-per_side:] + [point for point in near if point.size >= middle][:per_side]
+
+
+def closest_fit(points: Sequence[Point], change: Bracket, per_side: int) -> tuple[Crossing | None, float]:
+    """The line through the sizes nearest to its own crossing, and where that is; or where to look for it."""
+    middle, tried = math.sqrt(change.low * change.high), list[list[Point]]()
+    while True:
+        near = around(points, middle, per_side=per_side)
+        passes = frozenset.intersection(*(frozenset(point.by_pass) for point in near)) if near else ()
+        if len(near) < max(FEWEST_SIZES, 2 * per_side - 1) or len(passes) < FEWEST_PASSES:
+            return None, middle
+        crossing = fit({p.size: [p.by_pass[i] for i in sorted(passes)] for p in near})
+        if crossing is None:
+            return None, middle
+        ends = near[0].size / STEP, near[-1].size * STEP
+        if not ends[0] <= crossing.at <= ends[1]:
+            return None, min(max(crossing.at, ends[0]), ends[1])
+        tried.append(near)
+        again = around(points, crossing.at, per_side=per_side)
+        if again in tried:
+            both = near[0].size < crossing.at <= near[-1].size
+            return (crossing if both else None), crossing.at
+        middle = crossing.at
+
+
+def _overlap(one: Bracket, other: Bracket) -> bool:
+    return one.low < other.high and other.low < one.high
+
+
 def conclude(question: str, points: Sequence[Point]) -> Answer:
     """What the points of a question say.
 
@@ -155,7 +244,7 @@ def conclude(question: str, points: Sequence[Point]) -> Answer:
     """
     if not points:
         raise ValueError(f"`points` of {question} must have at least one")
-    found = brackets(points)
+    found = crossings(points)
     winners = [point.verdict for point in points if point.verdict in SURE]
     return Answer(
         question=question,
@@ -166,27 +255,6 @@ def conclude(question: str, points: Sequence[Point]) -> Answer:
         sure=len(winners),
         sizes=len(points),
     )
-
-
-def _new(passes: Mapping[int, int], found: Iterable[Sequence[int]]) -> list[int]:
-    return sorted({size for sizes in found for size in sizes} - passes.keys())
-
-
-def _unsure(points: Sequence[Point], passes: Mapping[int, int], full: int) -> list[int]:
-    """On either side of where the ratios change sides, the nearest size that more passes may make sure."""
-    found = list[int]()
-    ordered = sorted(points, key=lambda point: point.size)
-    for bracket in brackets(leaning(points)):
-        below = [point for point in reversed(ordered) if point.size <= bracket.low]
-        above = [point for point in ordered if point.size >= bracket.high]
-        for side in (below, above):
-            for point in side:
-                if point.verdict in SURE:
-                    break
-                if passes[point.size] < full:
-                    found.append(point.size)
-                    break
-    return found
 
 
 def _gaps(bracket: Bracket) -> list[tuple[int, int]]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from jaxaccel.analyze.compare import MIN_PASSES, in_turn, require_one_case, speedup
 from jaxaccel.analyze.crossover import Point
 from jaxaccel.analyze.differences import one_machine
-from jaxaccel.analyze.residency import once_pair, pinned_speedup
+from jaxaccel.analyze.residency import once_by_pass, once_pair, pinned_speedup
+from jaxaccel.analyze.stats import medians_by_pass
 from jaxaccel.records import RESIDENT, Metric, Record, Speedup, Verdict
 
 EVERY_CALL, EVERY_CALL_PINNED = "every_call", "every_call_pinned"
@@ -81,7 +82,34 @@ def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -
     if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES and one_machine(cpu, gpu):
         sure = abs(log_ratio) >= math.log(SURE_AT_ONCE)
         verdict = (Verdict.gpu if log_ratio > 0 else Verdict.cpu) if sure else Verdict.undecided
-    return Point(size=at, verdict=verdict, log_ratio=log_ratio)
+    return Point(size=at, verdict=verdict, log_ratio=log_ratio, by_pass=by_pass(question, cpu, gpu))
+
+
+def by_pass(question: str, cpu: Record, gpu: Record) -> dict[int, float]:
+    """log(CPU time / GPU time) of each pass that both have, by its number; none if they took no turns.
+
+    **Raises** ValueError for what is no question.
+    """
+    check_question(question)
+    if not in_turn(cpu, gpu):
+        return {}
+    times = [_times(question, record) for record in (cpu, gpu)]
+    return {
+        number: math.log(times[0][number] / times[1][number]) for number in times[0].keys() & times[1].keys()
+    }
+
+
+def _times(question: str, record: Record) -> dict[int, float]:
+    """What a question is about took, by pass."""
+    if once := _ONCE.fullmatch(question):
+        return dict(once_by_pass(record, int(once[1])))
+    pinned = question == EVERY_CALL_PINNED and record.arm.requested != "cpu"
+    if question in (EVERY_CALL, EVERY_CALL_PINNED):
+        metric = Metric.end_to_end_pinned if pinned else Metric.end_to_end
+    else:
+        metric = Metric(question)
+    timing = record.timings.get(metric)
+    return {} if timing is None else medians_by_pass(timing)
 
 
 def passes_of(record: Record) -> int:

@@ -75,7 +75,7 @@ def once_pair(cpu: Record, gpu: Record, calls: int, *, among: int = 1) -> Speedu
     ratio = once_speedup(cpu, gpu, calls)
     if ratio is None:
         return None
-    sides = [_once_by_pass(record, calls) for record in (cpu, gpu)]
+    sides = [once_by_pass(record, calls) for record in (cpu, gpu)]
     return speedup_of_passes(ratio, *sides, interleaved=in_turn(cpu, gpu), among=among)
 
 
@@ -114,7 +114,7 @@ def _once(record: Record, calls: int, *, pinned: bool) -> Fraction | None:
     return _fixed(record, pinned=pinned, compiling=False) + calls * _call(record)
 
 
-def _once_by_pass(record: Record, calls: int) -> Mapping[int, float]:
+def once_by_pass(record: Record, calls: int) -> Mapping[int, float]:
     """Seconds by pass, of those that have a median of each part."""
     parts = [(metric, 1) for metric in _transfers(record, pinned=False)] + [(Metric.latency, calls)]
     by_pass = [(medians_by_pass(record.timings[metric]), times) for metric, times in parts]

@@ -16,7 +16,7 @@ from jaxaccel.worker.hlo import operations
 from jaxaccel.worker.program import compile_function
 from jaxaccel.worker.sketch import digest_of, sketch
 from jaxaccel.worker.timing import AWAITED, InvariantError
-from jaxaccel.workloads.answer import tolerance_of
+from jaxaccel.workloads.answer import negligible_norm, tolerance_of
 from jaxaccel.workloads.base import Workload
 
 OPERATIONS = "operations there"
@@ -143,8 +143,10 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
         return accuracy
 
     given = getattr(workload, "tolerance", None)
-    tolerance = partial(tolerance_of, case_dtype=case.dtype, precision=case.precision, tolerance=given)
-    return replace(accuracy, sketch=sketch(found, tolerance), inputs=digest_of(inputs))
+    rules: dict[str, Any] = {"case_dtype": case.dtype, "precision": case.precision}
+    tolerance = partial(tolerance_of, tolerance=given, **rules)
+    sketches = sketch(found, tolerance, partial(negligible_norm, **rules))
+    return replace(accuracy, sketch=sketches, inputs=digest_of(inputs))
 
 
 def binary(count: int) -> str:

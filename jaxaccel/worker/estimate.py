@@ -30,7 +30,7 @@ def complete(
         return cost, (), {}
     with jax.default_matmul_precision(precision):
         traced = jax.jit(function).trace(*arguments)
-        lowered = _for_cpu(traced)
+        lowered = _for_cpu(function, arguments) or traced.lower()
     program = lowered.as_text()
     libraries = sorted(set(_LIBRARY_CALL.findall(program)))
     counted = None if libraries else _count(lowered, "flops")
@@ -57,12 +57,14 @@ def complete(
     return replace(cost, flops=flops, bytes=moved, source=source), flags, absent
 
 
-def _for_cpu(traced: Any) -> Any:
-    """The program for a CPU, or that for this device where it has none for a CPU."""
+def _for_cpu(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The program for a CPU, in whose terms XLA can count it; None where it can't be one."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), arguments)
     try:
-        return traced.lower(lowering_platforms=("cpu",))
+        return jax.jit(function).lower(*shapes)
     except (NotImplementedError, ValueError):  # a kernel written for GPUs, or a program exported for them
-        return traced.lower()
+        return None
 
 
 def _count(stage: Any, name: str) -> float | None:

@@ -27,17 +27,28 @@ _SEED = 20
 _CHUNK = 1 << 16
 
 
-def sketch(output: Any, tolerance: Callable[[Any], float] | None = None) -> tuple[LeafSketch, ...]:
-    """A sketch of each array of an output that is on the host. tolerance: of an array's type, what it is."""
+def sketch(
+    output: Any,
+    tolerance: Callable[[Any], float] | None = None,
+    negligible: Callable[[Any, float], float] | None = None,
+) -> tuple[LeafSketch, ...]:
+    """A sketch of each array of an output that is on the host.
+
+    tolerance: of an array's type, what it is. negligible: of that and the largest norm, a difference's norm
+    that is rounding.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(output)
+    found = [sketch_leaf(np.asarray(leaf), path=jax.tree_util.keystr(path)) for path, leaf in leaves]
+    largest = max((one.norm for one in found if one.norm is not None), default=0.0)
     return tuple(
-        sketch_leaf(
-            np.asarray(leaf),
-            path=jax.tree_util.keystr(path),
-            tolerance=tolerance(leaf.dtype)
-            if tolerance and jnp.issubdtype(leaf.dtype, jnp.inexact)
-            else None,
+        replace(
+            one,
+            tolerance=tolerance(leaf.dtype) if tolerance else None,
+            negligible=negligible(leaf.dtype, largest) if negligible else 0.0,
         )
-        for path, leaf in jax.tree_util.tree_leaves_with_path(output)
+        if one.norm is not None
+        else one
+        for one, (_, leaf) in zip(found, leaves, strict=True)
     )
 
 
@@ -50,11 +61,9 @@ def digest_of(arrays: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def sketch_leaf(array: Any, path: str = "", tolerance: float | None = None) -> LeafSketch:
+def sketch_leaf(array: Any, path: str = "") -> LeafSketch:
     """One array's. Parts of complex numbers are elements; what has no floating point is hashed."""
-    known = LeafSketch(
-        path=path, dtype=str(array.dtype), shape=tuple(map(int, array.shape)), tolerance=tolerance
-    )
+    known = LeafSketch(path=path, dtype=str(array.dtype), shape=tuple(map(int, array.shape)))
     if not jnp.issubdtype(array.dtype, jnp.inexact):
         content = np.ascontiguousarray(array).tobytes()
         return replace(known, digest=hashlib.sha256(content).hexdigest()[:16])
