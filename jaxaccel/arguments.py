@@ -1,10 +1,11 @@
-"""What the commands that only read records share: which records, which of their cases, at which prices."""
+"""What the commands that only read records share: which records, which cases, which prices and project."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from jaxaccel.config import BadInputError
+from jaxaccel.config import PROJECT, BadInputError, WandbConfig, WandbMode
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
@@ -97,6 +98,17 @@ def given_prices(
     if currency is not None:
         check_currency("--currency", currency)
     return Prices(per_hour=per_hour, date=day or today().isoformat(), currency=currency)
+
+
+def given_project(name: str, text: str | None) -> WandbConfig:
+    """The W&B project that PROJECT or ENTITY/PROJECT names; the usual one where `text` is None.
+
+    **Raises** ValueError where it is neither.
+    """
+    entity, slash, project = (PROJECT if text is None else text).rpartition("/")
+    if not project or (slash and not entity) or re.search(r"[\\/#?%:\s]", f"{entity}{project}"):
+        raise ValueError(f"`{name}` must be PROJECT or ENTITY/PROJECT, got {text!r}")
+    return WandbConfig(mode=WandbMode.online, project=project, entity=entity or None)
 
 
 def parse_only(name: str, words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:

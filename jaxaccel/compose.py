@@ -19,6 +19,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, parse
+from jaxaccel.redact import holds_secret, without_secrets
 
 _ASK_HYDRA = {
     "--help",
@@ -112,6 +113,11 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
             raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
         for argument in arguments:
+            if holds_secret(argument):
+                raise BadInputError(
+                    f"`{without_secrets(argument)}` holds a secret, which records and config dumps "
+                    "would keep: let your code read it from the environment"
+                )
             if argument.startswith("device=["):  # Hydra would take the last of the list, in silence
                 raise BadInputError(f"`{argument}` is a list: use device=both, or -m device=cpu,gpu")
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()

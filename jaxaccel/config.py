@@ -113,6 +113,9 @@ class TimingConfig:
             raise ValueError(f"`timing.max_rounds` must be a whole number, got {self.max_rounds!r}")
 
 
+PROJECT = "jaxaccel"  # of W&B, as in conf/wandb
+
+
 @dataclass(frozen=True, kw_only=True)
 class WandbConfig:
     """Which Weights & Biases project gets the runs, and how."""

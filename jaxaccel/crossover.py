@@ -30,6 +30,7 @@ from jaxaccel.commands import (
 )
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, RunConfig
 from jaxaccel.records import Arm, Record
+from jaxaccel.redact import without_secrets
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.crossover import Answer, Point
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
             if not composed.jobs:
                 return OK
-            line = shlex.join(["python", "-m", "jaxaccel.crossover", *arguments])
+            line = without_secrets(shlex.join(["python", "-m", "jaxaccel.crossover", *arguments]))
             return search_all(composed, line, command_id, launcher)
 
         return exit_code_of(work, arguments)
@@ -163,9 +164,10 @@ class Sessions:
 
 def finish(found: "Search", sweep_id: str) -> bool:
     """Show, save and publish what a search found; whether each question has an answer."""
-    from jaxaccel.publish import console, store, wandb_runs
+    from jaxaccel.publish import console, store
     from jaxaccel.publish.crossover import save_crossovers
     from jaxaccel.publish.names import family_name
+    from jaxaccel.publish.wandb.publishing import publish
 
     screen, records, settings = console.make_console(), list(found.records.values()), found.settings
     answers, case = found.answers(), found.config.case
@@ -183,8 +185,7 @@ def finish(found: "Search", sweep_id: str) -> bool:
         print(f"jaxaccel: can't write to {found.folder}: {error.strerror}", file=sys.stderr)
     print(f"Records: {found.folder}")
     leave_page(records, found.folder)
-    new = [record for record in records if record.sweep_id == sweep_id]
-    published = wandb_runs.log(new, found.config.wandb, found.folder)
+    published = publish(records, found.config.wandb, found.folder, sweep_id=sweep_id)
     if published.message:
         screen.print(published.message, soft_wrap=True, markup=False)
     return not unknown

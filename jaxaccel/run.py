@@ -27,6 +27,7 @@ from jaxaccel.commands import (
 )
 from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES, Record, Status
+from jaxaccel.redact import without_secrets
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose(arguments, command_id)
             if not composed.jobs:
                 return OK
-            line = shlex.join(["python", "-m", "jaxaccel.run", *arguments])
+            line = without_secrets(shlex.join(["python", "-m", "jaxaccel.run", *arguments]))
             return measure_jobs(composed, line, command_id, launcher)
 
         return exit_code_of(work, arguments)
@@ -99,7 +100,8 @@ def finish(
 ) -> int:
     """Show what was measured, write what a sweep adds, publish what is new. Returns the exit code."""
     from jaxaccel.analyze.compare import pair
-    from jaxaccel.publish import console, store, wandb_runs
+    from jaxaccel.publish import console, store
+    from jaxaccel.publish.wandb.publishing import publish
 
     screen, records = console.make_console(), list(found.values())
     details = any(job.config.debug for job in composed.jobs)
@@ -128,8 +130,8 @@ def finish(
     )
     if composed.sweep_folder and records:
         leave_page(records, composed.sweep_folder)
-    new = [record for record in records if record.sweep_id == sweep_id]
-    published = wandb_runs.log(new, composed.jobs[0].config.wandb, composed.folder)
+    wandb = composed.jobs[0].config.wandb
+    published = publish(records, wandb, composed.folder, sweep_id=sweep_id)
     if published.message:
         screen.print(published.message, soft_wrap=True, markup=False)
     if interrupted:

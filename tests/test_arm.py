@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fakes import patiently
+from fakes import FakeClock, patiently
 
 from jaxaccel.measure.client import Worker
 from jaxaccel.messages import (
@@ -33,7 +33,7 @@ from jaxaccel.messages import (
 from jaxaccel.records import RESIDENT, Arm, ArmFacts, Case, DeviceTime, Energy, Metric, Transfers
 from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker import arm as worker_arm
-from jaxaccel.worker.arm import BLOCKED, NOT_ASKED, OpenArm
+from jaxaccel.worker.arm import BLOCKED, NOT_ASKED, SERIES_S, SERIES_STEPS, OpenArm, watch_steps
 from jaxaccel.worker.checks import RefusedError, check_placed
 from jaxaccel.worker.kernels import Event, KernelTimer
 from jaxaccel.worker.program import Resident, compile_function, make_call
@@ -629,3 +629,38 @@ def test_sizes_beyond_the_largest_unit_still_have_words() -> None:
     with pytest.raises(RefusedError, match=r"needs \S+ YiB"):
         open_arm(f"{__name__}:Huge", size=10**20)
     assert math.isfinite(in_bytes("1.0 YiB"))
+
+
+# --- a training's first steps ----------------------------------------------------------------------
+
+
+def losses(values: Sequence[float], clock: FakeClock, step_s: float) -> Callable[[], tuple[None, float]]:
+    """A training whose next steps give these, each after `step_s`."""
+    left = iter(values)
+
+    def step() -> tuple[None, float]:
+        clock.advance(step_s)
+        return None, next(left)
+
+    return step
+
+
+@pytest.mark.parametrize(("step_s", "steps"), [(0.0, SERIES_STEPS), (SERIES_S / 4, 5), (10 * SERIES_S, 2)])
+def test_a_training_s_first_steps_are_watched_for_so_long(step_s: float, steps: int) -> None:
+    clock = FakeClock()
+    values = [1 / (k + 2) for k in range(SERIES_STEPS)]
+    assert watch_steps(losses(values, clock, step_s), 1.0, clock) == (1.0, *values[: steps - 1])
+
+
+def test_the_steps_end_before_what_is_no_number() -> None:
+    clock = FakeClock()
+    assert watch_steps(losses([0.5, math.inf, 0.25], clock, 0.0), 1.0, clock) == (1.0, 0.5)
+    assert watch_steps(losses([], clock, 0.0), math.nan, clock) == ()
+
+
+def test_an_mlp_tells_its_loss_by_steps_and_others_tell_nothing() -> None:
+    arm = open_arm("jaxaccel.workloads.mlp:Mlp", size=8, params={"batch": 4})
+    found = arm.facts.series["loss"]
+    assert len(found) > 1
+    assert list(found) == sorted(found, reverse=True)  # Adam's first steps on one batch go down
+    assert open_arm(MATVEC).facts.series == {}

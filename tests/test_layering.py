@@ -17,6 +17,7 @@ FLOORS = {
     "messages": 2,
     "config": 2,
     "nvml": 2,
+    "redact": 2,
     "analyze": 2,
     "workloads": 2,
     "measure": 3,
@@ -29,6 +30,7 @@ FLOORS = {
     "crossover": 4,
     "advise": 4,
     "report": 4,
+    "dashboard": 4,
     "study": 4,
     "export": 4,
     "selftest": 4,
@@ -43,8 +45,9 @@ NAMED_BY = {
     "hydra": ("compose",),
     "omegaconf": ("compose",),
     "rich": ("publish.console", "publish.progress", "selftest"),
-    "wandb": ("publish",),
-    "plotly": ("publish.figures", "publish.page"),
+    "wandb": ("publish.wandb.client", "publish.wandb.workspace"),
+    "wandb_workspaces": ("publish.wandb.workspace",),
+    "plotly": ("publish.figures", "publish.page", "publish.wandb.client"),
     "pynvml": ("nvml",),
     "sklearn": ("workloads",),
 }
@@ -52,6 +55,7 @@ NAMED_BY = {
 LOADED_BY = NAMED_BY | {
     "rich": ("publish.console", "publish.progress", "worker", "workloads"),  # by Flax
     "wandb": (),
+    "wandb_workspaces": (),
     "plotly": (),
     "pynvml": (),
     "sklearn": (),

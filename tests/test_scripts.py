@@ -169,7 +169,9 @@ def test_a_failed_installation_is_tried_again(checkout: Path, tmp_path: Path) ->
     assert (checkout / "calls").read_text().count("pip install") == 2
 
 
-@pytest.mark.parametrize(("script", "where"), [("run", "."), ("export", "."), ("study", "check out")])
+@pytest.mark.parametrize(
+    ("script", "where"), [("run", "."), ("export", "."), ("dashboard", "."), ("study", "check out")]
+)
 def test_a_command_hands_its_arguments_on_and_works_where_it_should(
     script: str, where: str, checkout: Path, tmp_path: Path
 ) -> None:

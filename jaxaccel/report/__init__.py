@@ -1,6 +1,6 @@
-"""`python -m jaxaccel.report`: what records say, by themselves or beside a baseline. It measures nothing.
+"""`python -m jaxaccel.report`: what records say, alone, beside a baseline, or to W&B. It measures nothing.
 
-By themselves they are shown as a table, and written as a page that opens from disk.
+Alone they are shown as a table, and written as a page that opens from disk.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, load
-from jaxaccel.config import BadInputError
+from jaxaccel.config import BadInputError, WandbConfig
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
 
 if TYPE_CHECKING:
@@ -34,11 +34,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         (records,) = choose([load("NEW", arguments.new, broken)], arguments.only)
         for line in broken:
             print(f"jaxaccel: skipped: {line}", file=sys.stderr)
-        show(records, arguments, broken)
-        return INCOMPLETE if broken else OK
+        complete = True
+        if arguments.wandb:
+            complete = publish(records, arguments.wandb)
+        else:
+            show(records, arguments, broken)
+        return OK if complete and not broken else INCOMPLETE
     except BadInputError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
         return BAD_INPUT
+
+
+def publish(records: "Sequence[Record]", project: WandbConfig) -> bool:
+    """Send to W&B what it has not, and say what came of it; whether W&B has all."""
+    from jaxaccel.publish.wandb.publishing import publish_later
+
+    published = publish_later(records, project)
+    print(published.message)
+    return published.complete
 
 
 def beside_baseline(new: "Sequence[Record]", base: "Sequence[Record]", arguments: Arguments) -> int:

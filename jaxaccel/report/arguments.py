@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel.arguments import given_prices, parse_only
-from jaxaccel.config import BadInputError, Parser, choice, parser_with_examples
+from jaxaccel.arguments import given_prices, given_project, parse_only
+from jaxaccel.config import BadInputError, Parser, WandbConfig, choice, parser_with_examples
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
@@ -24,9 +24,10 @@ examples:
   python -m jaxaccel.report cpu_box/ gpu_box/ --price cpu=0.40 --price gpu=2.10 --currency EUR
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
+  python -m jaxaccel.report multirun/2026-01-02/03-04-05 --wandb --wandb-project our-team/gpus
 
-exit code: 0 nothing is worse beyond the limit; 1 something surely is, or what can't be read was skipped;
-2 bad input, or sides that can't be compared
+exit code: 0 nothing is worse beyond the limit (with --wandb: W&B has all); 1 something surely is (or W&B
+has not), or what can't be read was skipped; 2 bad input, or sides that can't be compared
 """
 
 
@@ -53,9 +54,10 @@ class Allowed(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. `fail_over` is a share: 0.05 is 5%. `prices` are None if not given.
+    """The command, read and checked. `fail_over` is a share: 0.05 is 5%.
 
-    output: where the page, or the text, is written to; None for where it usually is.
+    `prices` and `wandb` (where to send records) are None if not asked for. output: where the page, or the
+    text, is written to; None for where it usually is.
     """
 
     new: tuple[str, ...]
@@ -66,6 +68,7 @@ class Arguments:
     output: Path | None
     only: Mapping[str, tuple[str, ...]]
     prices: "Prices | None"
+    wandb: WandbConfig | None = None
 
 
 def make_parser() -> Parser:
@@ -112,6 +115,12 @@ def make_parser() -> Parser:
         metavar="FILE",
         help="where to write it: or else a page is report.html beside the records, and text is printed",
     )
+    parser.add_argument(
+        "--wandb", action="store_true", help="send to W&B those records that it has not, in place of a table"
+    )
+    parser.add_argument(
+        "--wandb-project", metavar="[ENTITY/]PROJECT", help="where to, with --wandb; jaxaccel if not given"
+    )
     return parser
 
 
@@ -131,6 +140,13 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
     for name, value in (("--price-date", raw.price_date), ("--currency", raw.currency)):
         if value is not None and not raw.price:
             raise BadInputError(f"`{name}` is for a `--price`, and there is none; got {value!r}")
+    if raw.wandb and (raw.baseline or raw.price or raw.format or raw.output):
+        other = next(name for name in ("baseline", "price", "format", "output") if getattr(raw, name))
+        raise BadInputError(f"`--wandb` sends records, and shows nothing: not with `--{other}`")
+    if raw.wandb_project is not None and not raw.wandb:
+        raise BadInputError(
+            f"`--wandb-project` is for `--wandb`, and there is none; got {raw.wandb_project!r}"
+        )
     usual = Format.table if raw.baseline else Format.html
     try:
         form: Format = choice(Format, "--format", usual if raw.format is None else raw.format)
@@ -148,6 +164,7 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
             output=None if raw.output is None else Path(raw.output),
             only=parse_only("--only", raw.only),
             prices=given_prices(raw.price, raw.price_date, raw.currency, today) if raw.price else None,
+            wandb=given_project("--wandb-project", raw.wandb_project) if raw.wandb else None,
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error

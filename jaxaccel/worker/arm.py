@@ -1,7 +1,9 @@
 """One workload on one device: opened, checked, timed in rounds, closed."""
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,8 +56,27 @@ NO_TRANSFER = "no transfer timed"
 OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
 
+SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
+
 BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls of the compiled program
 SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too much of the slope
+
+
+def watch_steps(
+    call: Call, first: float, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, ...]:
+    """What each of the first steps of a training gives, `first` among them; before anything is timed.
+
+    Each is awaited. At least one more is made, then as many as there is time for, SERIES_STEPS in all. They
+    end before what is no number, which JSON has not.
+    """
+    found, value, until = list[float](), first, clock() + SERIES_S
+    while math.isfinite(value):
+        found.append(value)
+        if len(found) == SERIES_STEPS or (len(found) > 1 and clock() >= until):
+            break
+        value = float(call()[1])
+    return tuple(found)
 
 
 class OpenArm:
@@ -107,6 +128,9 @@ class OpenArm:
         answer = getattr(workload, "answer", lambda _, output=output: output)(result)
         accuracy = check_answer(workload, case, inputs, answer, device)
         reference_s = watch.lap()
+        name = getattr(workload, "series", None)
+        series = {name: watch_steps(call, float(output))} if name else {}
+        series_s = watch.lap()
 
         self._stopwatch = Stopwatch(
             call,
@@ -156,10 +180,11 @@ class OpenArm:
             memory=memory,
             metrics=tuple(metric for metric in metrics if f"timings.{metric}" not in absent),
             transfers=transfers,
+            series=series,
             spent_s=Spent(
                 data=data_s,
                 compile=compile_s,
-                warmup=first_call_s + warmup_s,
+                warmup=first_call_s + series_s + warmup_s,
                 reference=reference_s,
                 inspection=watch.lap(),
             ),

@@ -1,8 +1,6 @@
 """An exception as a Problem: one line, a hint where we know one, and where in the user's own code it was."""
 
 import linecache
-import os
-import re
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from pathlib import Path
 import jax
 
 from jaxaccel.records import Problem
+from jaxaccel.redact import without_secrets
 from jaxaccel.worker.program import ARGUMENTS
 
 OUT_OF_MEMORY = "the device ran out of memory: take a smaller size"
@@ -27,7 +26,6 @@ CAPTURED = (
 # Whose frames are nobody's concern who looks for a mistake of their own.
 _OURS = Path(__file__).resolve().parent.parent
 _NOT_THEIRS = ("jax", "jaxlib")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
 _LONGEST_FRAMES = 12
 
 
@@ -77,14 +75,6 @@ def users_traceback(error: BaseException) -> str | None:
             lines.append(f"{type(cause).__name__}: {said[0]}" if said else type(cause).__name__)
             return without_secrets("".join(lines))
     return None
-
-
-def without_secrets(text: str) -> str:
-    """The text, in which no value stands of an environment variable that is named like a secret."""
-    for name, value in os.environ.items():
-        if _SECRET.search(name) and len(value) >= 6:
-            text = text.replace(value, "***")
-    return text
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -36,6 +36,8 @@ class Workload(Protocol):
     `operations` are names of HLO operations of which one at least must be in the optimised program, and in
     the body of its loop if `loops`: else XLA has found a way around the work. None, where nobody knows them.
 
+    One that trains says by `series = "loss"` that its output is a number to be kept, a step at a time.
+
     One that is a user's own has more: see custom.py for `answer` and `sketched`, exported.py for `opaque`.
     """
 

@@ -95,6 +95,7 @@ class Mlp:
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
     carries: ClassVar[bool] = True
+    series: ClassVar[str] = "loss"
     loops: ClassVar[bool] = False
 
     size: int

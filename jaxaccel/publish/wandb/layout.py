@@ -1,0 +1,99 @@
+"""Which W&B runs records make: a point an arm, curves and speedups by size, a comparison a sweep; pure."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from jaxaccel.analyze.compare import compare, pair
+from jaxaccel.analyze.findings import families
+from jaxaccel.analyze.machines import meetings
+from jaxaccel.publish.figures import draw
+from jaxaccel.publish.wandb.comparison import comparison_run
+from jaxaccel.publish.wandb.curves import curves, lines, speedups
+from jaxaccel.publish.wandb.points import point
+from jaxaccel.publish.wandb.runs import Run
+from jaxaccel.records import Comparison, Record
+from jaxaccel.redact import all_without_secrets
+
+Draw = Callable[[Sequence[Record]], Mapping[str, str]]
+
+
+def drawn(records: Sequence[Record]) -> dict[str, str]:
+    """The figures of records by name, as Plotly's JSON."""
+    found = draw(records, families(pair(records)))
+    return {drawing.name: json.dumps({"data": drawing.data, "layout": drawing.layout}) for drawing in found}
+
+
+def runs_of(records: Iterable[Record], *, sweep_id: str | None = None, figures: Draw = drawn) -> list[Run]:
+    """The runs of records, a sweep's together, points first; of one sweep only, where `sweep_id` says so.
+
+    A pair whose arms are of two sweeps is of the later one. `figures` draws a sweep's records, for its
+    comparison run. The same records give the same ids. No text holds a secret.
+    """
+    records = list(records)
+    paired = comparisons_by_sweep(records)
+    found = []
+    for sweep in dict.fromkeys(record.sweep_id for record in records):
+        if sweep_id not in (None, sweep):
+            continue
+        ours = [record for record in records if record.sweep_id == sweep]
+        named = lines(ours)
+        runs = [point(record, named[at]) for at, record in enumerate(ours)]
+        runs += curves(ours)
+        runs += speedups(sweep, paired.get(sweep, []))
+        compared = comparison_run(sweep, paired.get(sweep, []), figures)
+        found += [*runs, compared] if compared else runs
+    once = {run.id: run for run in found}  # a resumed command's earlier state of a record is the same run
+    return [clean(run) for run in once.values()]
+
+
+def comparisons_by_sweep(records: Sequence[Record]) -> dict[str, list[Comparison]]:
+    """The measured pairs of each sweep, by its records alone; then those whose arms are of two sweeps.
+
+    What a sweep's comparisons say is the same whichever other sweeps lie beside it, as long as they add
+    no pair to it: verdicts allow for the number of pairs here.
+    """
+    by_sweep: dict[str, list[Record]] = {}
+    for record in records:
+        by_sweep.setdefault(record.sweep_id, []).append(record)
+    met = {sweep: [*_measured(ours)] for sweep, ours in by_sweep.items()}
+    for meeting in _measured(records) if len(by_sweep) > 1 else []:
+        first, last = sorted((meeting.cpu, meeting.gpu), key=lambda record: record.started_at)
+        if first.sweep_id != last.sweep_id:
+            met[last.sweep_id].append(meeting)
+    return {
+        sweep: [
+            replace(
+                compare(found.cpu, found.gpu, among=len(ours)),
+                cpu_machine=found.cpu_machine,
+                gpu_machine=found.gpu_machine,
+            )
+            for found in ours
+        ]
+        for sweep, ours in met.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """Two records that meet and have a metric in common."""
+
+    cpu: Record
+    gpu: Record
+    cpu_machine: str | None
+    gpu_machine: str | None
+
+
+def _measured(records: Iterable[Record]) -> Iterator[_Pair]:
+    for met in meetings(records):
+        cpu, gpu = met.cpu, met.gpu
+        if cpu and gpu and cpu.ok and gpu.ok and cpu.timings.keys() & gpu.timings.keys():
+            yield _Pair(cpu=cpu, gpu=gpu, cpu_machine=met.cpu_machine, gpu_machine=met.gpu_machine)
+
+
+def clean(run: Run) -> Run:
+    """The run without secrets in any text of its config, summary, tables and figures."""
+    rows = {name: table.rows for name, table in run.tables.items()}
+    config, summary, rows, figures = all_without_secrets([run.config, run.summary, rows, dict(run.figures)])
+    tables = {name: replace(table, rows=tuple(map(tuple, rows[name]))) for name, table in run.tables.items()}
+    return replace(run, config=config, summary=summary, tables=tables, figures=figures)
