@@ -261,12 +261,10 @@ class Search:
 
     def points(self) -> "dict[str, list[Point]]":
         """What is known, by question."""
-        from jaxaccel.analyze.compare import MIN_PASSES
-        from jaxaccel.analyze.questions import passes_of, point
+        from jaxaccel.analyze.questions import family_size, point
 
         pairs = self.pairs()
-        # Verdicts allow for the sizes that have any: those of one pass have none by their interval.
-        among = max(1, sum(min(map(passes_of, pair)) >= MIN_PASSES for pair in pairs.values()))
+        among = family_size(pairs.values())
         return {
             question: [
                 found

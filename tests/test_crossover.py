@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 from fakes import make_failed, make_record, make_timing
 
-from jaxaccel.analyze.crossover import Bracket, Point, brackets, ladder, leaning, next_sizes, rounded
+from jaxaccel.analyze.crossover import (
+    Bracket,
+    Point,
+    brackets,
+    crossings,
+    ladder,
+    leaning,
+    next_sizes,
+    rounded,
+)
+from jaxaccel.analyze.questions import by_pass
 from jaxaccel.compose import Job
 from jaxaccel.config import (
     BadInputError,
@@ -363,6 +373,84 @@ def test_what_lacks_passes_for_ever_is_asked_for_once(tmp_path: Path) -> None:
     machine, found = Tired(**crossing(2900)), make_search(tmp_path)
     assert not search_records(found, machine.measure)
     assert machine.sessions < 30
+
+
+# --- lines and sizes together ----------------------------------------------------------------------
+
+
+def known(*sizes: tuple[int, Verdict, float], passes: int = 5) -> list[Point]:
+    """Points of sizes with their winner and log-ratio, all passes but for a little alike."""
+    return [
+        Point(
+            size=at,
+            verdict=verdict,
+            log_ratio=ratio,
+            by_pass={p: ratio + 0.01 * (p - 2) for p in range(passes)},
+        )
+        for at, verdict, ratio in sizes
+    ]
+
+
+AROUND = ((800, CPU, -0.4), (900, OPEN, -0.2), (1100, OPEN, 0.2), (1250, GPU, 0.44))
+
+
+def test_a_line_gives_the_bracket_where_sizes_alone_are_not_sure() -> None:
+    (found,) = crossings(known(*AROUND))
+    assert found.at == pytest.approx(1000, rel=0.02)
+    assert 960 < found.low <= found.high < 1040
+    assert (found.below, found.above, found.ties) == (CPU, GPU, ())
+
+
+def test_a_line_does_not_hide_another_change() -> None:
+    (first, second) = crossings(known(*AROUND, (4096, CPU, -1.0)))
+    assert (first.below, first.above, second.above) == (CPU, GPU, CPU)
+    assert first.high <= second.low
+
+
+def test_a_line_that_a_sure_size_denies_is_none() -> None:
+    unsure = [(at, OPEN, ratio) for at, _, ratio in AROUND]
+    assert crossings(known((200, CPU, -2.0), *unsure, (8192, CPU, -1.2))) == ()
+
+
+def test_a_line_alone_is_none_without_a_size_that_is_sure_on_either_side() -> None:
+    assert crossings(known(*((at, OPEN, ratio) for at, _, ratio in AROUND))) == ()
+
+
+def test_one_change_is_told_once() -> None:
+    found = crossings(known((3, CPU, -1.0), (4, GPU, -0.2), (5, OPEN, 0.1), (6, GPU, 0.4)))
+    assert len(found) <= 1
+
+
+def test_brackets_follow_each_other_whatever_the_points() -> None:
+    rng = random.Random(3)
+    for _ in range(400):
+        sizes = sorted({int(math.exp(rng.uniform(0, 7))) + 1 for _ in range(rng.randrange(3, 14))})
+        points = known(
+            *((at, rng.choice((CPU, GPU, OPEN, EQUAL)), rng.gauss(math.log(at / 60), 0.5)) for at in sizes),
+            passes=rng.choice((1, 5)),
+        )
+        found = crossings(points)
+        assert all(one.above is after.below and one.high <= after.low for one, after in pairwise(found))
+        for bracket in found:
+            assert sizes[0] <= bracket.low < bracket.high <= sizes[-1]
+
+
+def test_equal_devices_have_no_crossing(tmp_path: Path) -> None:
+    told = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        machine = Moody(cpu_s=lambda n: 1e-4, gpu_s=lambda n: 1e-4, shared=0.05, own=0.03, rng=rng)
+        found = make_search(tmp_path / str(seed), low=16, high=16384)
+        search_records(found, machine.measure)
+        told += any(answer.brackets for answer in found.answers())
+    assert told <= 3
+
+
+def test_a_slope_of_nothing_is_no_ratio() -> None:
+    good = make_timing(*[[[1e-6] * 3] * 2] * 3)
+    part = replace(good, samples_s=(*good.samples_s[:6], *[-1e-9] * 6, *good.samples_s[12:]))
+    sides = [make_record(device, timings={"device": part}) for device in ("cpu", "gpu")]
+    assert set(by_pass("device", *sides)) == {0, 2}
 
 
 @dataclass(kw_only=True)

@@ -1,12 +1,14 @@
 from dataclasses import replace
 
 import pytest
+from conftest import ROOT
 from fakes import make_case, make_failed
 from pictured import arm, pairs
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.publish.findings import Headline, headlines
+from jaxaccel.publish.store import load_records
 from jaxaccel.records import Record, Verdict
 
 ELSEWHERE = {"host_id": "far", "python": "3.12.4", "cpu": {"model": "Xeon", "cores": 64}}
@@ -132,3 +134,20 @@ def test_verdicts_allow_for_the_sizes_of_one_kind_of_case() -> None:
 @pytest.mark.parametrize("low", [256, 100_000])
 def test_sizes_are_told_in_full(low: int) -> None:
     assert f"from n = {low}" in answer(pairs({low: 4.0, 2 * low: 4.0}))
+
+
+def test_without_latencies_the_sentence_is_about_what_was_measured() -> None:
+    records = [
+        replace(record, timings={"throughput": record.timings["latency"]})
+        for record in pairs({256: 0.25, 1024: 0.5, 4096: 4.0})
+    ]
+    said = answer(records)
+    assert "from somewhere between n = 1024 and 4096 with calls queued and data resident" in said
+    assert "with data resident, " not in said
+
+
+def test_published_searches_are_told_by_their_crossings() -> None:
+    found = {one.case.workload: one for one in told(load_records([ROOT / "experiments/crossover"]))}
+    assert "from somewhere between n = 647 and 894 with calls queued" in found["matvec"].answer
+    assert "1 pass only at" in found["matvec"].sure
+    assert "3 passes in fresh processes" in found["matvec"].sure

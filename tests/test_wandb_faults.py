@@ -31,7 +31,13 @@ from jaxaccel.records import Record
 
 PROJECT = WandbConfig(mode=WandbMode.auto, project="sizes")
 SHORT = Limits(ask_s=2, init_s=2, finish_s=2, settle_s=1, online_s=15, total_s=22, offline_s=12)
+UNHURRIED = replace(SHORT, finish_s=15, settle_s=5, online_s=30, total_s=40)
 SLACK_S = 6.0  # for two busy cores
+
+
+def none(_: object) -> dict[str, str]:
+    """No figures: they take W&B's client a second or two to send."""
+    return {}
 
 
 def sweep(sizes: int = 2) -> list[Record]:
@@ -72,7 +78,7 @@ def timed(work: Callable[[], Published]) -> tuple[Published, float]:
 
 def require_all(backend: Backend, records: list[Record]) -> None:
     """Every run of the records is there once, whole, with what it should hold."""
-    wanted = {run.id: run for run in runs_of(records)}
+    wanted = {run.id: run for run in runs_of(records, figures=none)}
     there = {name: run for (_, name), run in backend.runs.items() if run.complete}
     assert there.keys() == wanted.keys()
     for name, run in wanted.items():
@@ -94,7 +100,7 @@ def test_a_sweep_of_12_jobs_arrives_complete_and_a_repeat_sends_nothing(
     backend: Backend, folder: Path
 ) -> None:
     records = sweep(6)
-    found = publish(records, PROJECT, folder, limits=SHORT)
+    found = publish(records, PROJECT, folder, figures=none, limits=SHORT)
     assert found.complete, found.message
     assert found.message == f"W&B: 16 runs sent to {backend.url}/{loopback.ENTITY}/sizes"
     require_all(backend, records)
@@ -111,10 +117,19 @@ def test_a_sweep_of_12_jobs_arrives_complete_and_a_repeat_sends_nothing(
     assert set(point.tags) == {"matvec", "gpu"}
     assert point.config["size"] == 256
     begun = sum(run.upserts for run in backend.runs.values())
-    again = publish_later(records, PROJECT, limits=SHORT)
+    again = publish_later(records, PROJECT, figures=none, limits=SHORT)
     assert again.complete
     assert again.message.startswith("W&B: 0 runs sent; 16 were there already")
     assert sum(run.upserts for run in backend.runs.values()) == begun
+
+
+def test_the_figures_of_the_page_arrive_with_a_sweep(backend: Backend, folder: Path) -> None:
+    records = sweep(3)
+    found = publish(records, PROJECT, folder, limits=UNHURRIED)
+    assert found.complete, found.message
+    (run,) = (run for run in backend.runs.values() if run.job_type == "comparison")
+    assert {"latency/matvec", "speedup/matvec float32 highest", "roofline/gpu"} <= run.summary.keys()
+    assert "plotly" in run.summary["latency/matvec"]["path"]
 
 
 def test_tables_and_figures_arrive_as_files(backend: Backend, folder: Path) -> None:
@@ -126,7 +141,7 @@ def test_tables_and_figures_arrive_as_files(backend: Backend, folder: Path) -> N
     def draw(_: object) -> dict[str, str]:
         return {name: figure.to_json() for name, figure in figures.items()}
 
-    found = publish(records, PROJECT, folder, figures=draw, limits=SHORT)
+    found = publish(records, PROJECT, folder, figures=draw, limits=UNHURRIED)
     assert found.complete, found.message
     (run,) = backend.of("comparison")
     documents = {name: run.files[run.summary[name]["path"]] for name in ("pairs", "crossovers", *figures)}
@@ -143,19 +158,19 @@ def test_tables_and_figures_arrive_as_files(backend: Backend, folder: Path) -> N
 def test_an_upload_that_fails_is_noticed_and_mended(backend: Backend, folder: Path) -> None:
     backend.trouble = lambda kind, _: Fault(403) if kind == "upload" else None
     records = sweep()
-    found = publish(records, PROJECT, folder, limits=SHORT)
+    found = publish(records, PROJECT, folder, figures=none, limits=SHORT)
     assert not found.complete
     assert "of comparison-5eed, for one, its pairs did not arrive" in found.message
     backend.trouble = lambda *_: None
-    assert publish_later(records, PROJECT, limits=SHORT).complete
+    assert publish_later(records, PROJECT, figures=none, limits=SHORT).complete
     require_all(backend, records)
 
 
 def test_a_record_that_has_changed_is_the_same_run_anew(backend: Backend, folder: Path) -> None:
     (record, *_) = sweep()
-    assert publish([record], PROJECT, folder, limits=SHORT).complete
+    assert publish([record], PROJECT, folder, figures=none, limits=SHORT).complete
     more = replace(record, timings=make_timings("cpu", 2e-4, transfer_s=1e-3))  # another pass of it
-    found = publish([more], PROJECT, folder, limits=SHORT)
+    found = publish([more], PROJECT, folder, figures=none, limits=SHORT)
     assert found.complete, found.message
     assert len(backend.runs) == 1
     require_all(backend, [more])
@@ -164,7 +179,9 @@ def test_a_record_that_has_changed_is_the_same_run_anew(backend: Backend, folder
 def test_of_what_others_measured_only_the_sweep_s_own_runs_are_sent(backend: Backend, folder: Path) -> None:
     records = sweep()
     earlier = [replace(record, sweep_id="01d") for record in records]
-    assert publish([*earlier, *records], PROJECT, folder, sweep_id="5eed", limits=SHORT).complete
+    assert publish(
+        [*earlier, *records], PROJECT, folder, sweep_id="5eed", figures=none, limits=SHORT
+    ).complete
     assert {run.group for run in backend.runs.values()} == {"5eed"}
 
 
@@ -178,7 +195,7 @@ def test_a_user_s_own_run_in_the_environment_is_left_alone(
         "WANDB_PROJECT": "other",
     }.items():
         monkeypatch.setenv(name, value)
-    assert publish(sweep()[:1], PROJECT, folder, limits=SHORT).complete
+    assert publish(sweep()[:1], PROJECT, folder, figures=none, limits=SHORT).complete
     assert [(project, run.display_name) for (project, _), run in backend.runs.items()] == [
         ("sizes", "matvec-256-cpu")
     ]
@@ -213,7 +230,7 @@ def test_a_fault_costs_a_true_line_and_a_later_publish_completes_it(
     backend.trouble, words = FAULTS[name]
     records = sweep(1)
     store.save_all(records, folder)
-    found, took_s = timed(lambda: publish(records, PROJECT, folder, limits=SHORT))
+    found, took_s = timed(lambda: publish(records, PROJECT, folder, figures=none, limits=SHORT))
     assert took_s < SHORT.total_s + SHORT.offline_s + SLACK_S
     assert "\n" not in found.message
     assert words in found.message
@@ -233,13 +250,13 @@ def test_a_fault_costs_a_true_line_and_a_later_publish_completes_it(
         assert f"{outcome.sent} runs sent, which W&B does not confirm" in found.message
     assert store.load_records([folder]) == records
     backend.trouble = lambda *_: None
-    assert publish_later(records, PROJECT, limits=SHORT).complete
+    assert publish_later(records, PROJECT, figures=none, limits=SHORT).complete
     require_all(backend, records)
 
 
 def test_an_outage_that_ends_in_time_is_waited_for(backend: Backend, folder: Path) -> None:
     backend.trouble = on("", Fault(drop=True), until_s=1.5)
-    found = publish(sweep()[:1], PROJECT, folder, limits=replace(SHORT, ask_s=10))
+    found = publish(sweep()[:1], PROJECT, folder, figures=none, limits=replace(SHORT, ask_s=10))
     assert found.complete, found.message
 
 
@@ -252,21 +269,21 @@ def test_an_outage_in_the_middle_leaves_the_rest_offline(backend: Backend, folde
 
     backend.trouble = trouble
     records = sweep(6)
-    found = publish(records, PROJECT, folder, limits=SHORT)
+    found = publish(records, PROJECT, folder, figures=none, limits=SHORT)
     outcome = found.outcome
     assert outcome is not None
     assert not outcome.missing
     assert 0 < outcome.kept < outcome.asked
     assert outcome.kept + outcome.sent + outcome.confirmed == outcome.asked
     backend.trouble = lambda *_: None
-    assert publish_later(records, PROJECT, limits=SHORT).complete
+    assert publish_later(records, PROJECT, figures=none, limits=SHORT).complete
     require_all(backend, records)
 
 
 def test_a_client_that_hangs_is_ended(backend: Backend, folder: Path) -> None:
     backend.trouble = on("", Fault(delay_s=30))
     hopeful = replace(SHORT, ask_s=60, total_s=4)
-    found, took_s = timed(lambda: publish(sweep(), PROJECT, folder, limits=hopeful))
+    found, took_s = timed(lambda: publish(sweep(), PROJECT, folder, figures=none, limits=hopeful))
     assert took_s < 4 + SHORT.offline_s + SLACK_S
     assert "it took longer than 4 s; 8 runs kept offline" in found.message
     assert not [p for p in psutil.Process().children(recursive=True) if "wandb-core" in p.name()]
@@ -285,11 +302,11 @@ def test_wandb_core_killed_in_the_middle_costs_a_line(backend: Backend, folder: 
 
     backend.trouble = kill
     records = sweep()
-    found = publish(records, PROJECT, folder, limits=SHORT)
+    found = publish(records, PROJECT, folder, figures=none, limits=SHORT)
     assert "wandb-core, its own process, has ended" in found.message
     assert "8 runs kept offline" in found.message
     backend.trouble = lambda *_: None
-    assert publish_later(records, PROJECT, limits=SHORT).complete
+    assert publish_later(records, PROJECT, figures=none, limits=SHORT).complete
     require_all(backend, records)
 
 
@@ -309,10 +326,10 @@ def long_sweep() -> list[Record]:
 def test_what_was_sent_from_a_full_disk_is_confirmed_only_where_it_arrived(
     backend: Backend, folder: Path, no_room: None
 ) -> None:
-    found = publish(long_sweep(), PROJECT, folder, limits=SHORT)
+    found = publish(long_sweep(), PROJECT, folder, figures=none, limits=SHORT)
     outcome = found.outcome
     assert outcome is not None
-    wanted = {run.id: run for run in runs_of(long_sweep())}
+    wanted = {run.id: run for run in runs_of(long_sweep(), figures=none)}
     whole = [
         run
         for (_, name), run in backend.runs.items()
@@ -326,7 +343,7 @@ def test_offline_files_that_are_cut_short_are_noticed(
     folder: Path, no_room: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offline = replace(PROJECT, mode=WandbMode.offline)
-    found = publish(long_sweep(), offline, folder, limits=SHORT)
+    found = publish(long_sweep(), offline, folder, figures=none, limits=SHORT)
     assert not found.complete
     assert "all records are on disk" in found.message
     assert "is the disk full?" in found.message
@@ -347,14 +364,14 @@ def test_a_full_disk_is_told(backend: Backend, folder: Path) -> None:
     try:
         records = sweep()
         store.save_all(records, folder)
-        found = publish(records, PROJECT, folder, limits=SHORT)
+        found = publish(records, PROJECT, folder, figures=none, limits=SHORT)
     finally:
         subprocess.run(["umount", "-l", str(folder / "wandb")], check=True)
     assert not found.complete
     assert "no space left on device" in found.message.lower()
     assert "all records are on disk" in found.message
     assert store.load_records([folder]) == records
-    assert publish_later(records, PROJECT, limits=SHORT).complete
+    assert publish_later(records, PROJECT, figures=none, limits=SHORT).complete
     require_all(backend, records)
 
 

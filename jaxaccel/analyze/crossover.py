@@ -8,6 +8,7 @@ anywhere, and go on.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from jaxaccel.analyze.compare import EQUIVALENT
 from jaxaccel.analyze.crossing import FEWEST_PASSES, FEWEST_SIZES, Crossing, fit
@@ -21,6 +22,7 @@ SIZE_BITS = 7
 # nearly straight over so little, and the devices are far enough apart at its ends.
 STEP = 2 ** (1 / 3)
 REACHES = (2.0, 3.0, 4.0)
+CLOSEST = 0.2  # steps: sizes of few bits are hardly nearer to each other
 TOGETHER = STEP**3  # changes of sides that are no farther apart are of one crossing, or of none
 BESIDE = 1.3  # one pass says nothing that several passes of a size so near do not say better
 
@@ -146,37 +148,49 @@ class Answer:
 def crossings(points: Sequence[Point]) -> tuple[Bracket, ...]:
     """Where the winner changes: by a line through the sizes around, or by sizes that are sure by themselves.
 
-    The narrower of the two; and only the latter where a size is sure of what the line denies.
+    The latter where the line is bent, and where it does not agree with every size that is sure.
     """
-    by_size = list(brackets(points))
-    found = list[Bracket]()
+    found = list(brackets(points))
+    sizes = [point.size for point in points]
     for change in changes(points):
         crossing = located(points, change)
         if crossing is None:
             continue
-        low, high = math.floor(crossing.low), math.ceil(crossing.high)
         below, above = SURE if crossing.rising else SURE[::-1]
-        denied = any(
-            (point.size < low and point.verdict is above) or (point.size > high and point.verdict is below)
-            for point in around(points, crossing.at, REACHES[-1])
-        )
-        if low < 1 or denied:
+        low = max(math.floor(crossing.low), min(sizes))
+        high = min(math.ceil(crossing.high), max(sizes))
+        alike = [other for other in found if other.low <= high and low <= other.high]
+        if (crossing.bent and alike) or low >= high or any(other.below is not below for other in alike):
             continue
         fitted = Bracket(
             low=low,
             high=high,
             below=below,
             above=above,
-            ties=tuple(point.size for point in points if low < point.size < high),
+            ties=tuple(size for size in sizes if low < size < high),
             at=crossing.at,
         )
-        alike = [other for other in by_size if other.low < high and low < other.high]
-        if len(alike) == 1 and alike[0].below is below and alike[0].width <= fitted.width:
-            continue
-        if not any(_overlap(fitted, other) for other in found):
-            by_size = [other for other in by_size if other not in alike]
-            found.append(fitted)
-    return tuple(sorted([*by_size, *found], key=lambda bracket: bracket.low))
+        instead = sorted(
+            [*(other for other in found if other not in alike), fitted], key=lambda bracket: bracket.low
+        )
+        if _agree(instead, points):
+            found = instead
+    return tuple(found)
+
+
+def _agree(found: Sequence[Bracket], points: Sequence[Point]) -> bool:
+    """Whether brackets follow each other, and what is sure outside of them is so: some is at either end."""
+    if any(one.above is not after.below or one.high > after.low for one, after in pairwise(found)):
+        return False
+    winners = [found[0].below, *(bracket.above for bracket in found)]
+    ends = [0.0, *(end for bracket in found for end in (bracket.low, bracket.high)), math.inf]
+    outside = [
+        {point.verdict for point in points if low <= point.size <= high and point.verdict in SURE}
+        for low, high in zip(ends[::2], ends[1::2], strict=True)
+    ]
+    if not (outside[0] and outside[-1]):  # a line alone might be that of two equal devices
+        return False
+    return all(seen <= {winner} for seen, winner in zip(outside, winners, strict=True))
 
 
 def changes(points: Sequence[Point]) -> tuple[Bracket, ...]:
@@ -201,9 +215,18 @@ def skeleton(points: Sequence[Point]) -> list[Point]:
 
 
 def located(points: Sequence[Point], change: Bracket) -> Crossing | None:
-    """Where a line has the crossing of a change: by the narrowest reach that gives an interval."""
+    """Where a line has the crossing of a change: by the narrowest reach that gives an interval.
+
+    Where the passes agree better than the line fits, a closer one, if there are sizes for it.
+    """
     for reach in REACHES:
         found, _ = line(points, change, reach)
+        while found and found.bent and reach > CLOSEST:
+            reach /= 2
+            closer, _ = line(points, change, reach)
+            if closer is None:
+                break
+            found = closer
         if found:
             return found
     return None
@@ -245,10 +268,6 @@ def _between(points: Sequence[Point], change: Bracket) -> float:
     low, high = height[change.low], height[change.high]
     part = min(max(low / (low + high), 0.2), 0.8) if low + high else 0.5
     return float(change.low * (change.high / change.low) ** part)
-
-
-def _overlap(one: Bracket, other: Bracket) -> bool:
-    return one.low < other.high and other.low < one.high
 
 
 def conclude(question: str, points: Sequence[Point]) -> Answer:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from jaxaccel.analyze.compare import MIN_PASSES
 from jaxaccel.analyze.crossover import Answer, Bracket, Point, brackets, conclude, leaning
-from jaxaccel.analyze.questions import QUESTIONS, answer, passes_of, point_of
+from jaxaccel.analyze.questions import QUESTIONS, answer, family_size, passes_of, point_of, tells
 from jaxaccel.records import Case, Comparison, Record, Speedup
 
 
@@ -31,14 +31,13 @@ class Family:
     """The comparisons of cases that differ only in size, smallest first, on the same machines.
 
     machines: the letters of the CPU's and of the GPU's, None where all records are of one machine. findings:
-    by question of analyze.questions, those that some pair tells of. passes: the fewest that an arm of a pair
-    has; 0 without a pair.
+    by question of analyze.questions, those that some pair tells of. passes: by size, the fewest of an arm.
     """
 
     comparisons: tuple[Comparison, ...]
     machines: tuple[str, str] | None = None
     findings: Mapping[str, Finding] = field(default_factory=dict)
-    passes: int = 0
+    passes: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def case(self) -> Case:
@@ -47,8 +46,8 @@ class Family:
 
     @property
     def few_passes(self) -> bool:
-        """Whether there are too few for an interval over passes: only a large ratio is sure then."""
-        return self.passes < MIN_PASSES
+        """Whether no size has enough for an interval over passes: only a large ratio is sure then."""
+        return max(self.passes.values(), default=0) < MIN_PASSES
 
 
 def families(comparisons: Sequence[Comparison]) -> list[Family]:
@@ -67,25 +66,26 @@ def families(comparisons: Sequence[Comparison]) -> list[Family]:
 
 def _family(comparisons: Sequence[Comparison], machines: tuple[str, str] | None) -> Family:
     pairs = [(c.cpu, c.gpu) for c in comparisons if c.cpu and c.gpu and c.cpu.ok and c.gpu.ok]
+    among = family_size(pairs)
     # Pair by pair, for all questions about one ask for the same medians.
-    answers = [
-        {question: answer(question, *pair, among=len(pairs)) for question in QUESTIONS} for pair in pairs
-    ]
+    answers = [{question: answer(question, *pair, among=among) for question in QUESTIONS} for pair in pairs]
     known = {question: _find([its[question] for its in answers], question, pairs) for question in QUESTIONS}
     return Family(
         comparisons=tuple(comparisons),
         machines=machines,
         findings={question: finding for question, finding in known.items() if finding},
-        passes=min((passes_of(record) for pair in pairs for record in pair), default=0),
+        passes={pair[0].case.size: min(map(passes_of, pair)) for pair in pairs},
     )
 
 
 def _find(
     answers: Sequence[Speedup | None], question: str, pairs: Sequence[tuple[Record, Record]]
 ) -> Finding | None:
-    known = [(cpu, gpu, found) for (cpu, gpu), found in zip(pairs, answers, strict=True)]
-    speedups = {cpu.case.size: found for cpu, _, found in known if found}
-    points = [point_of(question, found, cpu.case.size, cpu, gpu) for cpu, gpu, found in known if found]
+    known = [
+        (cpu, gpu, found) for (cpu, gpu), found in zip(pairs, answers, strict=True) if found and tells(found)
+    ]
+    speedups = {cpu.case.size: found for cpu, _, found in known}
+    points = [point_of(question, found, cpu.case.size, cpu, gpu) for cpu, gpu, found in known]
     if not points:
         return None
     return Finding(

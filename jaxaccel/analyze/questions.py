@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jaxaccel.analyze.compare import MIN_PASSES, in_turn, require_one_case, speedup
 from jaxaccel.analyze.crossover import Point
@@ -71,9 +71,14 @@ def answer(question: str, cpu: Record, gpu: Record, *, among: int = 1) -> Speedu
 
 
 def point(question: str, at: int, cpu: Record, gpu: Record, *, among: int = 1) -> Point | None:
-    """What a pair tells at a size; None where it does not tell. See `point_of`."""
+    """What a pair tells at a size; None where it does not tell, or a time is none. See `point_of`."""
     found = answer(question, cpu, gpu, among=among)
-    return None if found is None else point_of(question, found, at, cpu, gpu)
+    return None if found is None or not tells(found) else point_of(question, found, at, cpu, gpu)
+
+
+def tells(found: Speedup) -> bool:
+    """Whether a ratio is one: of times, of which the slope of a loop can come out at nothing, or below."""
+    return 0 < found.ratio < math.inf
 
 
 def point_of(question: str, found: Speedup, at: int, cpu: Record, gpu: Record) -> Point:
@@ -97,10 +102,13 @@ def by_pass(question: str, cpu: Record, gpu: Record) -> dict[int, float]:
     check_question(question)
     if not in_turn(cpu, gpu):
         return {}
-    times = [_times(question, record) for record in (cpu, gpu)]
-    return {
-        number: math.log(times[0][number] / times[1][number]) for number in times[0].keys() & times[1].keys()
-    }
+    times = [
+        # The slope of a loop can come out at nothing, or below.
+        {number: time_s for number, time_s in _times(question, record).items() if 0 < time_s < math.inf}
+        for record in (cpu, gpu)
+    ]
+    shared = times[0].keys() & times[1].keys()
+    return {number: math.log(times[0][number] / times[1][number]) for number in sorted(shared)}
 
 
 def _times(question: str, record: Record) -> dict[int, float]:
@@ -114,6 +122,11 @@ def _times(question: str, record: Record) -> dict[int, float]:
         metric = Metric(question)
     timing = record.timings.get(metric)
     return {} if timing is None else dict(medians_by_pass(timing))
+
+
+def family_size(pairs: Iterable[tuple[Record, Record]]) -> int:
+    """How many verdicts are to be right all together: pairs of one pass have none by an interval."""
+    return max(1, sum(min(map(passes_of, pair)) >= MIN_PASSES for pair in pairs))
 
 
 def passes_of(record: Record) -> int:

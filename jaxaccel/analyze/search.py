@@ -10,15 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from jaxaccel.analyze.crossing import FEWEST_PASSES
 from jaxaccel.analyze.crossover import (
+    CLOSEST,
     REACHES,
     STEP,
     SURE,
     Point,
     brackets,
     changes,
+    crossings,
     leaning,
     line,
-    located,
     next_sizes,
     rounded,
     skeleton,
@@ -26,7 +27,6 @@ from jaxaccel.analyze.crossover import (
 
 LOOK_WITHIN = 0.5  # of two sizes closer than this, one pass can't tell which is nearer to the crossing
 FAR = 2.0  # from a crossing that a line has found, sizes are looked at by themselves
-CLOSEST = 0.2  # steps: sizes of few bits are hardly nearer to each other
 SAME = 1.04  # a size that was looked at is taken in place of one so near
 
 
@@ -63,6 +63,10 @@ def _for_lines(points: Sequence[Point], passes: Mapping[int, int], full: int, wi
                 reach /= 2  # the passes agree better than the line fits: look closer
                 crossing, middle = line(points, change, reach)
             if crossing:
+                # A line counts where something is sure on either side of it.
+                ends = [min(sizes)] * (not _sure_beyond(points, crossing.low, -1))
+                ends += [max(sizes)] * (not _sure_beyond(points, crossing.high, 1))
+                yield from (size for size in ends if passes.get(size, 0) < full)
                 break
             wanted = [_nearby(middle * STEP**place, sizes) for place in _places(reach)]
             lacking = [
@@ -71,6 +75,10 @@ def _for_lines(points: Sequence[Point], passes: Mapping[int, int], full: int, wi
             if lacking:
                 yield from lacking
                 break
+
+
+def _sure_beyond(points: Sequence[Point], end: float, side: int) -> bool:
+    return any(point.verdict in SURE and side * (point.size - end) >= 0 for point in points)
 
 
 def _places(reach: float) -> list[float]:
@@ -88,7 +96,7 @@ def _nearby(size: float, known: Iterable[int]) -> int:
 
 def _far(points: Sequence[Point], sizes: Iterable[int]) -> list[int]:
     """The sizes that are not beside a crossing that a line has found."""
-    found = [crossing.at for change in changes(points) if (crossing := located(points, change))]
+    found = [bracket.at for bracket in crossings(points) if bracket.at]
     return [size for size in sizes if not any(1 / FAR < size / at < FAR for at in found)]
 
 

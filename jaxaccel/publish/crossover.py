@@ -46,6 +46,7 @@ def rows(case: Case, settings: CrossoverConfig, answers: Sequence[Answer]) -> li
             "above": bracket and str(bracket.above),
             "bracket_low": bracket and bracket.low,
             "bracket_high": bracket and bracket.high,
+            "at": bracket and bracket.at,
             "ties": bracket and " ".join(map(str, bracket.ties)),
         }
         for answer in answers

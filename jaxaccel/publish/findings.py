@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from jaxaccel.analyze.agreement import of_pair
+from jaxaccel.analyze.compare import MIN_PASSES
 from jaxaccel.analyze.crossover import SURE, Bracket
 from jaxaccel.analyze.findings import Family, Finding
 from jaxaccel.analyze.questions import EVERY_CALL
@@ -14,6 +16,11 @@ ASKED = {
     str(Metric.latency): "with data resident",
     "once_100": "when data is moved once for 100 calls",
     EVERY_CALL: "when it travels for every call",
+}
+# Asked where the latency was not measured.
+INSTEAD = {
+    str(Metric.throughput): "with calls queued and data resident",
+    str(Metric.device): "by the work on the device alone",
 }
 _NAMES = {Verdict.cpu: "the CPU", Verdict.gpu: "the GPU"}
 _MOST = 4  # sizes that are named one by one
@@ -46,8 +53,9 @@ def _headline(family: Family) -> Headline:
     if machines:
         same = machines[0] == machines[1]
         where = f"machine {machines[0]}" if same else f"CPU on {machines[0]}, GPU on {machines[1]}"
-    answered = bool(family.findings)
-    known = {words: family.findings.get(question) for question, words in ASKED.items()}
+    asked = ASKED if family.findings.keys() & ASKED.keys() else INSTEAD
+    known = {words: family.findings.get(question) for question, words in asked.items()}
+    answered = any(known.values())
     brief = ", ".join(f"{_brief(finding)} {words}" for words, finding in known.items() if finding)
     unknown = [words for words, finding in known.items() if not finding]
     brief += f"; not measured {' and '.join(unknown)}" if unknown else ""
@@ -179,7 +187,8 @@ def _sizes(sizes: Sequence[int]) -> str:
 
 def _sure(family: Family) -> str:
     count = max(finding.answer.sizes for finding in family.findings.values())
-    passes = f"{family.passes} pass{'es' if family.passes != 1 else ''}"
+    most, least = max(family.passes.values()), min(family.passes.values())
+    passes = _count(most)
     if family.few_passes:
         apart = family.machines is not None and family.machines[0] != family.machines[1]
         said = (
@@ -190,13 +199,24 @@ def _sure(family: Family) -> str:
     else:
         sizes = f"for its {count} sizes together" if count > 1 else "for this one size"
         said = f"How sure: 95%, {sizes}, over {passes} in fresh processes"
+        if least < MIN_PASSES:
+            few = [size for size, made in family.passes.items() if made < MIN_PASSES]
+            said += f"; {_count(least)} only at {_sizes(few)}, where a device is named from a ratio of 2 on"
+        if any(bracket.at for finding in family.findings.values() for bracket in finding.answer.brackets):
+            said += "; a line's interval is 95% by itself"
     lacking = [c.case.size for c in family.comparisons if not _whole(c)]
     words = [said]
     if unmatched := [c.case.size for c in family.comparisons if c.unmatched]:
         words.append(f"at {_sizes(unmatched)} the two sides did not compute at one precision")
+    if differing := [c.case.size for c in family.comparisons if (found := of_pair(c)) and not found.agrees]:
+        words.append(f"at {_sizes(differing)} the two devices do not compute the same")
     if lacking:
         words.append(f"no pair at {_sizes(lacking)}")
     return f"{'; '.join(words)}."
+
+
+def _count(passes: int) -> str:
+    return f"{passes} pass{'es' if passes != 1 else ''}"
 
 
 def _whole(comparison: Comparison) -> bool:

@@ -11,7 +11,8 @@ from jaxaccel.publish.crossover import in_words
 
 LEGEND = """\
 latency, throughput, device: the data is resident; once K: it comes in once for K calls; every call: each time
-up to, from: the nearest sizes where that device surely wins; between them nobody does"""
+up to, from: outside of these that device surely wins (95%): by a line through the sizes around, or as
+the nearest sizes that are sure by themselves; between them nobody surely does"""
 
 
 def crossover_table(title: str, answers: Sequence[Answer]) -> Table:

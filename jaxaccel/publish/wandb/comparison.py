@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxaccel.analyze.compare import MIN_PASSES
 from jaxaccel.analyze.crossover import Point, conclude
-from jaxaccel.analyze.questions import EVERY_CALL, QUESTIONS, passes_of, point
+from jaxaccel.analyze.questions import EVERY_CALL, QUESTIONS, family_size, point
 from jaxaccel.publish import store
 from jaxaccel.publish.wandb.curves import FEWEST
 from jaxaccel.publish.wandb.points import machine_name
@@ -112,12 +111,12 @@ def crossover_rows(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
     for family in families.values():
         if len({pair.case.size for pair in family}) < FEWEST:
             continue
-        full = sum(min(map(passes_of, pair.arms)) >= MIN_PASSES for pair in family)
+        among = family_size((pair.cpu, pair.gpu) for pair in family if pair.cpu and pair.gpu)
         for question in ASKED:
             points: list[Point] = []
             for pair in family:
                 if pair.cpu and pair.gpu:
-                    found = point(question, pair.case.size, pair.cpu, pair.gpu, among=max(1, full))
+                    found = point(question, pair.case.size, pair.cpu, pair.gpu, among=among)
                     points += [found] if found else []
             if len(points) >= FEWEST:
                 rows += _answer_rows(family[0], question, points)
