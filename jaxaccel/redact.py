@@ -8,7 +8,7 @@ from typing import Any
 HIDDEN = "***"
 # PWD itself is the folder one is in. A shortest value, for "1" or "true" would spoil every text.
 _SECRET = re.compile(
-    r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH(?!OR)|(^|_)PAT$|.PWD$|DSN$|DATABASE_URL|CONNECTION_STRING",
+    r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH(?!OR(?!IZ))|JWT|COOKIE|WEBHOOK|(^|_)PW$|(^|_)PAT$|.PWD$|DSN$|DATABASE_URL|CONNECTION_STRING",
     re.IGNORECASE,
 )
 _NOT_SECRET = frozenset({"PWD", "OLDPWD"})

@@ -297,7 +297,10 @@ def test_what_is_zero_but_for_rounding_beside_larger_arrays_is_no_difference() -
 
     def judged(factor: float, small: float) -> Any:
         sides = [{"large": numbers(), "small": small * numbers(8, seed)} for seed in (1, 2)]
-        made = [sketch(side, lambda _: 1e-4, lambda _, largest: factor * largest) for side in sides]
+        made = [
+            sketch(side, lambda _: 1e-4, lambda _, rms, size: factor * rms * math.sqrt(size))
+            for side in sides
+        ]
         records = [
             make_record(
                 device,

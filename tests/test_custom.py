@@ -476,6 +476,13 @@ def test_an_array_that_is_zero_but_for_rounding_is_not_wrong() -> None:
     assert not compare(bad, exact, **rules).ok
 
 
+@pytest.mark.parametrize("precision", ["highest", "default"])
+def test_a_wrong_number_beside_a_large_array_is_wrong(precision: str) -> None:
+    rules: dict[str, Any] = {"case_dtype": "float32", "precision": precision, "tolerance": None, "name": "r"}
+    large = np.ones(1_000_000, np.float32)
+    assert not compare((large, np.float32(0)), (large, np.float32(0.5)), **rules).ok
+
+
 def test_an_edited_function_is_another_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "pkg" / "mine.py"

@@ -280,13 +280,26 @@ def test_a_program_has_the_precision_that_it_was_exported_with(tmp_path: Path) -
     file = saved(tmp_path, lambda x: x @ x, (square,), precision="default")
     precise = saved(tmp_path, lambda x: x @ x, (square,), name="precise.bin")
     half = saved(tmp_path, lambda x: x @ x, (square.astype(jnp.bfloat16),), name="half.bin")
+    wider = saved(
+        tmp_path,
+        lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32),
+        (square.astype(jnp.bfloat16),),
+        name="half_into_float32.bin",
+        precision="default",
+    )
     plainly = saved(tmp_path, lambda x: x + 1, (square,), name="plain.bin")
 
     def judge(file: str, precision: str) -> None:
         workload = Exported(size=1, file=file, dtype="bfloat16" if "half" in file else "float32")
         workload.verify((square,), square, precision, lambda *_: None)
 
-    for good in ((file, "default"), (precise, "highest"), (half, "highest"), (plainly, "highest")):
+    for good in (
+        (file, "default"),
+        (precise, "highest"),
+        (half, "highest"),
+        (wider, "highest"),
+        (plainly, "highest"),
+    ):
         judge(*good)
     with pytest.raises(BadCodeError, match=r"`precision` must be default for step\.bin"):
         judge(file, "highest")

@@ -25,6 +25,8 @@ from jaxaccel.redact import all_without_secrets, holds_secret, is_secret, withou
         "PGPASSWORD",
         "db_pwd",
         "AZURE_STORAGE_CONNECTION_STRING",
+        "HTTP_AUTHORIZATION",
+        "SLACK_WEBHOOK_URL",
     ],
 )
 def test_a_variable_with_such_a_name_holds_a_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +36,7 @@ def test_a_variable_with_such_a_name_holds_a_secret(name: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "name", ["PWD", "OLDPWD", "PATH", "HOME", "JAX_PLATFORMS", "PATTERN", "WANDB_BASE_URL"]
+    "name", ["PWD", "OLDPWD", "PATH", "HOME", "JAX_PLATFORMS", "PATTERN", "AUTHOR", "WANDB_BASE_URL"]
 )
 def test_a_variable_with_such_a_name_holds_none(name: str) -> None:
     assert not is_secret(name)

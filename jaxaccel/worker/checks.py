@@ -145,7 +145,8 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
     given = getattr(workload, "tolerance", None)
     rules: dict[str, Any] = {"case_dtype": case.dtype, "precision": case.precision}
     tolerance = partial(tolerance_of, tolerance=given, **rules)
-    sketches = sketch(found, tolerance, partial(negligible_norm, **rules))
+    negligible = partial(negligible_norm, **rules) if given is None else None
+    sketches = sketch(found, tolerance, negligible)
     return replace(accuracy, sketch=sketches, inputs=digest_of(inputs))
 
 

@@ -12,7 +12,7 @@ from jaxaccel.records import Accuracy
 from jaxaccel.workloads.base import Array, norm_error
 from jaxaccel.workloads.own import BadCodeError, find
 
-ROUNDINGS = 8  # a difference of so many roundings of the largest array says nothing of a smaller one
+ROUNDINGS = 8  # a difference of so many roundings of the largest elements says nothing of smaller ones
 
 
 def default_tolerance(dtype: Any, case_dtype: str, precision: str) -> float:
@@ -31,13 +31,13 @@ def tolerance_of(dtype: Any, *, case_dtype: str, precision: str, tolerance: floa
     return default_tolerance(dtype, case_dtype, precision) if tolerance is None else float(tolerance)
 
 
-def negligible_norm(dtype: Any, largest: float, *, case_dtype: str, precision: str) -> float:
-    """The norm of a difference that is rounding, where the answer's largest array has the norm `largest`.
+def negligible_norm(dtype: Any, rms: float, size: int, *, case_dtype: str, precision: str) -> float:
+    """The norm of a difference of `size` elements that is rounding, beside elements of about `rms`.
 
     An array may be zero but for rounding, as the gradient of a bias that softmax takes out again: relative to
     its own norm, two devices then differ by all of it.
     """
-    return float(ROUNDINGS * default_tolerance(dtype, case_dtype, precision) ** 2 * largest)
+    return float(ROUNDINGS * default_tolerance(dtype, case_dtype, precision) ** 2 * rms * math.sqrt(size))
 
 
 def verify_own(
@@ -72,7 +72,10 @@ def compare(
             f"{_shapes(found)}"
         )
     worst, granted, ok = 0.0, 0.0, True
-    largest = max((_norm(leaf) for leaf in wanted if _inexact(leaf)), default=0.0)
+    sizes = [(_norm(leaf), np.size(leaf)) for leaf in wanted if _inexact(leaf)]
+    finite = [(norm, size) for norm, size in sizes if math.isfinite(norm) and size]
+    largest = max((norm for norm, _ in finite), default=0.0)
+    rms = max((norm / math.sqrt(size) for norm, size in finite), default=0.0)
     for leaf, other in zip(found, wanted, strict=True):
         leaf, other = np.asarray(leaf), np.asarray(other)
         rules: dict[str, Any] = {"case_dtype": case_dtype, "precision": precision}
@@ -81,7 +84,8 @@ def compare(
             allowed = tolerance_of(leaf.dtype, tolerance=tolerance, **rules)
             # Where the reference is zero, the error is the difference itself.
             difference = error * (_norm(other) or 1.0)
-            if difference <= negligible_norm(leaf.dtype, largest, **rules):
+            # A tolerance of the user's own is for each array.
+            if tolerance is None and difference <= negligible_norm(leaf.dtype, rms, leaf.size, **rules):
                 error = difference / largest if largest else 0.0
         if ok and (error > allowed or error >= worst):
             worst, granted = error, allowed

@@ -28,7 +28,10 @@ from jaxaccel.workloads.own import (
     split,
 )
 
-_PRODUCT = re.compile(r"= stablehlo\.(?:dot_general|convolution).*xf32>")
+# Of float32 operands; what names an algorithm of its own has no other precision.
+_PRODUCT = re.compile(
+    r"= stablehlo\.(?:dot_general|convolution)(?!.*\balgorithm\b).* : \(tensor<\S*f32>, tensor<\S*f32>\)"
+)
 _PRECISION = re.compile(r"\b(DEFAULT|HIGH|HIGHEST)\b")
 
 SMALL_INTEGERS = 4  # integers are below it: they may be places in something else

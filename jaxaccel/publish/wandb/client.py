@@ -63,7 +63,7 @@ class Asking:
         with_files = {run.id for run in runs if run.tables or run.figures}
         for start in range(0, len(ids), PAGE):
             wanted = {"name": {"$in": ids[start : start + PAGE]}}
-            entity = self._order.entity or self._api.default_entity
+            entity = self._entity()
             asked = self._api.runs(
                 f"{entity}/{self._order.project}", filters=wanted, per_page=PAGE, lazy=False
             )
@@ -83,11 +83,15 @@ class Asking:
                 return {}  # it comes into being with its first run
         return found
 
+    def _entity(self) -> Any:
+        """Where wandb.init sends runs: WANDB_ENTITY and W&B's own settings come before one's own account."""
+        return self._order.entity or self._api.settings.get("entity") or self._api.default_entity
+
     def address(self) -> str:
         """Where people find the project."""
         from wandb.util import app_url
 
-        entity = self._order.entity or self._api.default_entity
+        entity = self._entity()
         site = str(app_url(self._api.settings["base_url"])).rstrip("/")
         return without_secrets(f"{site}/{entity}/{self._order.project}")
 
@@ -127,6 +131,7 @@ def log(run: Run, order: Order, mode: str, init_s: float, finish_s: float) -> Pa
 
 def not_whole(folder: Path, run: Run) -> str | None:
     """What is wrong with a run that was kept below `folder`; None where all of it is there."""
+    from google.protobuf.message import DecodeError
     from wandb.proto.wandb_internal_pb2 import Record
 
     kinds = []
@@ -136,7 +141,7 @@ def not_whole(folder: Path, run: Run) -> str | None:
                 record = Record()
                 record.ParseFromString(entry)
                 kinds.append(record.WhichOneof("record_type"))
-    except (TruncatedError, ValueError) as error:
+    except (TruncatedError, ValueError, DecodeError) as error:
         return f"{error}: is the disk full?"
     rows = len(run.rows) + bool(run.tables or run.figures)
     if kinds.count("history") < rows or "exit" not in kinds:

@@ -21,7 +21,12 @@ Draw = Callable[[Sequence[Record]], Mapping[str, str]]
 def drawn(records: Sequence[Record]) -> dict[str, str]:
     """The figures of records by name, as Plotly's JSON."""
     found = draw(records, families(pair(records)))
-    return {drawing.name: json.dumps({"data": drawing.data, "layout": drawing.layout}) for drawing in found}
+    # Before JSON escapes what would be looked for.
+    texts = all_without_secrets([[drawing.data, drawing.layout] for drawing in found])
+    return {
+        drawing.name: json.dumps({"data": data, "layout": layout})
+        for drawing, (data, layout) in zip(found, texts, strict=True)
+    }
 
 
 def runs_of(records: Iterable[Record], *, sweep_id: str | None = None, figures: Draw = drawn) -> list[Run]:

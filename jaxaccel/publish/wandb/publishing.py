@@ -59,8 +59,8 @@ def publish(
         return Published(message=f"W&B: {problem}; {ON_DISK}")
     try:
         runs = runs_of(records, sweep_id=sweep_id, figures=figures)
-    except (ArithmeticError, ValueError) as error:  # a time of 0, say, has no ratio
-        return Published(message=f"W&B: these records make no runs: {error}; {ON_DISK}")
+    except Exception as error:  # whatever is odd about them, the measurement stands
+        return Published(message=f"W&B: these records make no runs: {_words(error)}; {ON_DISK}")
     if not runs:
         return Published(message="")
     order = Order(
@@ -119,7 +119,10 @@ def publish_later(
     mode = os.environ.get("WANDB_MODE") or WandbMode.online
     if mode not in (WandbMode.auto, WandbMode.online):
         return Published(message=f"W&B: nothing is sent, for WANDB_MODE is {mode!r}")
-    runs = runs_of(records, figures=figures)
+    try:
+        runs = runs_of(records, figures=figures)
+    except Exception as error:
+        return Published(message=f"W&B: these records make no runs: {_words(error)}")
     before = -1
     had: int | None = None
     try:
@@ -143,6 +146,10 @@ def publish_later(
     except OSError as error:
         return Published(message=f"W&B: its client can't be started: {error.strerror or error}")
     return Published(message=later_line(outcome, had), outcome=outcome)
+
+
+def _words(error: Exception) -> str:
+    return without_secrets(f"{type(error).__name__}: {error}")
 
 
 def later(config: WandbConfig, folder: Path) -> str:

@@ -3,7 +3,10 @@
 It runs in a process of its own (see `process`), and asks W&B what it has before and after.
 """
 
+import contextlib
+import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +39,8 @@ Tell = Callable[[Event], None]
 def main(folder: Path) -> None:
     """Do what folder/order.json says, a line in folder/events.jsonl for each thing that happens."""
     order = msgspec.json.decode((folder / ORDER).read_bytes(), type=Order)
+    # Whoever was to end this process may be gone.
+    signal.alarm(math.ceil(order.limits.total_s) + 5)
     with (folder / EVENTS).open("ab", buffering=0) as events:
 
         def tell(event: Event) -> None:
@@ -46,8 +51,9 @@ def main(folder: Path) -> None:
         except Exception as error:  # the edge of this process: whatever W&B does becomes a line
             tell(Event(kind=Kind.fault, words=in_words(error)))
         tell(Event(kind=Kind.done))
-    for child in psutil.Process().children():  # wandb-core: all that it had to do is done, or has failed
-        child.kill()
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children():  # wandb-core: all that it had to do is done, or has failed
+            child.kill()
     os._exit(0)  # wandb would wait at its exit for uploads that have been given up
 
 

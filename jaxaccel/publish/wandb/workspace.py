@@ -38,7 +38,8 @@ def default_entity() -> str | None:
     wandb.setup(settings=wandb.Settings(silent=True))
     if not wandb.login(prompt=False, verify=False):
         return None
-    return str(wandb.Api(timeout=ANSWER_S).default_entity)
+    found = wandb.Api(timeout=ANSWER_S).default_entity
+    return None if found is None else str(found)
 
 
 def spec(workspace: Any) -> dict[str, Any]:
