@@ -5,6 +5,7 @@ processes do. So an interval is never taken over samples: over round medians whe
 it speaks for this process only), over pass medians where there are several (then for a rerun).
 """
 
+import weakref
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -77,18 +78,16 @@ def pass_medians(bursts: Sequence[Burst]) -> list[float]:
 
 def medians_by_pass(timing: Timing) -> Mapping[int, float]:
     """The median of all samples of each pass, in the order of the passes."""
-    # Every question about a pair asks for these again. A timing is never changed, and is held here with its
-    # medians: no other can have its id meanwhile.
-    known = _RECENT.get(id(timing))
-    if known is None:
-        known = _RECENT[id(timing)] = timing, _by_pass(bursts_of(timing))
-        if len(_RECENT) > _REMEMBERED:
-            del _RECENT[next(iter(_RECENT))]
-    return known[1]
+    # Every question about a pair asks for these again. A timing is never changed; once it is gone, so are
+    # these, before another can have its id.
+    key = id(timing)
+    if key not in _KNOWN:
+        medians = _by_pass(bursts_of(timing))
+        _KNOWN[key] = weakref.ref(timing, lambda _: _KNOWN.pop(key, None)), medians
+    return _KNOWN[key][1]
 
 
-_REMEMBERED = 32  # those of a few pairs
-_RECENT: dict[int, tuple[Timing, Mapping[int, float]]] = {}
+_KNOWN: dict[int, tuple[weakref.ref[Timing], Mapping[int, float]]] = {}
 
 
 def median(values: Sequence[float]) -> float:
