@@ -76,9 +76,9 @@ def compare(
     finite = [(norm, size) for norm, size in sizes if math.isfinite(norm) and size]
     largest = max((norm for norm, _ in finite), default=0.0)
     rms = max((norm / math.sqrt(size) for norm, size in finite), default=0.0)
+    rules: dict[str, Any] = {"case_dtype": case_dtype, "precision": precision}
     for leaf, other in zip(found, wanted, strict=True):
         leaf, other = np.asarray(leaf), np.asarray(other)
-        rules: dict[str, Any] = {"case_dtype": case_dtype, "precision": precision}
         allowed, error = 0.0, _error(leaf, other)
         if _inexact(leaf):
             allowed = tolerance_of(leaf.dtype, tolerance=tolerance, **rules)
@@ -95,7 +95,7 @@ def compare(
 
 def unchecked(output: Any, *, case_dtype: str, precision: str, tolerance: float | None) -> Accuracy:
     """What is known without a reference: what two devices may differ by."""
-    kinds = {leaf.dtype for leaf in jax.tree.leaves(output) if jnp.issubdtype(leaf.dtype, jnp.inexact)}
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(output) if _inexact(leaf)}
     allowed = [
         tolerance_of(kind, case_dtype=case_dtype, precision=precision, tolerance=tolerance) for kind in kinds
     ]
