@@ -88,8 +88,8 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
 
     rows = []
     for pairs in known:
-        among = family_size((one.cpu, one.gpu) for one in pairs)
         for question in (*map(str, RESIDENT), "once_100", EVERY_CALL):
+            among = family_size([(one.cpu, one.gpu) for one in pairs], question)
             points = [
                 found for one in pairs if (found := point(question, one.size, one.cpu, one.gpu, among=among))
             ]

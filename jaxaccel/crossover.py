@@ -222,15 +222,30 @@ def prepare(job: "Job") -> "Search":
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """How many passes of a size are wanted, and for which questions."""
+
+    passes: int = 0
+    questions: tuple[str, ...] = ()
+
+    def and_of(self, question: str, passes: int) -> "Need":
+        """The same, and what another question wants."""
+        return Need(passes=max(self.passes, passes), questions=(*self.questions, question))
+
+
 @dataclass(kw_only=True)
 class Search:
-    """What one search looks for, and the records that it has, by size and device."""
+    """What one search looks for, and the records that it has, by size and device.
+
+    failed: the questions and sizes of which passes were asked for that could not be made.
+    """
 
     config: RunConfig
     settings: CrossoverConfig
     folder: Path
     records: dict[tuple[int, str], Record] = field(default_factory=dict)
-    failed: set[int] = field(default_factory=set)
+    failed: set[tuple[str, int]] = field(default_factory=set)
 
     def arm(self, at: int, device: str) -> Arm:
         """The case at a size, or at another value of what is searched over, on a device."""
@@ -252,46 +267,49 @@ class Search:
         found = {at: tuple(self.records.get((at, device)) for device in BOTH) for at in sizes}
         return {at: (cpu, gpu) for at, (cpu, gpu) in found.items() if cpu and gpu and cpu.ok and gpu.ok}
 
-    def passes(self) -> dict[int, int]:
-        """How many passes were made of each size; of one that failed, as many as there could be."""
+    def passes(self, question: str) -> dict[int, int]:
+        """How many passes a question has of each size; of one that failed, as many as there could be."""
         from jaxaccel.analyze.questions import passes_of
 
-        made = {at: min(map(passes_of, pair)) for at, pair in self.pairs().items()}
-        return made | dict.fromkeys(self.failed, self.config.passes)
+        made = {at: min(passes_of(record, question) for record in pair) for at, pair in self.pairs().items()}
+        failed = [at for name, at in self.failed if name == question]
+        made = {at: passes for at, passes in made.items() if passes}
+        return made | dict.fromkeys(failed, self.config.passes)
 
-    def points(self) -> "dict[str, list[Point]]":
-        """What is known, by question."""
+    def points(self, question: str) -> "list[Point]":
+        """What is known of a question."""
         from jaxaccel.analyze.questions import family_size, point
 
         pairs = self.pairs()
-        among = family_size(pairs.values())
-        return {
-            question: [
-                found
-                for at, pair in pairs.items()
-                if (found := point(question, at, *pair, among=among)) is not None
-            ]
-            for question in self.settings.questions
-        }
+        among = family_size(pairs.values(), question)
+        known = (point(question, at, *pair, among=among) for at, pair in pairs.items())
+        return [found for found in known if found]
 
     def answers(self) -> "list[Answer]":
         """What was found out, by question."""
         from jaxaccel.analyze.crossover import conclude
 
-        return [conclude(question, points) for question, points in self.points().items() if points]
+        known = {question: self.points(question) for question in self.settings.questions}
+        return [conclude(question, points) for question, points in known.items() if points]
 
-    def wanted(self) -> dict[int, int]:
-        """The sizes to be measured next, and how many passes of each."""
+    def wanted(self) -> "dict[int, Need]":
+        """The sizes to be measured next, each for the questions that it can tell something of."""
         from jaxaccel.analyze.crossover import ladder
         from jaxaccel.analyze.search import plan
 
-        settings, passes = self.settings, self.passes()
+        settings, found = self.settings, dict[int, Need]()
         rungs = ladder(settings.low, settings.high, settings.per_octave)
-        if lacking := [at for at in rungs if at not in passes]:
-            return dict.fromkeys(lacking, 1)
-        return plan(self.points(), passes, full=self.config.passes, within=settings.within)
+        for question in settings.questions:
+            passes = self.passes(question)
+            lacking = dict.fromkeys((at for at in rungs if at not in passes), 1)
+            sizes = lacking or plan(
+                self.points(question), passes, full=self.config.passes, within=settings.within
+            )
+            for at, wanted in sizes.items():
+                found[at] = found.get(at, Need()).and_of(question, wanted)
+        return dict(sorted(found.items()))
 
-    def groups(self, wanted: Mapping[int, int]) -> "list[Group]":
+    def groups(self, wanted: "Mapping[int, Need]") -> "list[Group]":
         """What a session measures of it."""
         from jaxaccel.analyze.questions import metrics_for
         from jaxaccel.measure.session import Group
@@ -299,12 +317,13 @@ class Search:
         return [
             Group(
                 stop=stop_by(self.config.timing),
-                passes=passes,
+                passes=need.passes,
                 metrics=metrics_for(self.settings.questions),
+                needed=metrics_for(need.questions),
                 arms={device: self.arm(at, device) for device in BOTH},
                 prior={device: self.records[at, device] for device in BOTH if (at, device) in self.records},
             )
-            for at, passes in wanted.items()
+            for at, need in wanted.items()
         ]
 
 
@@ -332,8 +351,12 @@ def search(
         if not found.pairs():
             return False
         # What still lacks passes that were asked for would be asked for again, for ever.
-        made = found.passes()
-        found.failed |= {at for at, passes in wanted.items() if made.get(at, 0) < passes}
+        found.failed |= {
+            (question, at)
+            for question in found.settings.questions
+            for at, need in wanted.items()
+            if question in need.questions and found.passes(question).get(at, 0) < need.passes
+        }
     return not found.failed
 
 

@@ -20,6 +20,7 @@ PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
+NOT_NEEDED = "not needed: the search had no question for it at this size"
 
 
 class Metric(StrEnum):

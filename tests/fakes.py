@@ -410,10 +410,11 @@ def make_group(
     limit_s: float = 1000.0,
     metrics: tuple[Metric, ...] = (Metric.latency, Metric.throughput),
     energy_s: float = 0.0,
+    needed: tuple[Metric, ...] | None = None,
 ) -> Group:
     arms = {device: Arm(case=case, device=device, target="fakes:None") for device in devices}
     stop = Stop(relative_ci=relative_ci, limit_s=limit_s)
-    return Group(stop=stop, passes=passes, arms=arms, metrics=metrics, energy_s=energy_s)
+    return Group(stop=stop, passes=passes, arms=arms, metrics=metrics, energy_s=energy_s, needed=needed)
 
 
 def bursts(rounds: Sequence[Sequence[float]], *, pass_index: int = 0, depth: int = 1) -> list[Burst]:

@@ -41,7 +41,7 @@ from jaxaccel.crossover import Search, prepare
 from jaxaccel.crossover import search as search_records
 from jaxaccel.measure.session import Group
 from jaxaccel.publish.store import load_records
-from jaxaccel.records import Arm, Record, Verdict
+from jaxaccel.records import NOT_NEEDED, Arm, Record, Timing, Verdict
 
 CPU, GPU, EQUAL, OPEN = Verdict.cpu, Verdict.gpu, Verdict.equivalent, Verdict.undecided
 
@@ -224,6 +224,7 @@ class Machine:
     passes: dict[int, int] = field(default_factory=dict)
     failing: tuple[int, ...] = ()
     interrupt_after: int = 10**9
+    sampled: int = 0  # passes, of every metric on every device
 
     def measure(self, groups: list[Group]) -> Iterator[tuple[tuple[int, str], Record]]:
         for index, group in enumerate(groups):
@@ -238,9 +239,19 @@ class Machine:
         at, device = arm.case.size, arm.device
         if at in self.failing and device == "gpu":
             return make_failed("gpu", case=arm.case, message="out of memory")
+        medians = self.medians(at, device)
+        factors = np.exp(self.noise * self.rng.standard_normal(group.passes))
+        timings = {
+            metric.value: make_timing(*[[[medians[metric.value] * factor] * 3] * 6 for factor in factors])
+            for metric in group.asked
+        }
+        return self.gone_on_with(group, arm, timings)
+
+    def medians(self, at: int, device: str) -> dict[str, float]:
+        """What a call takes, by metric."""
         call_s = (self.cpu_s if device == "cpu" else self.gpu_s)(at)
         moved_s = self.transfer_s(at) if device == "gpu" else 0.0
-        medians = {
+        return {
             "latency": call_s,
             "throughput": call_s,
             "device": call_s,
@@ -248,12 +259,15 @@ class Machine:
             "h2d": moved_s + 1e-9,
             "d2h": 1e-9,
         }
-        factors = np.exp(self.noise * self.rng.standard_normal(group.passes))
-        timings = {
-            metric.value: make_timing(*[[[medians[metric.value] * factor] * 3] * 6 for factor in factors])
-            for metric in group.metrics
-        }
-        return make_record(device, case=arm.case, timings=timings, warnings=())
+
+    def gone_on_with(self, group: Group, arm: Arm, timings: dict[str, Timing]) -> Record:
+        """The record of an arm with what it has already of other metrics, as a session makes it."""
+        prior = group.prior[arm.device].timings if arm.device in group.prior else {}
+        for name, timing in timings.items():
+            self.sampled += len(timing.passes) - (len(prior[name].passes) if name in prior else 0)
+        timings = {**prior, **timings}
+        absent = {f"timings.{m}": NOT_NEEDED for m in group.metrics if m.value not in timings}
+        return make_record(arm.device, case=arm.case, timings=timings, warnings=(), absent=absent)
 
 
 def make_search(folder: Path, *questions: str, passes: int = 5, **settings: Any) -> Search:
@@ -466,17 +480,16 @@ class Moody(Machine):
 
     def record(self, group: Group, arm: Arm) -> Record:
         at, device = arm.case.size, arm.device
-        call_s = (self.cpu_s if device == "cpu" else self.gpu_s)(at)
         timings = {}
-        for metric in group.metrics:
+        for metric in group.asked:
             medians = [
-                call_s
+                self.medians(at, device)[metric.value]
                 * self.factor(self.shared, metric, device, p)
                 * self.factor(self.own, metric, device, p, at)
                 for p in range(group.passes)
             ]
             timings[metric.value] = make_timing(*[[[median] * 3] * 2 for median in medians])
-        return make_record(device, case=arm.case, timings=timings, warnings=())
+        return self.gone_on_with(group, arm, timings)
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.0])
@@ -508,6 +521,23 @@ def test_passes_that_agree_give_a_bracket_of_5_percent(tmp_path: Path) -> None:
     assert bracket.low <= 700 <= bracket.high
     assert bracket.width <= 0.05
     assert bracket.at == pytest.approx(700, rel=0.03)
+
+
+def test_a_size_is_measured_only_by_the_metrics_whose_questions_it_can_tell_of(tmp_path: Path) -> None:
+    """By latency the devices change sides at 100, by every_call at 1000."""
+    machine = Moody(**crossing(100, 2.0), transfer_s=lambda n: 9.9e-6 * n, shared=0.02, own=0.05)
+    found = make_search(tmp_path, "latency", "every_call", low=32, high=2048)
+    assert search_records(found, machine.measure)
+    timed = {at: set(record.timings) for (at, _), record in found.records.items()}
+    assert all(timed[at] == {"latency", "end_to_end"} for at in ladder(32, 2048))
+    assert {"latency"} in timed.values()
+    assert {"end_to_end"} in timed.values()
+    for answer, n0 in zip(found.answers(), (100, 1000), strict=True):
+        (bracket,) = answer.brackets
+        assert bracket.low <= n0 <= bracket.high
+    assert machine.sampled <= 0.25 * 5 * 2 * 2 * len(ladder(32, 2048, 8))
+    again = prepare(job(found))
+    assert (again.records, again.wanted()) == (found.records, {})
 
 
 def job(found: Search, *, resume: bool = True) -> Job:

@@ -28,16 +28,20 @@ from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.stats import relative_half_width
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.ceilings import Found
+from jaxaccel.measure.evidence import asked_for
 from jaxaccel.measure.sampling import Stop
 from jaxaccel.measure.session import CeilingsOf, Group, Place, Plan, WorkerLike, measure
 from jaxaccel.measure.tally import Command
 from jaxaccel.messages import AskRound, Close, Inspect, Inspected, Message, Open, Opened, Started
 from jaxaccel.records import (
+    NOT_ASKED,
+    NOT_NEEDED,
     SCHEMA_VERSION,
     Arm,
     Case,
     Ceiling,
     Ceilings,
+    DeviceTime,
     Energy,
     Flag,
     Metric,
@@ -1201,3 +1205,47 @@ def test_a_session_of_flags_gives_each_its_metric() -> None:
     ((_, record),) = run(lab, make_group(SMALL, "cpu"))
     severe: list[Flag] = [flag for flag in record.warnings if flag.name == "very noisy"]
     assert [flag.metric for flag in severe] == ["throughput"]
+
+
+# --- passes of some metrics only --------------------------------------------------------------------
+
+
+def test_passes_may_be_of_some_of_the_metrics_and_the_record_keeps_the_others() -> None:
+    first = run(FakeLab(seed=100), make_group(SMALL, "cpu", "gpu", metrics=ALL, needed=TWO))
+    earlier = {device: decode_record(encode_record(record)) for (_, device), record in first}
+    for record in earlier.values():
+        assert set(record.timings) == set(TWO)
+        assert record.absent[f"timings.{Metric.device}"] == NOT_NEEDED
+        assert asked_for(record) == list(ALL)
+    lab = FakeLab()
+    for_device = run(lab, resumed(3, earlier, "cpu", "gpu", metrics=ALL, needed=(Metric.device,)))
+    known = {device: decode_record(encode_record(record)) for (_, device), record in for_device}
+    for device, record in known.items():
+        assert passes_of(record, Metric.device) == {0, 1, 2}
+        assert rounds_of(lab, device, Metric.latency) == 0
+        assert record.timings[Metric.latency] == earlier[device].timings[Metric.latency]
+        assert f"timings.{Metric.device}" not in record.absent
+        assert record.absent[f"timings.{Metric.h2d}"] == NOT_NEEDED
+        assert record.arm_id == earlier[device].arm_id
+        assert record.lacks_passes is None
+    last = dict(run(FakeLab(), resumed(3, known, "cpu", "gpu", metrics=ALL)))
+    for device in ("cpu", "gpu"):
+        assert {metric: passes_of(last[0, device], metric) for metric in ALL} == {
+            metric: {0, 1, 2} for metric in ALL
+        }
+        assert last[0, device].transfers
+        assert not [path for path, why in last[0, device].absent.items() if why in (NOT_ASKED, NOT_NEEDED)]
+
+
+def test_an_arm_is_inspected_again_once_its_device_time_is_needed() -> None:
+    kernels = DeviceTime(source="slope", slope_s=1e-6)
+    untold = Inspected(absent={"device_time": NOT_ASKED, "energy": "none"})
+    told = Inspected(device_time=kernels, absent={"energy": "none"})
+    metrics = (Metric.latency, Metric.device)
+    lab = FakeLab(lambda _: Behaviour(inspected=untold), seed=100)
+    ((_, first),) = run(lab, make_group(SMALL, "gpu", metrics=metrics, needed=(Metric.latency,)))
+    lab = FakeLab(lambda _: Behaviour(inspected=told))
+    record = run(lab, resumed(2, {"gpu": first}, "gpu", metrics=metrics))[-1][1]
+    assert record.device_time == kernels
+    assert "device_time" not in record.absent
+    assert len(inspections(lab, "gpu")) == 1

@@ -119,18 +119,20 @@ def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
     )
     if ask.size in (left.size, right.size):
         here, found = (left, at_left) if ask.size == left.size else (right, at_right)
-        return _advice(math.log(found.ratio), _half(here, found), (here,), here)
+        return _advice(math.log(found.ratio), _half(here, found, ask.question), (here,), here)
     octaves = math.log2(right.size / left.size)
     share = math.log2(ask.size / left.size) / octaves
     log_ratio = (1 - share) * math.log(at_left.ratio) + share * math.log(at_right.ratio)
     bent = BENT * octaves * 4 * share * (1 - share)
-    half = max(_half(left, at_left), _half(right, at_right)) + bent
+    halves = (_half(left, at_left, ask.question), _half(right, at_right, ask.question))
+    half = max(halves) + bent
     return _advice(log_ratio, half, (left, right), left if share < 0.5 else right)
 
 
-def _half(pair: Measured, found: Speedup) -> float:
+def _half(pair: Measured, found: Speedup, question: str) -> float:
     """Half an interval of the logarithm of a ratio; of few passes, at least what processes differ by."""
-    few = not found.ci95 or min(passes_of(pair.cpu), passes_of(pair.gpu)) < MIN_PASSES
+    passes = min(passes_of(record, question) for record in (pair.cpu, pair.gpu))
+    few = not found.ci95 or passes < MIN_PASSES
     if few and not one_machine(pair.cpu, pair.gpu):
         return math.inf  # not even the moment was the same
     half = math.log(found.ci95[1] / found.ci95[0]) / 2 if found.ci95 else 0.0

@@ -66,9 +66,11 @@ def families(comparisons: Sequence[Comparison]) -> list[Family]:
 
 def _family(comparisons: Sequence[Comparison], machines: tuple[str, str] | None) -> Family:
     pairs = [(c.cpu, c.gpu) for c in comparisons if c.cpu and c.gpu and c.cpu.ok and c.gpu.ok]
-    among = family_size(pairs)
+    among = {question: family_size(pairs, question) for question in QUESTIONS}
     # Pair by pair, for all questions about one ask for the same medians.
-    answers = [{question: answer(question, *pair, among=among) for question in QUESTIONS} for pair in pairs]
+    answers = [
+        {question: answer(question, *pair, among=among[question]) for question in QUESTIONS} for pair in pairs
+    ]
     known = {question: _find([its[question] for its in answers], question, pairs) for question in QUESTIONS}
     return Family(
         comparisons=tuple(comparisons),

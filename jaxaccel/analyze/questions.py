@@ -88,7 +88,7 @@ def point_of(question: str, found: Speedup, at: int, cpu: Record, gpu: Record) -
     not even the moment was the same.
     """
     log_ratio, verdict = math.log(found.ratio), found.verdict
-    if min(passes_of(cpu), passes_of(gpu)) < MIN_PASSES and one_machine(cpu, gpu):
+    if min(passes_of(cpu, question), passes_of(gpu, question)) < MIN_PASSES and one_machine(cpu, gpu):
         sure = abs(log_ratio) >= math.log(SURE_AT_ONCE)
         verdict = (Verdict.gpu if log_ratio > 0 else Verdict.cpu) if sure else Verdict.undecided
     return Point(size=at, verdict=verdict, log_ratio=log_ratio, by_pass=by_pass(question, cpu, gpu))
@@ -124,11 +124,17 @@ def _times(question: str, record: Record) -> dict[int, float]:
     return {} if timing is None else dict(medians_by_pass(timing))
 
 
-def family_size(pairs: Iterable[tuple[Record, Record]]) -> int:
+def family_size(pairs: Iterable[tuple[Record, Record]], question: str) -> int:
     """How many verdicts are to be right all together: pairs of one pass have none by an interval."""
-    return max(1, sum(min(map(passes_of, pair)) >= MIN_PASSES for pair in pairs))
+    fewest = (min(passes_of(record, question) for record in pair) for pair in pairs)
+    return max(1, sum(passes >= MIN_PASSES for passes in fewest))
 
 
-def passes_of(record: Record) -> int:
-    """The passes that a record has, of any of its metrics: that one of them has fewer, no pass will mend."""
-    return len(frozenset[int]().union(*(timing.passes for timing in record.timings.values())))
+def passes_of(record: Record, question: str | None = None) -> int:
+    """The passes that a record has, of any of its metrics or of those that a question is about.
+
+    Of any: that one of them has fewer, no pass will mend.
+    """
+    metrics = record.timings if question is None else metrics_for([question])
+    timings = (record.timings.get(metric) for metric in metrics)
+    return len(frozenset[int]().union(*(timing.passes for timing in timings if timing)))

@@ -30,27 +30,24 @@ FAR = 2.0  # from a crossing that a line has found, sizes are looked at by thems
 SAME = 1.04  # a size that was looked at is taken in place of one so near
 
 
-def plan(
-    points: Mapping[str, Sequence[Point]], passes: Mapping[int, int], *, full: int, within: float
-) -> dict[int, int]:
-    """What to measure next, of a size so many passes; nothing where nothing more can be told.
+def plan(points: Sequence[Point], passes: Mapping[int, int], *, full: int, within: float) -> dict[int, int]:
+    """What to measure next for a question, of a size so many passes; nothing where nothing more can be told.
 
-    `points` are what is known by question, `passes` what was made of each size.
+    `points` are what is known of it, `passes` what was made of each size.
     """
     lines = full >= FEWEST_PASSES
     looks = max(within, LOOK_WITHIN) if lines else within
-    looked = _new(passes, (next_sizes(leaning(skeleton(known)), looks) for known in points.values()))
+    looked = _new(passes, next_sizes(leaning(skeleton(points)), looks))
     if looked:
         return dict.fromkeys(looked, 1)
     if lines:
-        wanted = {size for known in points.values() for size in _for_lines(known, passes, full, within)}
+        wanted = {*_for_lines(points, passes, full, within)}
         if wanted:
             return dict.fromkeys(sorted(wanted), full)
-    unsure = {size for known in points.values() for size in _far(known, _unsure(known, passes, full))}
+    unsure = _far(points, _unsure(points, passes, full))
     if unsure:
-        return dict.fromkeys(sorted(unsure), full)
-    between = (_far(known, next_sizes(known, within)) for known in points.values())
-    return dict.fromkeys(_new(passes, between), full)
+        return dict.fromkeys(sorted({*unsure}), full)
+    return dict.fromkeys(_new(passes, _far(points, next_sizes(points, within))), full)
 
 
 def _for_lines(points: Sequence[Point], passes: Mapping[int, int], full: int, within: float) -> Iterator[int]:
@@ -100,8 +97,8 @@ def _far(points: Sequence[Point], sizes: Iterable[int]) -> list[int]:
     return [size for size in sizes if not any(1 / FAR < size / at < FAR for at in found)]
 
 
-def _new(passes: Mapping[int, int], found: Iterable[Sequence[int]]) -> list[int]:
-    return sorted({size for sizes in found for size in sizes} - passes.keys())
+def _new(passes: Mapping[int, int], found: Iterable[int]) -> list[int]:
+    return sorted({*found} - passes.keys())
 
 
 def _unsure(points: Sequence[Point], passes: Mapping[int, int], full: int) -> list[int]:

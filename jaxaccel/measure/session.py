@@ -93,6 +93,7 @@ class Group:
     """The arms of one case, by device: they are interleaved, and sampled equally long, in `passes`.
 
     `prior` are records of these arms that an earlier command made. energy_s: how long to count energy.
+    needed: those of `metrics` that these passes are of, where it is not all; the records keep the others.
     """
 
     stop: Stop
@@ -101,6 +102,12 @@ class Group:
     energy_s: float = 0.0
     arms: dict[str, Arm] = field(default_factory=dict)
     prior: dict[str, Record] = field(default_factory=dict)
+    needed: tuple[Metric, ...] | None = None
+
+    @property
+    def asked(self) -> tuple[Metric, ...]:
+        """The metrics that its passes are of."""
+        return self.metrics if self.needed is None else self.needed
 
 
 @dataclass(kw_only=True)
@@ -161,6 +168,7 @@ class _Session:
                     plan.command,
                     passes=group.passes,
                     metrics=group.metrics,
+                    asked=group.asked,
                     energy_s=group.energy_s,
                     held=plan.book is not None,
                     prior=group.prior.get(device),
@@ -213,14 +221,14 @@ class _Session:
         for device, tally in tallies.items():
             worker, start_s = crew.working(device)
             arm = _OpenArm(worker, f"{tally.arm.case.case_id}-{device}")
-            reply = arm.open(tally.arm, group.metrics)
+            reply = arm.open(tally.arm, group.asked)
             if isinstance(reply, Opened):
                 tally.opened(reply, start_s)
                 opened[device] = arm
             else:
                 tally.ended(_failure(reply))
         self._plan.meter.read()
-        for metric in group.metrics:
+        for metric in group.asked:
             going = {device: arm for device, arm in opened.items() if not tallies[device].failed}
             able = {device: arm for device, arm in going.items() if tallies[device].offers(metric)}
             found = sample(
@@ -242,7 +250,7 @@ class _Session:
         """What needs no more than one pass (kernels, the loop's slope, energy); then the arms close."""
         for device, arm in opened.items():
             tally = self._tallies[index][device]
-            if tally.inspected or tally.failed:
+            if tally.failed or not tally.wants_inspection:
                 continue
             self._watcher.beside(f"{device} kernels, loop, energy")
             reply = arm.inspect(self._plan.groups[index].energy_s)

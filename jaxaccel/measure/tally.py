@@ -17,6 +17,8 @@ from jaxaccel.measure.evidence import WITHIN_CEILING, Evidence, asked_for, deriv
 from jaxaccel.measure.sampling import Sampled, Stop, stop_of
 from jaxaccel.messages import Failure, Inspected, Opened, Started
 from jaxaccel.records import (
+    NOT_ASKED,
+    NOT_NEEDED,
     PASS_FAILED,
     POWER_CAP,
     SCHEMA_VERSION,
@@ -49,7 +51,7 @@ class Command:
 class Tally:
     """The growing measurement of one arm. `prior` is its record from an earlier command, to go on with.
 
-    `held`: whether it is to be held against ceilings.
+    `held`: whether it is to be held against ceilings. asked: those of `metrics` that its passes are now of.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Tally:
         *,
         passes: int = 1,
         metrics: Sequence[Metric] = (Metric.latency, Metric.throughput),
+        asked: Sequence[Metric] | None = None,
         energy_s: float = 0.0,
         held: bool = False,
         prior: Record | None = None,
     ) -> None:
         self.arm, self.stop = arm, stop
         self._metrics, self._energy_s, self._held = metrics, energy_s, held
+        self._asked = metrics if asked is None else asked
         self.spent = Spent()  # by this command
         self._spent_before = Spent()
         self._prior = prior if prior and prior.ok else None
@@ -86,7 +90,7 @@ class Tally:
         self._environment: Mapping[str, Any] = {}
         self._settings: Mapping[str, str] = {}
         self._warnings: dict[Flag, None] = {}
-        self._done: set[int] = set()  # passes
+        self._done: dict[Metric, set[int]] = {metric: set() for metric in metrics}  # passes
         self._floors: list[Mapping[str, float]] = []
         self._loads: list[HostLoad] = []
         self._slowdowns: set[str] = set()
@@ -98,7 +102,16 @@ class Tally:
 
     def lacks(self, pass_index: int) -> bool:
         """Whether this pass is still to be made."""
-        return pass_index < self._passes and not self.failed and pass_index not in self._done
+        done = (pass_index in self._done[metric] for metric in self._asked)
+        return pass_index < self._passes and not self.failed and not all(done)
+
+    @property
+    def wants_inspection(self) -> bool:
+        """Whether what needs no more than one pass is still to be found out."""
+        if self.inspected is None:
+            return True
+        untold = self._absent.get("device_time", NOT_ASKED) == NOT_ASKED
+        return Metric.device in self._asked and self.inspected.device_time is None and untold
 
     def met(self, started: Started | Failure) -> None:
         """A worker has started for it: its environment is known, and `prior` can be gone on with.
@@ -127,8 +140,8 @@ class Tally:
 
     def opened(self, facts: Opened, start_s: float) -> None:
         """It is ready in a pass, its worker having started in `start_s`; what the first found out stays."""
-        self.facts, self._offered = self.facts or facts, facts.metrics
-        for metric in self.facts.metrics:
+        self.facts, self._offered = _with_more(self.facts or facts, facts), facts.metrics
+        for metric in self._asked:
             if metric not in facts.metrics and self._bursts.get(metric):
                 self._has_fewer_rounds(metric, facts.absent.get(f"timings.{metric}", "it was not offered"))
         self._floors.append(facts.floor_s)
@@ -160,6 +173,7 @@ class Tally:
     def found_out(self, found: Inspected) -> None:
         """What needs no more than one pass."""
         self.inspected = found
+        self._absent.pop("device_time", None)
         self._absent |= found.absent
         self.spent += Spent(inspection=found.spent_s)
 
@@ -195,7 +209,8 @@ class Tally:
         """A pass is over for it."""
         self._loads.append(load)
         if not self.failed:
-            self._done.add(pass_index)
+            for metric in self._asked:
+                self._done[metric].add(pass_index)
 
     def ended(self, failure: Failure) -> None:
         """It can't be measured, or not any further."""
@@ -250,8 +265,15 @@ class Tally:
             spent_s=replace(spent_s, total=spent_s.total + self.spent.accounted + overhead_s),
             environment=dict(self._environment),
             warnings=(*evidence.flags(self.stop), *self._flags()),
-            absent=evidence.absent(self._metrics, status) | self._absent,
+            absent=evidence.absent(self._metrics, status) | self._unneeded() | self._absent,
         )
+
+    def _unneeded(self) -> dict[str, str]:
+        """Why metrics are null that no pass has been of yet."""
+        if self.facts is None:
+            return {}
+        never = (metric for metric, done in self._done.items() if metric not in self._asked and not done)
+        return {f"timings.{metric}": NOT_NEEDED for metric in never}
 
     def _evidence(self) -> Evidence:
         return Evidence(
@@ -296,7 +318,11 @@ class Tally:
         if prior.device_time or prior.energy or "energy" in prior.absent:
             self.inspected = Inspected(device_time=prior.device_time, energy=prior.energy)
         self.ceilings = prior.ceilings
-        self._absent = {path: why for path, why in prior.absent.items() if not derived(path)}
+        self._absent = {
+            path: why
+            for path, why in prior.absent.items()
+            if not derived(path) and why not in (NOT_ASKED, NOT_NEEDED)
+        }
         self._started_at, self._spent_before = prior.started_at, prior.spent_s
         kept = ("gpu shared", "clock throttled", "power capped", FEWER_ROUNDS)
         self._warnings = dict.fromkeys(flag for flag in prior.warnings if flag.name in kept)
@@ -305,8 +331,16 @@ class Tally:
         for name, timing in prior.timings.items():
             self._bursts[Metric(name)] = stats.bursts_of(timing)
             self._converged[Metric(name)] = timing.converged
-        # All passes of an ok record are whole; of a metric, one may have no rounds.
-        self._done = {burst.pass_index for bursts in self._bursts.values() for burst in bursts}
+        made = {m: {burst.pass_index for burst in bursts} for m, bursts in self._bursts.items()}
+        # All passes of an ok record are whole; but of a metric that could not be had, they have no rounds.
+        fewer = {flag.metric for flag in self._warnings if flag.name == FEWER_ROUNDS}
+        for metric in self._metrics:
+            if prior.absent.get(f"timings.{metric}") == NOT_NEEDED:
+                self._done[metric] = set()
+            elif metric in made and metric.value not in fewer:
+                self._done[metric] = made[metric]
+            else:
+                self._done[metric] = set[int]().union(*made.values())
 
     def _difference(self, prior: Record) -> str:
         here, there = (
@@ -329,20 +363,20 @@ class Tally:
     def _survives(self) -> bool:
         """Whether whole passes were made before a failure that says nothing against them."""
         broken = self.facts and self._failure and self._failure.error.type in self.facts.invariants
-        return bool(self._failure and self._done and not broken)
+        return bool(self._failure and any(self._done.values()) and not broken)
 
     def _counting(self) -> dict[Metric, list[stats.Burst]]:
         """The rounds of each metric; without a pass that a failure cut short, where others are whole."""
         if not self._survives():
             return self._bursts
-        return {m: [b for b in bursts if b.pass_index in self._done] for m, bursts in self._bursts.items()}
+        return {m: [b for b in bursts if b.pass_index in self._done[m]] for m, bursts in self._bursts.items()}
 
     def _ending(
         self, timings: Mapping[Metric, Timing], invariants: Mapping[str, str]
     ) -> tuple[Status, Problem | None]:
         if self._failure and not self._survives():
             return (Status.refused if self._failure.refused else Status.failed), self._failure.error
-        if not timings and self._done:
+        if not timings and any(self._done.values()):
             known = {**(self.facts.absent if self.facts else {}), **self._absent}
             reasons = (known.get(f"timings.{metric}") for metric in self._metrics)
             message = "; ".join(dict.fromkeys(filter(None, reasons))) or "none of its metrics can be had here"
@@ -376,3 +410,19 @@ class Tally:
             name: float(np.median([floor[name] for floor in self._floors if name in floor]))
             for name in sorted(names)
         }
+
+
+def _with_more(first: Opened, later: Opened) -> Opened:
+    """What the first opening of an arm found out, and a later one of metrics that the first was not for."""
+    new = [m for m in later.metrics if m not in first.metrics and f"timings.{m}" not in first.absent]
+    if not new:
+        return first
+    absent = {path: why for path, why in first.absent.items() if why != NOT_ASKED}
+    if not (first.transfers or later.transfers) and "transfers" in later.absent:
+        absent["transfers"] = later.absent["transfers"]
+    return replace(
+        first,
+        metrics=(*first.metrics, *new),
+        transfers=first.transfers or later.transfers,
+        absent=absent,
+    )

@@ -111,13 +111,13 @@ def crossover_rows(pairs: Sequence[Comparison]) -> list[dict[str, Any]]:
     for family in families.values():
         if len({pair.case.size for pair in family}) < FEWEST:
             continue
-        among = family_size((pair.cpu, pair.gpu) for pair in family if pair.cpu and pair.gpu)
+        known = [(pair.cpu, pair.gpu) for pair in family if pair.cpu and pair.gpu]
         for question in ASKED:
+            among = family_size(known, question)
             points: list[Point] = []
-            for pair in family:
-                if pair.cpu and pair.gpu:
-                    found = point(question, pair.case.size, pair.cpu, pair.gpu, among=among)
-                    points += [found] if found else []
+            for cpu, gpu in known:
+                found = point(question, cpu.case.size, cpu, gpu, among=among)
+                points += [found] if found else []
             if len(points) >= FEWEST:
                 rows += _answer_rows(family[0], question, points)
     return rows
