@@ -1,7 +1,7 @@
 """`python -m jaxaccel.advise`: which device, from records that are there. It measures nothing."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -19,8 +19,10 @@ EXAMPLES = """\
 examples:
   python -m jaxaccel.advise experiments/accounting
   python -m jaxaccel.advise experiments/accounting workload=matvec size=5000 dtype=float32
+  python -m jaxaccel.advise experiments/crossover workload=mlp_article batch=100
   python -m jaxaccel.advise DIR workload=mlp size=1024 data=host calls=100 --price cpu=0.40 --price gpu=2.10
 
+In place of the size it may be a parameter that was measured in several values, such as batch.
 data=device (the inputs are resident) or data=host: they come in once for so many `calls`, and the last
 output goes back. Times at sizes that were not measured lie on a line between those that were.
 
@@ -31,11 +33,11 @@ ASKED = ("size", "calls", "data")
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. ask: None where nothing but a table is asked for."""
+    """The command, read and checked. asked: nothing where nothing but a table is asked for."""
 
     places: tuple[str, ...]
     only: Mapping[str, tuple[str, ...]]
-    ask: "Ask | None"
+    asked: Mapping[str, str]
     prices: "Prices | None"
 
 
@@ -45,14 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
-        (records,) = choose([load("DIR", arguments.places)], arguments.only, option="")
-        known = families(records)
+        records = load("DIR", arguments.places)
+        overs = {pairs[0].over for pairs in families(records)} - {"size"}
+        only, ask = asked_of(arguments, overs)
+        (chosen,) = choose([records], only, option="")
+        known = families(chosen)
         if not known:
             raise BadInputError("`DIR` must hold records of a CPU and a GPU of one case: there is no pair")
-        if arguments.ask is None:
+        if ask is None:
             show_all(known)
             return OK
-        return answer_all(known, arguments.ask, arguments.prices)
+        return answer_all(known, ask, arguments.prices)
     except BadInputError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -94,7 +99,10 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
                 found for one in pairs if (found := point(question, one.size, one.cpu, one.gpu, among=among))
             ]
             if points:
-                rows.append((family_name(pairs[0].cpu.case, pairs[0].machines), conclude(question, points)))
+                first = pairs[0]
+                name = family_name(first.cpu.case, first.machines, first.over)
+                name += f", by {first.over}" if first.over != "size" else ""
+                rows.append((name, conclude(question, points)))
     show_winners(make_console(), rows)
 
 
@@ -125,8 +133,6 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
 
     **Raises** BadInputError, naming the argument, the value and what is allowed.
     """
-    from jaxaccel.analyze.advice import Ask
-
     raw = make_parser().parse_intermixed_args(argv)
     places = tuple(word for word in raw.words if "=" not in word)
     if not places:
@@ -134,17 +140,41 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
     try:
         only = dict(parse_only("KEY=VALUE", [word for word in raw.words if "=" in word]))
         asked = {name: _one(name, only.pop(name)) for name in ASKED if name in only}
-        if asked and "size" not in asked:
-            raise ValueError(f"`size` must be given with `{next(iter(asked))}`")
-        numbers = {name: _number(name, asked[name]) for name in ("size", "calls") if name in asked}
-        data = {"data": asked["data"]} if "data" in asked else {}
-        ask = Ask(**numbers, **data) if asked else None  # type: ignore[arg-type]
         prices = given_prices(raw.price, None, None, today) if raw.price else None
     except ValueError as error:
         raise BadInputError(str(error)) from error
-    if prices and (prices.ratio is None or ask is None):
-        raise BadInputError("`--price` must be given for cpu and for gpu, with a size to be asked about")
-    return Arguments(places=places, only=only, ask=ask, prices=prices)
+    if prices and prices.ratio is None:
+        raise BadInputError("`--price` must be given for cpu and for gpu")
+    return Arguments(places=places, only=only, asked=asked, prices=prices)
+
+
+def asked_of(
+    arguments: Arguments, overs: Set[str] = frozenset()
+) -> "tuple[Mapping[str, tuple[str, ...]], Ask | None]":
+    """What is asked, and of which records. `overs` are parameters that may stand in place of the size.
+
+    **Raises** BadInputError, naming the argument, the value and what is allowed.
+    """
+    from jaxaccel.analyze.advice import Ask
+
+    only, asked = dict(arguments.only), dict(arguments.asked)
+    over = next((name for name in overs if name in only), "size")
+    try:
+        if over != "size":
+            if "size" in asked:
+                only["size"] = (asked["size"],)
+            asked["size"] = _one(over, only.pop(over))
+        if "size" not in asked:
+            if left := [*asked, *(["--price"] if arguments.prices else [])]:
+                raise ValueError(f"`size` must be given with `{left[0]}`")
+            return only, None
+        numbers = {"size": _number(over, asked["size"])}
+        if "calls" in asked:
+            numbers["calls"] = _number("calls", asked["calls"])
+        data = {"data": asked["data"]} if "data" in asked else {}
+        return only, Ask(over=over, **numbers, **data)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
 
 
 def _one(name: str, values: Sequence[str]) -> str:

@@ -135,6 +135,43 @@ def test_cases_that_differ_in_more_than_size_are_not_mixed() -> None:
     assert families([make_failed("gpu"), side("cpu", 1, 1.0)]) == []
 
 
+def by_batch(*batches: int, size: int = 50) -> list[Record]:
+    """A CPU that takes 1 µs times the batch, beside the GPU of `pairs`."""
+    return [
+        replace(record, case=case, case_id=case.case_id)
+        for batch in batches
+        for record in pairs(batch)
+        for case in [replace(record.case, size=size, params={"batch": batch, "adam": 1e-3})]
+    ]
+
+
+def test_of_cases_of_one_size_a_parameter_may_be_the_range() -> None:
+    (family,) = families(by_batch(100, 500, 10000))
+    assert [(one.over, one.size) for one in family] == [("batch", 100), ("batch", 500), ("batch", 10000)]
+    assert advise(family, Ask(over="batch", size=10000)).ratio == pytest.approx(10)
+    with pytest.raises(OutsideError, match="`batch` must be given"):
+        advise(family, Ask(size=50))
+
+
+@pytest.mark.parametrize(
+    "records", [by_batch(100, 500), [*by_batch(100, 500, 900), *by_batch(100, 500, 900, size=60)]]
+)
+def test_two_values_are_no_range_and_a_size_goes_first(records: list[Record]) -> None:
+    assert {one.over for family in families(records) for one in family} == {"size"}
+
+
+def test_it_is_asked_about_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store.save_all(by_batch(100, 500, 10000), tmp_path)
+    assert main([str(tmp_path), "size=50", "batch=10000"]) == 0
+    assert "batch 10000, data on the device: the GPU, 10x as fast" in capsys.readouterr().out
+    assert main([str(tmp_path), "size=50"]) == 2
+    assert "`batch` must be given: several were measured" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 0
+    assert "by batch" in " ".join(capsys.readouterr().out.split())
+    assert main([str(tmp_path), "batch=0"]) == 2
+    assert "`batch` must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_held_out_cases_of_the_published_study_are_advised_well() -> None:
     """Each case inside a range is held out in turn; the sizes beside it are a factor of 4 to 16 away."""
     good = wrong = unsure = 0
@@ -204,7 +241,7 @@ def test_without_a_size_there_is_a_table(folder: str, capsys: pytest.CaptureFixt
         (["size=200", "data=disk"], "`data` must be one of device, host, got 'disk'"),
         (["size=200", "dtype=float16"], "`dtype=` must be of float32 here, got 'float16'"),
         (["size=200", "--price", "cpu=1"], "`--price` must be given for cpu and for gpu"),
-        (["--price", "cpu=1", "--price", "gpu=1"], "with a size to be asked about"),
+        (["--price", "cpu=1", "--price", "gpu=1"], "`size` must be given with `--price`"),
     ],
 )
 def test_what_can_not_be_answered_exits_with_2(

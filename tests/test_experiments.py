@@ -7,18 +7,18 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from jaxaccel.analyze.agreement import of_pair
 from jaxaccel.analyze.compare import pair
-from jaxaccel.analyze.crossover import conclude
-from jaxaccel.analyze.questions import point
+from jaxaccel.analyze.crossover import Point, conclude
+from jaxaccel.analyze.questions import family_size, point
+from jaxaccel.analyze.ranges import value_at
 from jaxaccel.config import contents
 from jaxaccel.publish.store import load_records
-from jaxaccel.records import DEVICES, Metric
+from jaxaccel.records import DEVICES, Comparison, Metric, Verdict
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md"))]
@@ -82,22 +82,54 @@ def test_two_machines_ran_the_very_same_programs() -> None:
         assert {record.arm.requested for record in records} == {device}
 
 
-def test_searches_on_a_gpu_found_what_a_sweep_found() -> None:
-    """Of matvec, the one workload that has a sweep: a line through its sizes within a factor of √2."""
-    found: dict[str, list[Any]] = {}
-    for name in ("crossover", "crossover_sweep"):
-        records = load_records([ROOT / "experiments" / name])
-        pairs = [p for p in pair(records) if p.case.workload == "matvec" and p.cpu and p.gpu]
-        assert len(pairs) == {"crossover": 22, "crossover_sweep": 49}[name]
-        for question in ("device", "throughput"):
-            points = [point(question, p.case.size, p.cpu, p.gpu) for p in pairs if p.cpu and p.gpu]
-            found.setdefault(question, []).append([known for known in points if known])
-    for question, (searched, swept) in found.items():
-        (bracket,) = conclude(question, searched).brackets
-        assert bracket.at is not None
-        near = [p for p in swept if abs(math.log(p.size / bracket.at)) < math.log(2) / 2]
-        slope, height = np.polyfit([math.log(p.size) for p in near], [p.log_ratio for p in near], 1)
-        assert bracket.low <= math.exp(-height / slope) <= bracket.high, question
+def measured(folder: str, workload: str) -> list[Comparison]:
+    records = load_records([ROOT / "experiments" / folder])
+    return [p for p in pair(records) if p.case.workload == workload and p.cpu and p.gpu]
+
+
+def points(pairs: list[Comparison], question: str) -> list[Point]:
+    over = "batch" if pairs[0].case.workload == "mlp_article" else "size"
+    known = [(value_at(p.case, over), p.cpu, p.gpu) for p in pairs if p.cpu and p.gpu]
+    among = family_size([(cpu, gpu) for _, cpu, gpu in known], question)
+    found = (point(question, at, cpu, gpu, among=among) for at, cpu, gpu in known)
+    return [one for one in found if one]
+
+
+def sampling_s(pairs: list[Comparison]) -> float:
+    return sum(arm.spent_s.sampling for p in pairs for arm in p.arms)
+
+
+# How many changes of the winner the searches tell of, by time on the device and with queued calls.
+SEARCHES = {
+    ("crossover", "matvec"): (1, 1),
+    ("crossover", "dot"): (0, 1),
+    ("crossover", "matmul"): (0, 1),
+    ("crossover", "mlp_article"): (1, 0),
+    ("crossover_again", "matvec"): (1, 1),
+    ("crossover_again", "dot"): (0, 0),
+}
+
+
+@pytest.mark.parametrize(("folder", "workload"), SEARCHES)
+def test_searches_on_a_gpu_found_what_a_sweep_found_with_a_fifth_of_its_sampling(
+    folder: str, workload: str
+) -> None:
+    """Where a line through the sizes of the sweep within a factor of the square root of 2 crosses."""
+    searched, swept = measured(folder, workload), measured("crossover_sweep", workload)
+    sizes = [one.size for one in points(swept, "throughput")]
+    assert len(sizes) >= 8 * math.log2(max(sizes) / min(sizes))
+    assert sampling_s(searched) <= 0.2 * sampling_s(swept)
+    for question, changes in zip(("device", "throughput"), SEARCHES[folder, workload], strict=True):
+        found, every = conclude(question, points(searched, question)), points(swept, question)
+        assert len(found.brackets) == changes, question
+        for bracket in found.brackets:
+            assert bracket.at
+            near = [p for p in every if abs(math.log(p.size / bracket.at)) < math.log(2) / 2]
+            slope, height = np.polyfit([math.log(p.size) for p in near], [p.log_ratio for p in near], 1)
+            assert bracket.low <= math.exp(-height / slope) <= bracket.high, question
+            assert slope > 0
+        if not found.brackets:
+            assert {p.verdict for p in every} & {Verdict.cpu, Verdict.gpu} <= {found.throughout}, question
 
 
 def test_slope_and_profiler_agree_within_3_percent_above_50_microseconds() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from jaxaccel.analyze.compare import MIN_PASSES, pair, verdict
 from jaxaccel.analyze.differences import one_machine
 from jaxaccel.analyze.questions import EVERY_CALL, SURE_AT_ONCE, answer, passes_of
+from jaxaccel.analyze.ranges import SIZE, alike, ranges, value_at
 from jaxaccel.records import Limit, Metric, Record, Speedup, Verdict
 
 # How far off a straight line between two sizes may be that are a factor of two apart, in the logarithm of the
@@ -26,15 +27,16 @@ DATA = ("device", "host")
 class Ask:
     """What is asked. data: `device` where the inputs are resident, `host` where they come from the host.
 
-    calls: so many calls on data that comes in once.
+    calls: so many calls on data that comes in once. over: what `size` is of; `size`, or a parameter.
     """
 
     size: int
+    over: str = SIZE
     calls: int = 1
     data: str = "device"
 
     def __post_init__(self) -> None:
-        for name, value in (("size", self.size), ("calls", self.calls)):
+        for name, value in ((self.over, self.size), ("calls", self.calls)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}")
         if self.data not in DATA:
@@ -52,9 +54,13 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A pair at a size, of one case but for the size. machines: whose, where records are of several."""
+    """A pair at a size, of one case but for the size. machines: whose, where records are of several.
+
+    over: what `size` is of, and its cases differ in; `size`, or a parameter of the workload.
+    """
 
     size: int
+    over: str = SIZE
     cpu: Record
     gpu: Record
     machines: str | None = None
@@ -81,15 +87,17 @@ class OutsideError(ValueError):
 
 
 def families(records: Sequence[Record]) -> list[list[Measured]]:
-    """Pairs that differ only in size, the sizes in order; those of other machines are another family."""
+    """Pairs that differ in one number only (`ranges`), in its order; those of other machines are another."""
     found: dict[tuple[str, str], list[Measured]] = {}
-    for comparison in pair(records):
-        cpu, gpu = comparison.cpu, comparison.gpu
-        if cpu and gpu and cpu.ok and gpu.ok:
-            alike = replace(comparison.case, size=1).case_id
+    comparisons = [one for one in pair(records) if one.cpu and one.gpu and one.cpu.ok and one.gpu.ok]
+    overs = ranges(comparison.case for comparison in comparisons)
+    for comparison in comparisons:
+        cpu, gpu, case = comparison.cpu, comparison.gpu, comparison.case
+        if cpu and gpu:
+            over = overs[case.case_id]
             machines = f"CPU on {comparison.cpu_machine}, GPU on {comparison.gpu_machine}"
-            one = Measured(size=comparison.case.size, cpu=cpu, gpu=gpu, machines=machines)
-            found.setdefault((alike, machines), []).append(one)
+            one = Measured(size=value_at(case, over), over=over, cpu=cpu, gpu=gpu, machines=machines)
+            found.setdefault((alike(case, over), machines), []).append(one)
     if len({machines for _, machines in found}) == 1:
         found = {key: [replace(one, machines=None) for one in pairs] for key, pairs in found.items()}
     return [sorted(pairs, key=lambda one: one.size) for pairs in found.values()]
@@ -104,8 +112,11 @@ def priced(advice: Advice, price_ratio: float) -> Advice:
 def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
     """Which device for a size, from pairs of one case at other sizes, or at that one.
 
-    **Raises** OutsideError where the size is not within those that were measured for the question.
+    **Raises** OutsideError where the size is not within those that were measured for the question, or these
+    are of something else than what is asked.
     """
+    if pairs[0].over != ask.over:
+        raise OutsideError(f"`{pairs[0].over}` must be given: several were measured")
     known = [(one, found) for one in pairs if (found := answer(ask.question, one.cpu, one.gpu))]
     if not known:
         raise OutsideError(f"no measured pair tells of {ask.question}")

@@ -10,7 +10,8 @@ def title(family: Measured, ask: Ask) -> str:
     """What is asked: the case, its size, and where its data is."""
     calls = "" if ask.calls == 1 else f", {ask.calls} calls on it"
     where = "on the device" if ask.data == "device" else f"from the host{calls}"
-    return f"{family_name(family.cpu.case, family.machines)}, size {ask.size}, data {where}"
+    name = family_name(family.cpu.case, family.machines, family.over)
+    return f"{name}, {ask.over} {ask.size}, data {where}"
 
 
 def in_words(advice: Advice, what: str = "fast") -> str:

@@ -1,6 +1,7 @@
 """What cases and devices are called, wherever people read them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jaxaccel.records import Case, Record
 
@@ -33,8 +34,10 @@ def told_apart(case: Case, cases: Sequence[Case]) -> str:
     return name
 
 
-def family_name(case: Case, machines: str | None = None) -> str:
-    """The case but for its size; `machines`, where there are several, say whose."""
+def family_name(case: Case, machines: str | None = None, over: str = "size") -> str:
+    """The case but for its size and for the parameter `over`; `machines`, if there are several, say whose."""
+    if over != "size":
+        case = replace(case, params={name: value for name, value in case.params.items() if name != over})
     seed = f" seed={case.seed}" if case.seed else ""
     return case.family + seed + (f" ({machines})" if machines else "")
 
