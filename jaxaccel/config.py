@@ -113,6 +113,10 @@ class TimingConfig:
             raise ValueError(f"`timing.max_rounds` must be a whole number, got {self.max_rounds!r}")
 
 
+# Parameters that workloads have got since there are records. Where they are null they are no part of a case,
+# so that it is still the one that was measured before.
+ADDED = ("steps",)
+
 PROJECT = "jaxaccel"  # of W&B, as in conf/wandb
 
 
@@ -224,7 +228,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             name=workload.pop("name"),
             target=workload.pop("_target_"),
             variant=workload.pop("variant"),
-            params=workload
+            params={name: value for name, value in workload.items() if value is not None or name not in ADDED}
             | {digest: contents(path) for digest, path in files.values()}
             | ({"source": sources(workload["fn"], workload.get("args"))} if "fn" in workload else {}),
             files={key: path for key, (_, path) in files.items()},
