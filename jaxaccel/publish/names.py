@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jaxaccel.records import Case, Record
+from jaxaccel.records import BEST, Case, Record
 
 
 def case_name(case: Case) -> str:
@@ -36,7 +36,8 @@ def told_apart(case: Case, cases: Sequence[Case]) -> str:
 def family_name(case: Case, machines: str | None = None) -> str:
     """The case but for its size; `machines`, where there are several, say whose."""
     seed = f" seed={case.seed}" if case.seed else ""
-    return case.family + seed + (f" ({machines})" if machines else "")
+    both = ", best against best" if case.variant == BEST else ""
+    return case.family + seed + both + (f" ({machines})" if machines else "")
 
 
 def device_name(record: Record) -> str:

@@ -64,10 +64,10 @@ SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too mu
 
 
 def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
-    """What each of the first steps of a training gives, those of the `first` call among them; before all timing.
+    """What each of the first steps of a training gives, those of the `first` call among them.
 
-    Each call is awaited. At least one more is made, then as many as there is time for, SERIES_STEPS steps in
-    all. They end before what is no number, which JSON has not.
+    That is before all timing. Each call is awaited. At least one more is made, then as many as there is time
+    for, SERIES_STEPS steps in all. They end before what is no number, which JSON has not.
     """
     found, until, output, calls = list[float](), clock() + SERIES_S, first, 1
     while True:

@@ -151,7 +151,8 @@ class Mlp:
             return step
 
         def scan(leaves: list[jax.Array], x: jax.Array, y: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-            return jax.lax.scan(lambda leaves, _: step(leaves, x, y), leaves, None, length=count)
+            after, losses = jax.lax.scan(lambda leaves, _: step(leaves, x, y), leaves, None, length=count)
+            return after, losses
 
         return scan
 
