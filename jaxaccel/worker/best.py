@@ -17,13 +17,16 @@ from jaxaccel.worker.checks import (
     find_kind,
     make_workload,
 )
+from jaxaccel.worker.hlo import anonymous
 from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import Resident, compile_function, is_ready, make_call
 from jaxaccel.worker.timing import Call, Stopwatch
 from jaxaccel.workloads.base import Workload
 
 ROUNDS = 3  # of each that is timed, in turn with the others'
-HOPELESS = 10.0  # times the fastest so far: nobody waits for the rounds of such a variant
+# Times the fastest so far, and seconds: nobody waits for the rounds of such a variant. What is over sooner is
+# soon timed, and its first calls may be slow for other reasons.
+HOPELESS, HOPELESS_S = 10.0, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +98,33 @@ def choose(
 ) -> Chosen:
     """Try each: compile, check its answer, time it in a few rounds of `metric`, in turn with the others.
 
-    `arguments` are `inputs` on the device. One that goes wrong is left out, and so is one that takes more
-    than HOPELESS times as long as the fastest before it in its first calls.
+    `arguments` are `inputs` on the device. One that goes wrong is left out, and so is one that is another in
+    other words, or takes more than HOPELESS times as long as the fastest before it in its first calls.
 
     **Raises** what the first variant did, where all went wrong.
     """
     trials, ready = dict(found.left_out), dict[str, _Ready]()
+    programs: dict[str, str] = {}
     errors: list[Exception] = []
     for name, workload in found.workloads.items():
         try:
-            made = _prepare(workload, case, inputs, arguments, device, clock)
+            placed = _fresh(workload, inputs, arguments, device)
+            compiled, times = compile_function(
+                workload.function, placed, case.precision, carries=workload.carries
+            )
+            program = anonymous(compiled.as_text())
+            if program in programs:
+                reason = f"XLA makes the same program of it as of {programs[program]}"
+                trials[name] = Trial(time_s=None, ok=False, reason=reason)
+                continue
+            made = _prepare(workload, compiled, times, case, inputs, placed, device, clock)
+            programs[program] = name
         except Exception as error:  # whatever it raises, the others can be chosen
             errors.append(error)
             trials[name] = Trial(time_s=None, ok=False, reason=describe(error).message)
             continue
         fastest_s = min((other.first_s for other in ready.values()), default=made.first_s)
-        if made.first_s > HOPELESS * fastest_s:
+        if made.first_s > max(HOPELESS * fastest_s, HOPELESS_S):
             reason = f"its first calls took {made.first_s / fastest_s:.0f} times as long as the fastest's"
             trials[name] = Trial(time_s=made.first_s, ok=False, reason=reason)
             continue
@@ -126,17 +140,28 @@ def choose(
         compiled=best.compiled,
         times=best.times,
         first_call_s=best.first_call_s,
-        trials=trials,
+        trials={name: trials[name] for name in (*found.left_out, *found.workloads)},
     )
 
 
+def _fresh(workload: Workload, inputs: Any, arguments: Any, device: Any) -> Any:
+    """Arguments of a first call: a donated carry is gone after it, and the others need it too."""
+    if not workload.carries:
+        return arguments
+    carry = jax.block_until_ready(jax.device_put(inputs[0], device, may_alias=False))
+    return (carry, *arguments[1:])
+
+
 def _prepare(
-    workload: Workload, case: Case, inputs: Any, arguments: Any, device: Any, clock: Callable[[], float]
+    workload: Workload,
+    compiled: Any,
+    times: Compile,
+    case: Case,
+    inputs: Any,
+    arguments: Any,
+    device: Any,
+    clock: Callable[[], float],
 ) -> _Ready:
-    if workload.carries:  # a donated carry is gone after the first call, and the others need it too
-        carry = jax.block_until_ready(jax.device_put(inputs[0], device, may_alias=False))
-        arguments = (carry, *arguments[1:])
-    compiled, times = compile_function(workload.function, arguments, case.precision, carries=workload.carries)
     check_operations(workload, compiled)
     call, block = make_call(compiled, Resident(arguments, carries=workload.carries))
     result, first_call_s = _clocked(call, clock)

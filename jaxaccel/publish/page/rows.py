@@ -269,9 +269,9 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     if record.memory:
         peak, working = record.memory.peak_bytes, record.memory.working_set_bytes
         found.append(("memory", f"peak {numbers.volume(peak)}, working set {numbers.volume(working)}"))
-    for name, words in (("variant", variants.choice(record)), ("a step", variants.a_step(record))):
-        if words:
-            found.append((name, "; ".join(words.splitlines())))
+    for name, told in (("variant", variants.choice(record)), ("a step", variants.a_step(record))):
+        if told:
+            found.append((name, "; ".join(told.splitlines())))
     if record.device_time:
         kernels = ", ".join(f"{k.name} {k.share:.0%}" for k in record.device_time.kernels[:4])
         found.append(("device time", f"by {record.device_time.source}{f': {kernels}' if kernels else ''}"))
