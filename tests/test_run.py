@@ -514,12 +514,6 @@ def test_the_best_variant_is_measured_and_named(run_cli: RunCli) -> None:
     assert f"{record['arm']['variant']}, the best of {len(record['variants'])}" in ran.out
 
 
-def test_where_there_is_no_choice_best_is_bad_input(run_cli: RunCli) -> None:
-    ran = run_cli("workload=stream", "size=64", "workload.variant=best", *QUICK)
-    assert ran.code == 2
-    assert "`workload.variant`=best needs variants to choose from, and stream has direct only" in ran.said
-
-
 # --- going on --------------------------------------------------------------------------------------
 
 
