@@ -28,7 +28,10 @@ def direct(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def multiply_reduce(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Product by element, then the sum, which XLA makes one pass: (n,), (n,) -> ()."""
+    """Product by element, then the sum, which XLA makes one pass: (n,), (n,) -> ().
+
+    On a CPU it is the very program that XLA makes of `direct` (jax 0.10.2).
+    """
     return (a * b).sum()
 
 

@@ -29,7 +29,7 @@ def direct(a: jax.Array, x: jax.Array) -> jax.Array:
 def multiply_reduce(a: jax.Array, x: jax.Array) -> jax.Array:
     """Product by element, then the sum of each row, which XLA makes one pass: (m, n), (n,) -> (m,).
 
-    It calls no library: XLA writes the loop itself, and on many CPU cores shares it out.
+    On a CPU, YNNPACK does it in place of Eigen (jax 0.10.2: a fusion `__ynn_fusion`).
     """
     return (a * x).sum(axis=1)
 
