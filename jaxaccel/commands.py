@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,11 +101,19 @@ class Launcher:
 
     def __init__(self, devices: Sequence[str], workers: ExitStack) -> None:
         self._workers = workers
+        self._flags: Mapping[str, Sequence[str]] = {}
         self._early = {device: workers.enter_context(Worker(device)) for device in devices}
 
     def __call__(self, device: str) -> Worker:
         """A worker for the device."""
-        return self._early.pop(device, None) or self._workers.enter_context(Worker(device))
+        early = self._early.pop(device, None)
+        return early or self._workers.enter_context(Worker(device, flags=self._flags.get(device, ())))
+
+    def use(self, flags: Mapping[str, Sequence[str]]) -> None:
+        """From now on give workers with these XLA flags, by device; those that started without them end."""
+        self._flags = flags
+        for device in filter(flags.get, list(self._early)):
+            self._early.pop(device).stop()
 
     def make_way(self, device: str) -> None:
         """Another jaxaccel measures on the device: idle workers would disturb what we wait for."""

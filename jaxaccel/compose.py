@@ -129,10 +129,11 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
         if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
             raise BadInputError("these arguments describe a sweep of 0 jobs")
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
-        for name in ("ceilings", "wait_s"):  # of the command, not of a job
+        # Of the command, not of a job: a worker, whose flags they are, serves all jobs.
+        for name, called in (("ceilings", "ceilings"), ("wait_s", "wait_s"), ("flags", "device.flags")):
             values = dict.fromkeys(str(getattr(job.config, name)) for job in jobs)
             if len(values) > 1:
-                raise BadInputError(f"`{name}` must be the same for all jobs, got {', '.join(values)}")
+                raise BadInputError(f"`{called}` must be the same for all jobs, got {', '.join(values)}")
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         # A sweep of 0 jobs has a folder too, but never says where: the command's own id finds it.
         sweep_folders += [path.absolute() for path in Path().glob(f"multirun/*/*-{command_id}")]

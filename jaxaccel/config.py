@@ -6,6 +6,7 @@ Values arrive as Hydra composed them, in plain containers; unknown keys are refu
 import argparse
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -113,6 +114,10 @@ class TimingConfig:
             raise ValueError(f"`timing.max_rounds` must be a whole number, got {self.max_rounds!r}")
 
 
+# Parameters that workloads have got since there are records. Where they are null they are no part of a case,
+# so that it is still the one that was measured before.
+ADDED = ("steps",)
+
 PROJECT = "jaxaccel"  # of W&B, as in conf/wandb
 
 
@@ -154,7 +159,7 @@ class CrossoverConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One Hydra job: a case, the devices to measure it on, and how."""
+    """One Hydra job: a case, the devices to measure it on, and how. flags: XLA's, by device."""
 
     workload: WorkloadConfig
     devices: tuple[str, ...]
@@ -165,6 +170,7 @@ class RunConfig:
     timing: TimingConfig
     passes: int
     wandb: WandbConfig
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     metrics: tuple[Metric, ...] = tuple(Metric)
     ceilings: CeilingsMode = CeilingsMode.auto
     resume: Path | None = None
@@ -224,12 +230,13 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             name=workload.pop("name"),
             target=workload.pop("_target_"),
             variant=workload.pop("variant"),
-            params=workload
+            params={name: value for name, value in workload.items() if value is not None or name not in ADDED}
             | {digest: contents(path) for digest, path in files.values()}
             | ({"source": sources(workload["fn"], workload.get("args"))} if "fn" in workload else {}),
             files={key: path for key, (_, path) in files.items()},
         ),
         devices=_devices(device.pop("arms")),
+        flags=_flags(device.pop("flags", None)),
         size=whole_number("size", raw.pop("size")),
         dtype=choice(Dtype, "dtype", raw.pop("dtype")),
         precision=choice(Precision, "precision", raw.pop("precision")),
@@ -314,6 +321,35 @@ def _devices(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"`device.arms` must be a list of {' or '.join(DEVICES)}, got {value!r}")
     return tuple(value)
+
+
+def _flags(value: Any) -> dict[str, tuple[str, ...]]:
+    """XLA's flags by device, as its environment variable has them; of devices that have some."""
+    given = {} if value is None else value
+    if not isinstance(given, Mapping) or not set(given) <= set(DEVICES):
+        raise ValueError(f"`device.flags` must have flags for {' or '.join(DEVICES)}, got {value!r}")
+    return {device: xla_flags(f"device.flags.{device}", flags) for device, flags in given.items() if flags}
+
+
+def xla_flags(name: str, value: Any) -> tuple[str, ...]:
+    """--name=value texts, from a mapping of flags or a list of such texts. Which there are, XLA says.
+
+    **Raises** ValueError for what XLA would read as something else than was meant.
+    """
+    if isinstance(value, Mapping):
+        texts = [
+            f"--{str(key).removeprefix('--')}={str(found).lower() if isinstance(found, bool) else found}"
+            for key, found in value.items()
+        ]
+    else:
+        texts = list(value) if isinstance(value, list | tuple) else [value]
+    for text in texts:
+        if not isinstance(text, str) or not re.fullmatch(r"--\w+(=[^\s'\"]+)?", text):
+            raise ValueError(
+                f"`{name}` must be XLA flags, as '{{xla_cpu_multi_thread_eigen: false}}' or "
+                f"[--xla_cpu_multi_thread_eigen=false], got {text!r}"
+            )
+    return tuple(texts)
 
 
 def _metrics(value: Any) -> tuple[Metric, ...]:

@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
             if not composed.jobs:
                 return OK
+            launcher.use(composed.jobs[0].config.flags)
             line = without_secrets(shlex.join(["python", "-m", "jaxaccel.crossover", *arguments]))
             return search_all(composed, line, command_id, launcher)
 

@@ -21,6 +21,7 @@ from jaxaccel.records import (
     Problem,
     Spent,
     Transfers,
+    Trial,
 )
 
 
@@ -50,7 +51,8 @@ class Opened:
     """Worker -> parent: the facts of an arm that is ready to be timed.
 
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
-    are those of which rounds can be had; `absent` says why the others can't.
+    are those of which rounds can be had; `absent` says why the others can't. `variants`: those that were
+    tried, where the fastest was asked for.
     """
 
     arm: ArmFacts
@@ -63,6 +65,7 @@ class Opened:
     spent_s: Spent
     metrics: tuple[Metric, ...] = (Metric.latency, Metric.throughput)
     transfers: Transfers | None = None
+    variants: Mapping[str, Trial] = field(default_factory=dict)
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     invariants: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Flag, ...] = ()

@@ -16,6 +16,7 @@ import msgspec
 SCHEMA_VERSION = 1
 
 DEVICES = ("cpu", "gpu")
+BEST = "best"  # the variant of a case that takes, on each device, the fastest of its workload's variants
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
@@ -128,12 +129,14 @@ class Arm:
     """A case on a device. `target` names the workload's class, for the worker to resolve.
 
     `files` are parameters that say where a file lies on this machine. The case has its contents' digest.
+    chosen: what an earlier pass chose for variant=best: all passes are of one program.
     """
 
     case: Case
     device: str
     target: str
     files: Mapping[str, str] = field(default_factory=dict)
+    chosen: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +144,14 @@ class Cost:
     """What one call must do at least: floating-point operations, and bytes to and from memory.
 
     source: who says so: `declared` by the workload, `XLA`, which counts all that the program does, and a
-    loop's body once, or which of them says what. None where nobody does.
+    loop's body once, or which of them says what. None where nobody does. steps: of a training, so many are
+    made in one call: cost and times are those of all of them together.
     """
 
     flops: float | None
     bytes: float | None
     source: str = "declared"
+    steps: int = 1
 
 
 # --- what one arm gave -----------------------------------------------------------------------------
@@ -154,7 +159,10 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmFacts:
-    """The device that really ran, as JAX names it. `flags` are the settings that change its speed."""
+    """The device that really ran, as JAX names it. `flags` are the settings that change its speed.
+
+    variant: the one that ran, which of a case of variant `best` is the one that was chosen.
+    """
 
     requested: str
     platform: str | None = None
@@ -162,6 +170,18 @@ class ArmFacts:
     count: int | None = None
     variant: str | None = None
     flags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What became of a variant that `best` tried. time_s: a call's, in a few rounds, before all timing.
+
+    reason: why it is not among those to choose from; time_s may then be that of its first calls, or None.
+    """
+
+    time_s: float | None
+    ok: bool
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,6 +448,7 @@ class Record:
 
     dispatch_floor_s: what a call of a program that does next to nothing took in the same workers, by metric.
     invariants: by name, `passed`, or `skipped: ` and the reason; one that is broken fails the arm.
+    variants: of a case of variant `best`, what was tried; `arm.variant` is the one that was chosen.
     """
 
     schema_version: int
@@ -454,6 +475,7 @@ class Record:
     device_time: DeviceTime | None = None
     energy: Energy | None = None
     ceilings: Ceilings | None = None
+    variants: Mapping[str, Trial] = field(default_factory=dict)
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     dispatch_floor_s: Mapping[str, float] = field(default_factory=dict)
     host_load: HostLoad | None = None

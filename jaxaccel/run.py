@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose(arguments, command_id)
             if not composed.jobs:
                 return OK
+            launcher.use(composed.jobs[0].config.flags)
             line = without_secrets(shlex.join(["python", "-m", "jaxaccel.run", *arguments]))
             return measure_jobs(composed, line, command_id, launcher)
 
@@ -180,6 +181,8 @@ def likely_devices(arguments: Sequence[str]) -> list[str]:
     """The devices that the arguments seem to ask for: a wrong guess costs an idle process, no more."""
     if any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
         return []  # Hydra's own options: most only show something
+    if any(argument.startswith("device.flags") for argument in arguments):
+        return []  # which are read before a worker starts, and not here
     asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("device=")]
     words = asked[-1].split(",") if asked else ["cpu"]
     return [device for device in DEVICES if device in words or "both" in words]

@@ -234,6 +234,23 @@ def test_a_worker_that_aborts_leaves_its_last_words() -> None:
         assert "last words of a library" in (problem.details or "")
 
 
+def test_a_value_that_xla_can_not_read_is_a_failure_that_names_its_flag() -> None:
+    """XLA lists all flags that there are behind it: the last words are not enough."""
+    with Worker("cpu", flags=["--xla_cpu_multi_thread_eigen=maybe"]) as ended:
+        problem = failure_of(ended.ready())
+    assert problem.type == "XlaFlags"
+    assert "'maybe' of its flag --xla_cpu_multi_thread_eigen" in problem.message
+    assert "device.flags" in (problem.hint or "")
+
+
+def test_flags_come_after_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
+    assert client.with_flags(["--xla_b=2", "--xla_a=3"]) == {"XLA_FLAGS": "--xla_a=1 --xla_b=2 --xla_a=3"}
+    assert client.with_flags([]) == {}  # the environment's own are inherited
+    monkeypatch.delenv("XLA_FLAGS")
+    assert client.with_flags(["--xla_b=2"]) == {"XLA_FLAGS": "--xla_b=2"}
+
+
 def test_a_worker_ends_when_its_parent_leaves() -> None:
     with Worker("cpu") as left:
         left.ready()

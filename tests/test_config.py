@@ -70,6 +70,41 @@ def test_other_keys_of_a_workload_are_its_parameters() -> None:
     assert parse(raw(workload__batch=512, workload__depth=3)).case.params == {"batch": 512, "depth": 3}
 
 
+def test_a_parameter_that_was_added_later_is_one_only_where_it_is_given() -> None:
+    """Or else nothing that was measured before would be the same case any more."""
+    before = parse(raw(workload__features=None))
+    assert before.case.params == {"features": None}
+    assert parse(raw(workload__features=None, workload__steps=None)).case.case_id == before.case.case_id
+    assert parse(raw(workload__steps=5)).case.params == {"steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"cpu": None, "gpu": []}, {}),
+        ({"cpu": {"xla_a": False, "--xla_b": 2}}, {"cpu": ("--xla_a=false", "--xla_b=2")}),
+        ({"gpu": ["--xla_a=x,y", "--xla_c"]}, {"gpu": ("--xla_a=x,y", "--xla_c")}),
+        ({"cpu": "--xla_a=1"}, {"cpu": ("--xla_a=1",)}),
+    ],
+)
+def test_xla_s_flags_are_a_mapping_or_a_list_for_a_device(given: Any, flags: Any) -> None:
+    config = parse(raw(device__flags=given))
+    assert config.flags == flags
+    assert config.case.case_id == parse(raw()).case.case_id
+
+
+@pytest.mark.parametrize("value", ["xla_a=1", "--xla_a=1 --xla_b=2", "--xla a", 3, {"xla_a": "x y"}, ["-a"]])
+def test_what_is_no_flag_of_xla_s_is_refused(value: Any) -> None:
+    assert_refused({"device__flags": {"cpu": value}}, "`device.flags.cpu`", "must be XLA flags", "got ")
+
+
+@pytest.mark.parametrize("value", [{"tpu": None}, ["--xla_a=1"], "--xla_a=1", 3])
+def test_flags_are_for_a_device(value: Any) -> None:
+    assert_refused({"device__flags": value}, "`device.flags`", "cpu or gpu", f"got {value!r}")
+
+
 def test_the_default_size_is_no_parameter() -> None:
     assert parse(raw()).case.params == {}
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -441,6 +441,7 @@ def test_the_book_of_ceilings_is_in_the_user_s_cache_folder(
         (["--help"], []),
         (["--cfg", "job"], []),
         (["device=nonsense"], []),
+        (["device=both", "device.flags.cpu=[--xla_a]"], []),
     ],
 )
 def test_workers_start_early_for_the_devices_that_the_arguments_name(
@@ -453,15 +454,18 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
     events: list[str] = []
 
     class Noted:
-        def __init__(self, device: str) -> None:
+        def __init__(self, device: str, flags: Sequence[str] = ()) -> None:
             self.device = device
-            events.append(f"start {device}")
+            events.append(" ".join(["start", device, *flags]))
 
         def __enter__(self) -> "Noted":
             return self
 
         def __exit__(self, *_: object) -> None:
             events.append(f"end {self.device}")
+
+        def stop(self) -> None:
+            events.append(f"stop {self.device}")
 
     monkeypatch.setattr(commands, "Worker", Noted)
     with ExitStack() as workers:
@@ -471,6 +475,43 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
         assert events == ["start cpu"]
         assert launch("cpu") is not first
     assert events == ["start cpu", "start cpu", "end cpu", "end cpu"]
+    events.clear()
+    with ExitStack() as workers:
+        launch = commands.Launcher(["cpu", "gpu"], workers)
+        launch.use({"cpu": ("--xla_a=1",)})
+        launch("cpu")
+        launch("gpu")
+        assert events == ["start cpu", "start gpu", "stop cpu", "start cpu --xla_a=1"]
+
+
+def test_flags_of_xla_are_in_the_record_and_make_another_arm_of_the_same_case(
+    run_cli: RunCli, single: Ran
+) -> None:
+    ran = run_cli(*SINGLE, "device.flags.cpu={xla_cpu_multi_thread_eigen:false}")
+    assert ran.code == 0, ran.said
+    assert "XLA flags" in ran.out
+    found, plain = only(ran), only(single)
+    assert found["arm"]["flags"]["XLA_FLAGS"].endswith("--xla_cpu_multi_thread_eigen=false")
+    assert found["case_id"] == plain["case_id"]
+    assert found["arm_id"] != plain["arm_id"]
+
+
+def test_a_flag_that_xla_does_not_know_is_a_failed_record_and_exit_code_1(run_cli: RunCli) -> None:
+    ran = run_cli(*SINGLE, "device.flags.cpu={xla_nonsense:1}")
+    assert ran.code == 1
+    assert "XLA knows no flag --xla_nonsense=1" in ran.out
+    record = only(ran)
+    assert (record["status"], record["error"]["type"]) == ("failed", "XlaFlags")
+
+
+def test_the_best_variant_is_measured_and_named(run_cli: RunCli) -> None:
+    ran = run_cli(*SINGLE, "workload.variant=best")
+    assert ran.code == 0, ran.said
+    record = only(ran)
+    assert record["case"]["variant"] == "best"
+    tried = {name: trial["time_s"] for name, trial in record["variants"].items() if trial["ok"]}
+    assert record["arm"]["variant"] == min(tried, key=tried.__getitem__)
+    assert f"{record['arm']['variant']}, the best of {len(record['variants'])}" in ran.out
 
 
 # --- going on --------------------------------------------------------------------------------------

@@ -288,6 +288,14 @@ def test_each_variant_of_a_workload_gives_the_right_answer(name: str) -> None:
         assert workload.verify(inputs, output_of(workload, inputs), "highest", run).ok
 
 
+def test_a_loop_over_rows_has_its_work_in_the_loop() -> None:
+    workload = small("matvec", "float32", variant="row_loop")
+    assert workload.loops
+    assert workload.operations & operations(program(workload, workload.inputs(0)), inside_loops=True)
+    assert not small("matvec", "float32").loops
+    assert not small("matvec", "float32", size=1, variant="row_loop").loops  # XLA has no loop of one trip
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_an_unknown_variant_is_refused_by_name(name: str) -> None:
     with pytest.raises(ValueError, match=r"`workload.variant` must be one of .*direct.*, got 'nonsense'"):
@@ -690,7 +698,50 @@ def test_parameters_and_moments_stay_float32_whatever_the_layers_compute_in() ->
         assert (x.dtype, y.dtype) == (jnp.dtype(dtype), np.float32)
 
 
-@pytest.mark.parametrize("key", ["depth", "batch", "features"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_steps_in_a_scan_are_those_of_as_many_calls(dtype: str) -> None:
+    one, many = small("mlp", dtype), small("mlp", dtype, variant="scan", steps=3)
+    inputs = many.inputs(0)
+    losses = output_of(many, inputs)
+    carry, *rest = inputs
+    singles = []
+    for _ in range(3):
+        carry, loss = run(one.function, carry, *rest)
+        singles.append(float(loss))
+    assert losses.shape == (3,)
+    assert losses == pytest.approx(singles, rel=1e-2 if dtype == "bfloat16" else 1e-5)
+    assert many.verify(inputs, losses, "highest", run).ok
+    assert many.operations & operations(program(many, inputs), inside_loops=True)
+
+
+def test_a_scan_that_makes_the_first_step_again_and_again_is_rejected() -> None:
+    many = small("mlp", "float32", variant="scan", steps=3)
+    inputs = many.inputs(0)
+    losses = np.array(output_of(many, inputs))
+    for wrong in (np.full(3, losses[0]), losses * np.array([1, 1, np.nan]), losses * 1.001):
+        assert not many.verify(inputs, wrong, "highest", run).ok
+
+
+def test_several_steps_cost_as_much_as_they_do_one_by_one_and_say_how_many() -> None:
+    for name in ("mlp", "mlp_article"):
+        one, many = small(name, "float32"), small(name, "float32", variant="scan", steps=5)
+        assert (one.cost().steps, many.cost().steps) == (1, 5)
+        assert many.cost().flops == 5 * one.cost().flops
+        assert many.cost().bytes == 5 * one.cost().bytes
+        assert (one.loops, small(name, "float32", variant="scan", steps=1).loops, many.loops) == (
+            False,
+            False,
+            True,
+        )
+
+
+def test_several_steps_a_call_are_not_of_the_direct_variant() -> None:
+    with pytest.raises(ValueError, match=r"`workload.steps` above 1 needs workload.variant=scan, got 5"):
+        mlp.Mlp(size=4, steps=5)
+    assert mlp.Mlp(size=4, steps=1).cost() == mlp.Mlp(size=4).cost()
+
+
+@pytest.mark.parametrize("key", ["depth", "batch", "features", "steps"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "two", True])
 def test_counts_of_the_mlp_must_be_positive_whole_numbers(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"`workload.{key}` must be a positive whole number, got {value!r}"):

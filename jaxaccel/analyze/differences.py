@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from jaxaccel.records import Record
+from jaxaccel.records import BEST, Record
 
 UNKNOWN, UNSET = "unknown", "not set"
 
@@ -26,13 +26,14 @@ class Aspect(StrEnum):
     """In what the two sides of a comparison may differ, besides their times.
 
     machine: host, CPU, GPU. versions: Python, packages, driver. precision: of matrix products. flags:
-    settings of JAX and XLA; people compare these on purpose.
+    settings of JAX and XLA; people compare these on purpose. variant: which one was the best.
     """
 
     machine = "machine"
     versions = "versions"
     precision = "precision"
     flags = "flags"
+    variant = "variant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ def _facts(record: Record) -> dict[tuple[Aspect, str], Any]:
         Aspect.versions: versions,
         Aspect.precision: {"precision": record.case.precision},
         Aspect.flags: dict(record.arm.flags),
+        Aspect.variant: {"best": record.arm.variant} if record.case.variant == BEST else {},
     }
     return {(aspect, name): value for aspect, group in groups.items() for name, value in group.items()}
 

@@ -6,12 +6,13 @@ the kernel: a parent that polled without sleeping would slow down the very call 
 
 import contextlib
 import os
+import re
 import selectors
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -29,8 +30,10 @@ LAST_WORDS_BYTES = 4000
 class Worker:
     """One process with one device. A context manager: leaving it ends the process."""
 
-    def __init__(self, device: str, *, variables: Mapping[str, str] | None = None) -> None:
-        """Launch at once, without waiting: `ready` waits."""
+    def __init__(
+        self, device: str, *, variables: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+    ) -> None:
+        """Launch at once, without waiting: `ready` waits. flags: XLA's, beside those of the environment."""
         self.device = device
         self._launched_at = time.time()
         self._started: Started | Failure | None = None
@@ -41,7 +44,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, **worker_variables(device), **(variables or {})},
+            env={**os.environ, **worker_variables(device), **with_flags(flags), **(variables or {})},
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
         # Popen's types allow None, for processes without pipes.
@@ -133,6 +136,9 @@ class Worker:
             code = self._process.wait()
         how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
         words = self._last_words()
+        # What is wrong with a flag comes first, and then all flags that there are.
+        if problem := refused_flags(self._words(0) + words):
+            return Failure(error=problem)
         # A worker that the kernel ended for want of memory leaves no words.
         hint = "perhaps the machine ran out of memory: take a smaller size" if code == -9 else None
         last = words.strip().splitlines()[-1][:200] if words.strip() else "it said nothing"
@@ -144,8 +150,11 @@ class Worker:
 
     def _last_words(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - LAST_WORDS_BYTES))
-        return self._errors.read().decode(errors="replace")
+        return self._words(max(0, size - LAST_WORDS_BYTES))
+
+    def _words(self, at: int) -> str:
+        self._errors.seek(at)
+        return self._errors.read(LAST_WORDS_BYTES).decode(errors="replace")
 
 
 def worker_variables(device: str) -> dict[str, str]:
@@ -166,6 +175,28 @@ def worker_variables(device: str) -> dict[str, str]:
     }
     chosen = {name: value for name, value in defaults.items() if name not in os.environ}
     return chosen | {"JAX_PLATFORMS": "cpu" if device == "cpu" else f"{gpu_platform()},cpu"}
+
+
+def with_flags(flags: Sequence[str]) -> dict[str, str]:
+    """The environment variable that gives XLA its flags; of one that is given twice, it takes the last."""
+    return {"XLA_FLAGS": " ".join(filter(None, [os.environ.get("XLA_FLAGS"), *flags]))} if flags else {}
+
+
+def refused_flags(words: str) -> Problem | None:
+    """What is wrong with XLA's flags, for which it ends a process: from that one's last words."""
+    unknown = re.search(r"Unknown flags? in XLA_FLAGS: (.+)", words)
+    wrong = re.search(r"Couldn't interpret value (.*) for flag (\w+)", words)
+    if not unknown and not wrong:
+        return None
+    what = (
+        f"XLA knows no flag {unknown.group(1).strip()}"
+        if unknown
+        else f"XLA can't read the value {wrong.group(1)!r} of its flag --{wrong.group(2)}"
+        if wrong
+        else ""
+    )
+    hint = "see device.flags, and XLA_FLAGS of the environment: flags come and go with JAX's versions"
+    return Problem(type="XlaFlags", message=what, hint=hint)
 
 
 def gpu_platform() -> str:

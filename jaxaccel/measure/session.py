@@ -221,7 +221,7 @@ class _Session:
         for device, tally in tallies.items():
             worker, start_s = crew.working(device)
             arm = _OpenArm(worker, f"{tally.arm.case.case_id}-{device}")
-            reply = arm.open(tally.arm, group.asked)
+            reply = arm.open(tally.to_open, group.asked)
             if isinstance(reply, Opened):
                 tally.opened(reply, start_s)
                 opened[device] = arm

@@ -17,6 +17,7 @@ from jaxaccel.measure.evidence import WITHIN_CEILING, Evidence, asked_for, deriv
 from jaxaccel.measure.sampling import Sampled, Stop, stop_of
 from jaxaccel.messages import Failure, Inspected, Opened, Started
 from jaxaccel.records import (
+    BEST,
     NOT_ASKED,
     NOT_NEEDED,
     PASS_FAILED,
@@ -94,6 +95,13 @@ class Tally:
         self._floors: list[Mapping[str, float]] = []
         self._loads: list[HostLoad] = []
         self._slowdowns: set[str] = set()
+
+    @property
+    def to_open(self) -> Arm:
+        """The arm as a worker is to open it: of variant=best, with what the first pass chose."""
+        if self.arm.case.variant != BEST or self.facts is None:
+            return self.arm
+        return replace(self.arm, chosen=self.facts.arm.variant)
 
     @property
     def failed(self) -> bool:
@@ -258,6 +266,7 @@ class Tally:
             device_time=self.inspected.device_time if self.inspected else None,
             energy=self.inspected.energy if self.inspected else None,
             ceilings=self.ceilings,
+            variants=opened.variants if opened else {},
             series=opened.series if opened else {},
             dispatch_floor_s=evidence.floor_s,
             host_load=mean_load(self._loads),
@@ -310,6 +319,7 @@ class Tally:
             memory=prior.memory,
             floor_s=prior.dispatch_floor_s,
             spent_s=Spent(),
+            variants=prior.variants,
             series=prior.series,
             metrics=tuple(Metric(name) for name in prior.timings),
             transfers=prior.transfers,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jaxaccel.records import Case, Record
+from jaxaccel.records import BEST, Case, Record
 
 
 def case_name(case: Case) -> str:
@@ -39,7 +39,8 @@ def family_name(case: Case, machines: str | None = None, over: str = "size") -> 
     if over != "size":
         case = replace(case, params={name: value for name, value in case.params.items() if name != over})
     seed = f" seed={case.seed}" if case.seed else ""
-    return case.family + seed + (f" ({machines})" if machines else "")
+    both = ", best against best" if case.variant == BEST else ""
+    return case.family + seed + both + (f" ({machines})" if machines else "")
 
 
 def device_name(record: Record) -> str:

@@ -146,6 +146,7 @@ def _arm_columns(device: str, record: Record | None) -> Mapping[str, Any]:
     """What one arm puts into a row. Every column is there even where the arm is not."""
     columns: dict[str, Any] = {
         "kind": record and record.arm.kind,
+        "variant": record and record.arm.variant,
         **_machine_columns(device, record),
         "status": record and str(record.status),
         "error": record and record.error and record.error.message,
@@ -171,6 +172,7 @@ def _arm_columns(device: str, record: Record | None) -> Mapping[str, Any]:
         "d2h_how": record and record.transfers and record.transfers.d2h,
         "flops": record and record.cost and record.cost.flops,
         "bytes": record and record.cost and record.cost.bytes,
+        "steps": record and record.cost and record.cost.steps,
         "cost_source": record and record.cost and record.cost.source,
         "compile_s": record and record.compile and record.compile.compile_s,
         "flops_per_s": record and record.rates and record.rates.flops_per_s,

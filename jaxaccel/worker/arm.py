@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxaccel.messages import Inspected, Opened, Round, Unavailable
 from jaxaccel.records import (
+    BEST,
     NOT_ASKED,
     Accuracy,
     Arm,
@@ -25,6 +26,7 @@ from jaxaccel.records import (
     Transfers,
 )
 from jaxaccel.worker import energy
+from jaxaccel.worker.best import Chosen, candidates, choose
 from jaxaccel.worker.checks import (
     ANSWER,
     OPERATIONS,
@@ -33,7 +35,6 @@ from jaxaccel.worker.checks import (
     check_answer,
     check_operations,
     check_placed,
-    make_workload,
     predict_memory,
 )
 from jaxaccel.worker.conditions import Conditions
@@ -62,21 +63,23 @@ BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls
 SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too much of the slope
 
 
-def watch_steps(
-    call: Call, first: float, clock: Callable[[], float] = time.perf_counter
-) -> tuple[float, ...]:
-    """What each of the first steps of a training gives, `first` among them; before anything is timed.
+def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
+    """What each of the first steps of a training gives, those of the `first` call among them.
 
-    Each is awaited. At least one more is made, then as many as there is time for, SERIES_STEPS in all. They
-    end before what is no number, which JSON has not.
+    That is before all timing. Each call is awaited. At least one more is made, then as many as there is time
+    for, SERIES_STEPS steps in all. They end before what is no number, which JSON has not.
     """
-    found, value, until = list[float](), first, clock() + SERIES_S
-    while math.isfinite(value):
-        found.append(value)
-        if len(found) == SERIES_STEPS or (len(found) > 1 and clock() >= until):
-            break
-        value = float(call()[1])
-    return tuple(found)
+    found, until, output, calls = list[float](), clock() + SERIES_S, first, 1
+    while True:
+        for value in map(float, np.ravel(output)):
+            if not math.isfinite(value):
+                return tuple(found)
+            found.append(value)
+            if len(found) == SERIES_STEPS:
+                return tuple(found)
+        if calls > 1 and clock() >= until:
+            return tuple(found)
+        output, calls = call()[1], calls + 1
 
 
 class OpenArm:
@@ -96,7 +99,8 @@ class OpenArm:
         """
         self._case = case = arm.case
         self._set_width()
-        self._workload = workload = make_workload(arm.target, case, arm.files)
+        found = candidates(arm)
+        variant, workload = next(iter(found.workloads.items()))
         memory = predict_memory(workload, case, device)
         self._device, self._on_gpu = device, device.platform != "cpu"
         watch = Laps()
@@ -106,8 +110,18 @@ class OpenArm:
         arguments = jax.block_until_ready(jax.device_put(inputs, device, may_alias=False))
         data_s = watch.lap()
 
-        compiled, times = compile_function(
-            workload.function, arguments, case.precision, carries=workload.carries
+        chosen: Chosen | None = None
+        if case.variant == BEST and not arm.chosen:
+            metric = next((metric for metric in BLOCKED if metric in metrics), Metric.throughput)
+            chosen = choose(found, case, inputs, arguments, device, metric)
+            variant, workload = chosen.variant, found.workloads[chosen.variant]
+        self._workload = workload
+        trials_s = watch.lap()
+
+        compiled, times = (
+            (chosen.compiled, chosen.times)
+            if chosen
+            else compile_function(workload.function, arguments, case.precision, carries=workload.carries)
         )
         compile_s = watch.lap()
         operations = check_operations(workload, compiled)
@@ -129,7 +143,7 @@ class OpenArm:
         accuracy = check_answer(workload, case, inputs, answer, device)
         reference_s = watch.lap()
         name = getattr(workload, "series", None)
-        series = {name: watch_steps(call, float(output))} if name else {}
+        series = {name: watch_steps(call, output)} if name else {}
         series_s = watch.lap()
 
         self._stopwatch = Stopwatch(
@@ -171,22 +185,23 @@ class OpenArm:
             absent["memory.arguments_bytes"] = "XLA gives no memory analysis here"
         self._conditions = Conditions(device)
         self.facts = Opened(
-            arm=replace(facts, variant=case.variant),
+            arm=replace(facts, variant=variant),
             floor_s=floor_s,
             compile=times,
-            first_call_s=first_call_s,
+            first_call_s=chosen.first_call_s if chosen else first_call_s,
             cost=cost,
             accuracy=accuracy,
             memory=memory,
             metrics=tuple(metric for metric in metrics if f"timings.{metric}" not in absent),
             transfers=transfers,
+            variants=chosen.trials if chosen else {},
             series=series,
             spent_s=Spent(
                 data=data_s,
                 compile=compile_s,
                 warmup=first_call_s + series_s + warmup_s,
                 reference=reference_s,
-                inspection=watch.lap(),
+                inspection=trials_s + watch.lap(),
             ),
             invariants=dict.fromkeys((ARGUMENTS, PLACED, ANSWER), "passed")
             | {OPERATIONS: operations}

@@ -31,10 +31,10 @@ class RefusedError(ValueError):
     """The request can't be measured rightly: a wrong argument, or more memory than there is."""
 
 
-def make_workload(target: str, case: Case, files: Mapping[str, str] | None = None) -> Workload:
-    """The workload of a case, whose `files` lie where they lie here.
+def find_kind(target: str) -> Any:
+    """The class of a workload.
 
-    **Raises** RefusedError where `target` names nothing, or it does not take the case's parameters.
+    **Raises** RefusedError where `target` names nothing, or no workload's class.
     """
     try:
         kind: Any = pkgutil.resolve_name(target)
@@ -42,9 +42,17 @@ def make_workload(target: str, case: Case, files: Mapping[str, str] | None = Non
         raise RefusedError(
             f"`workload._target_` must be package.module:Class, got {target!r} ({error})"
         ) from error
-    parameters = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else None
-    if parameters is None:
+    if not dataclasses.is_dataclass(kind):
         raise RefusedError(f"`workload._target_` must be a workload's class, got {target!r}, which is none")
+    return kind
+
+
+def make_workload(target: str, case: Case, files: Mapping[str, str] | None = None) -> Workload:
+    """The workload of a case, whose `files` lie where they lie here.
+
+    **Raises** RefusedError where `target` names nothing, or it does not take the case's parameters.
+    """
+    kind = find_kind(target)
     known = [
         entry.name for entry in dataclasses.fields(kind) if entry.name not in ("size", "dtype", "variant")
     ]

@@ -5,6 +5,9 @@ import re
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)")
 _BODY = re.compile(r"\bbody=%?([\w.\-]+)")
+_METADATA = re.compile(r",? ?metadata=\{(?:[^{}]|\{[^{}]*\})*\}")
+_PARAMETERS = re.compile(r"^((?:ENTRY )?%[\w.\-]+) \(.*\) -> ", re.MULTILINE)
+_NAME = re.compile(r"%[\w.\-]+")
 _OPERATION = re.compile(r"(?<=\s)([a-z][a-z\-]*)\(")
 
 
@@ -21,6 +24,14 @@ def operations_outside(program: str) -> set[str]:
     """Names of the operations that are in no loop's body, of some of which there may be others within."""
     computations = _computations(program)
     return _names(computations, set(computations) - _loops(program, computations))
+
+
+def anonymous(program: str) -> str:
+    """An HLO module's text without the names that its source gave: the same for one program."""
+    lines = [line for line in program.splitlines() if line.startswith((" ", "%", "ENTRY", "}"))]
+    plain = _PARAMETERS.sub(r"\1 -> ", _METADATA.sub("", "\n".join(lines)))
+    numbers: dict[str, str] = {}
+    return _NAME.sub(lambda name: numbers.setdefault(name.group(), f"%{len(numbers)}"), plain)
 
 
 def _loops(program: str, computations: dict[str, str]) -> set[str]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxaccel.records import Accuracy, Cost
+from jaxaccel.records import BEST, Accuracy, Cost
 
 Array = NDArray[Any]
 Inputs = tuple[Any, ...]  # pytrees of NumPy arrays: the arguments of the timed function
@@ -36,13 +36,17 @@ class Workload(Protocol):
     `operations` are names of HLO operations of which one at least must be in the optimised program, and in
     the body of its loop if `loops`: else XLA has found a way around the work. None, where nobody knows them.
 
-    One that trains says by `series = "loss"` that its output is a number to be kept, a step at a time.
+    One that trains says by `series = "loss"` that its output is a number to be kept, a step at a time; or as
+    many as it makes steps in a call, in a row.
 
     One that is a user's own has more: see custom.py for `answer` and `sketched`, exported.py for `opaque`.
     """
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]]
-    loops: ClassVar[bool]
+
+    @property
+    def loops(self) -> bool:
+        """Whether a call repeats its work in a loop; of most workloads a class variable."""
 
     @property
     def carries(self) -> bool:
@@ -91,8 +95,8 @@ def check_arguments(workload: "Workload | Plain", **counts: int) -> None:
     **Raises** ValueError, naming the argument, the value and what is allowed.
     """
     if workload.variant not in workload.variants:
-        choices = ", ".join(workload.variants)
-        raise ValueError(f"`workload.variant` must be one of {choices}, got {workload.variant!r}")
+        choices = [*workload.variants, *([BEST] if len(workload.variants) > 1 else [])]
+        raise ValueError(f"`workload.variant` must be one of {', '.join(choices)}, got {workload.variant!r}")
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`workload.{name}` must be a positive whole number, got {value!r}")
@@ -104,7 +108,6 @@ class Plain:
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]]
     carries: ClassVar[bool] = False
-    loops: ClassVar[bool] = False
 
     size: int
     dtype: str = "float32"
@@ -112,6 +115,11 @@ class Plain:
 
     def __post_init__(self) -> None:
         check_arguments(self)
+
+    @property
+    def loops(self) -> bool:
+        """No."""
+        return False
 
     @property
     def operations(self) -> frozenset[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxaccel.records import Accuracy, Cost
@@ -25,6 +26,30 @@ def direct(a: jax.Array, x: jax.Array) -> jax.Array:
     return a @ x
 
 
+def multiply_reduce(a: jax.Array, x: jax.Array) -> jax.Array:
+    """Product by element, then the sum of each row, which XLA makes one pass: (m, n), (n,) -> (m,).
+
+    On a CPU, YNNPACK does it in place of Eigen (jax 0.10.2: a fusion `__ynn_fusion`).
+    """
+    return (a * x).sum(axis=1)
+
+
+def row_loop(a: jax.Array, x: jax.Array) -> jax.Array:
+    """The article's algorithm for a CPU, kept for teaching: one row after the other: (m, n), (n,) -> (m,).
+
+    As slow as it looks: each row's dot product is begun once the one before it has ended.
+    """
+    return jax.lax.map(lambda row: jnp.dot(row, x), a)
+
+
+def row_parallel(a: jax.Array, x: jax.Array) -> jax.Array:
+    """The article's algorithm for a GPU, kept for teaching: an instance a row: (m, n), (n,) -> (m,).
+
+    To XLA the instances are one product, the very one of `direct`.
+    """
+    return jax.vmap(jnp.dot, in_axes=(0, None))(a, x)
+
+
 def reference(a: Array, x: Array) -> Array:
     """The product in float64, row by row as dot products: (m, n), (n,) -> (m,)."""
     exact = x.astype(np.float64)
@@ -35,7 +60,17 @@ def reference(a: Array, x: Array) -> Array:
 class Matvec(Plain):
     """A square matrix times a vector, both zero-mean random. `size` is n."""
 
-    variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
+    variants: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "direct": direct,
+        "multiply_reduce": multiply_reduce,
+        "row_loop": row_loop,
+        "row_parallel": row_parallel,
+    }
+
+    @property
+    def loops(self) -> bool:
+        """Over the rows, where the variant does and there is more than one."""
+        return self.variant == "row_loop" and self.size > 1
 
     def cost(self) -> Cost:
         """n² multiplications and as many additions; the matrix and both vectors pass memory once."""

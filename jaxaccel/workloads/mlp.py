@@ -1,4 +1,6 @@
-"""One training step of a multilayer perceptron: forward, backward, Adam update; buffers donated.
+"""Training steps of a multilayer perceptron: forward, backward, Adam update; buffers donated.
+
+One step a call, or several in a call as a scan, which a device need not be told of one by one.
 
 The model is Flax NNX, optimiser and loss are Optax. What is timed is a plain jitted function over the
 model's split state: the Python overhead of NNX's own transforms, paid per call, stays outside.
@@ -20,6 +22,7 @@ from flax import nnx
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.base import (
     Array,
+    Inputs,
     aligned_empty,
     check_arguments,
     itemsize,
@@ -32,6 +35,7 @@ from jaxaccel.workloads.base import (
 )
 
 LEARNING_RATE = 1e-3
+CHAINED_STEPS = 2  # of several in a call: those that are compared with calls of one
 CHECKED_FLOPS = 2e10  # of the float64 reference: bounds its time to a second or so
 
 # Adam reads and writes each parameter and its two moments.
@@ -90,13 +94,14 @@ def reference(
 class Mlp:
     """`depth` hidden layers of `size` units, one logit; `features` defaults to `size`.
 
-    `dtype` is the type that the layers compute in; parameters and Adam's moments stay float32.
+    `dtype` is the type that the layers compute in; parameters and Adam's moments stay float32. steps: how
+    many a call makes, on one batch; None: one. More than one takes the variant `scan`. Its times and its
+    cost are those of the whole call.
     """
 
-    variants: ClassVar[Mapping[str, Any]] = {"direct": None}
+    variants: ClassVar[Mapping[str, Any]] = {"direct": None, "scan": None}
     carries: ClassVar[bool] = True
     series: ClassVar[str] = "loss"
-    loops: ClassVar[bool] = False
 
     size: int
     dtype: str = "float32"
@@ -104,10 +109,26 @@ class Mlp:
     depth: int = 2
     batch: int = 256
     features: int | None = None
+    steps: int | None = None
 
     def __post_init__(self) -> None:
-        features = {} if self.features is None else {"features": self.features}
-        check_arguments(self, depth=self.depth, batch=self.batch, **features)
+        given = {name: getattr(self, name) for name in ("features", "steps")}
+        given = {name: value for name, value in given.items() if value is not None}
+        check_arguments(self, depth=self.depth, batch=self.batch, **given)
+        if self.variant == "direct" and self.steps_a_call > 1:
+            raise ValueError(
+                f"`workload.steps` above 1 needs workload.variant=scan, got {self.steps} with direct"
+            )
+
+    @property
+    def steps_a_call(self) -> int:
+        """How many training steps one call makes."""
+        return 1 if self.steps is None else self.steps
+
+    @property
+    def loops(self) -> bool:
+        """Where a call makes several steps."""
+        return self.steps_a_call > 1
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -123,8 +144,21 @@ class Mlp:
     def function(self) -> Callable[..., Any]:
         """(leaves, x, y) -> (next leaves, loss): leaves are those of the parameters and Adam's state.
 
-        Leaves, for a list costs less to pass per call than NNX's and Optax's own containers.
+        Of the variant `scan`, the loss of each step: (steps,).
         """
+        step, count = self._step, self.steps_a_call
+        if self.variant == "direct":
+            return step
+
+        def scan(leaves: list[jax.Array], x: jax.Array, y: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+            after, losses = jax.lax.scan(lambda leaves, _: step(leaves, x, y), leaves, None, length=count)
+            return after, losses
+
+        return scan
+
+    @property
+    def _step(self) -> Callable[..., Any]:
+        """Of leaves, for a list costs less to pass per call than NNX's and Optax's own containers."""
         adam, structure = optax.adam(LEARNING_RATE), jax.tree.structure(self._shapes)
 
         def step(leaves: list[jax.Array], x: jax.Array, y: jax.Array) -> tuple[list[jax.Array], jax.Array]:
@@ -139,11 +173,13 @@ class Mlp:
         """The matrix products: one forward, two backward a layer, but none for the gradient of the data.
 
         Element-wise work is not counted, as is usual for training steps. Bytes are those that no
-        implementation avoids: parameters and Adam's moments read and written, data read.
+        implementation avoids: parameters and Adam's moments read and written, data read. Of several steps
+        it is so many times that of one, though what is small may stay in a cache from step to step.
         """
         moved = 4 * _ADAM_PASSES * self._parameters()
         data = self.batch * (self.widths[0] * itemsize(self.dtype) + 4)
-        return Cost(flops=self._flops(), bytes=float(moved + data))
+        steps = self.steps_a_call
+        return Cost(flops=steps * self._flops(), bytes=float(steps * (moved + data)), steps=steps)
 
     def memory_bytes(self) -> int:
         """Parameters, gradients, two moments, a copy of the parameters in `dtype`, activations, data."""
@@ -181,9 +217,12 @@ class Mlp:
         """Loss and gradients against float64; not the updated weights.
 
         Adam's first update is nearly the sign of the gradient, which would turn rounding near zero into
-        large errors. Of a large step only some rows of the batch are checked.
+        large errors. Of a large step only some rows of the batch are checked. Of several steps, the losses
+        of the first ones are also held against as many calls of a single step on the same device.
         """
         leaves, x, y = inputs
+        losses = np.ravel(np.asarray(output, np.float64))
+        chained = self._chained(inputs, min(len(losses), CHAINED_STEPS), run) if self.loops else []
         rows = min(self.batch, max(1, int(CHECKED_FLOPS / self._flops() * self.batch)))
         x, y = x[:rows], y[:rows]
         params = leaves[: len(jax.tree.leaves(self._shapes[0]))]
@@ -200,11 +239,21 @@ class Mlp:
             wrong = np.abs(layer[on != (layer > 0)])
             errors.append(float(wrong.max() / np.sqrt(np.mean(layer**2))) if wrong.size else 0.0)
         if rows == self.batch:
-            errors.append(abs(float(output) - exact_loss) / abs(exact_loss))
-        error = largest(errors) if math.isfinite(float(output)) else math.inf
+            errors.append(abs(losses[0] - exact_loss) / abs(exact_loss))
+        errors += [abs(found - loss) / abs(loss) for found, loss in zip(losses, chained, strict=False)]
+        error = largest(errors) if np.isfinite(losses).all() else math.inf
         rounding = len(self.widths) * sum_tolerance(self.dtype, precision, max(*self.widths, rows))
         tolerance = max(rounding, float(jnp.finfo("float32").eps))  # the type that gradients come in
         return judged(error, tolerance, f"NumPy float64, loss and gradients, {rows} of {self.batch} rows")
+
+    def _chained(self, inputs: Inputs, count: int, run: Callable[..., Any]) -> list[float]:
+        """The losses of `count` calls of a single step, each of which takes up what the one before gave."""
+        leaves, x, y = inputs
+        losses = []
+        for _ in range(count):
+            leaves, loss = run(self._step, leaves, x, y)
+            losses.append(float(loss))
+        return losses
 
     def _loss(self, params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         return self._loss_and_layers(params, x, y)[0]

@@ -60,12 +60,16 @@ class SmallLoop(Plain):
     """`steps` dependent steps x -> a x + b, of matrices that keep x bounded. `size` is m."""
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
-    loops: ClassVar[bool] = True
 
     steps: int = 100
 
     def __post_init__(self) -> None:
         check_arguments(self, steps=self.steps)
+
+    @property
+    def loops(self) -> bool:
+        """Yes."""
+        return True
 
     def cost(self) -> Cost:
         """Of all steps: 2m³ of the product and m² of the sum. Matrices that small stay near the processor."""

@@ -10,6 +10,7 @@ from rich.text import Text
 from jaxaccel.analyze.agreement import agreement, of_pair
 from jaxaccel.analyze.residency import BreakEven, break_even, pinned_speedup
 from jaxaccel.analyze.stats import SEVERE_FLAGS
+from jaxaccel.publish import variants
 from jaxaccel.publish.console.sweep import STYLES, UNKNOWN, UNMATCHED, WIDTH
 from jaxaccel.publish.names import case_name, device_name
 from jaxaccel.publish.numbers import count, interval, joules, rate, ratio, seconds, volume
@@ -147,6 +148,11 @@ def _device(record: Record) -> str:
     return f"{text}, by {found.source}\n{seconds(found.slope_s)} by slope"
 
 
+def _step(record: Record) -> str:
+    words = variants.a_step(record)
+    return f"{words}: {record.cost.steps} a call" if words and record.cost else UNKNOWN
+
+
 def _dispatch(record: Record) -> str:
     """The part of a blocked call in which the device does not work on it."""
     latency, device = record.timings.get(Metric.latency), record.timings.get(Metric.device)
@@ -277,12 +283,15 @@ def _flags(record: Record) -> str:
 
 
 _ROWS: dict[str, Callable[[Record], str]] = {
+    "variant": lambda record: variants.choice(record) or UNKNOWN,
+    "XLA flags": lambda record: variants.xla_flags(record) or UNKNOWN,
     "compile": _compile,
     "first call": lambda record: seconds(record.first_call_s),
     "95% intervals": _scope,
     "latency": lambda record: _time(record, Metric.latency),
     "throughput": _queued,
     "device": _device,
+    "a step": _step,
     "dispatch": _dispatch,
     "dispatch floor": _floor,
     "end to end": _travel(Metric.end_to_end, Metric.end_to_end_pinned),

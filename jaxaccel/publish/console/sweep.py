@@ -20,6 +20,7 @@ from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.names import cores, device_name, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
+from jaxaccel.publish.variants import legend as variants_legend
 from jaxaccel.records import DEVICES, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
 
 WIDTH = 100
@@ -164,6 +165,8 @@ class SweepTable:
             lines.append("equal: surely no more than 2% apart")
         if "?" in shown:
             lines.append(undecided_legend(self._rows))
+        for line in variants_legend(self._rows):
+            lines += wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         lines += no_interval_lines(self._rows)
         if UNMATCHED in shown:
             lines += _unmatched_legend(self._rows)

@@ -9,7 +9,7 @@ from jaxaccel.analyze.agreement import of_pair
 from jaxaccel.analyze.questions import passes_of
 from jaxaccel.analyze.residency import break_even
 from jaxaccel.analyze.stats import SEVERE_FLAGS
-from jaxaccel.publish import money, numbers
+from jaxaccel.publish import money, numbers, variants
 from jaxaccel.publish.figures.drawing import rounded, time_words
 from jaxaccel.publish.machines import letters, title
 from jaxaccel.publish.names import cores, told_apart, workload_name
@@ -269,6 +269,9 @@ def _facts(record: Record) -> list[tuple[str, str]]:
     if record.memory:
         peak, working = record.memory.peak_bytes, record.memory.working_set_bytes
         found.append(("memory", f"peak {numbers.volume(peak)}, working set {numbers.volume(working)}"))
+    for name, told in (("variant", variants.choice(record)), ("a step", variants.a_step(record))):
+        if told:
+            found.append((name, "; ".join(told.splitlines())))
     if record.device_time:
         kernels = ", ".join(f"{k.name} {k.share:.0%}" for k in record.device_time.kernels[:4])
         found.append(("device time", f"by {record.device_time.source}{f': {kernels}' if kernels else ''}"))

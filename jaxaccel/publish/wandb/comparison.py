@@ -27,6 +27,7 @@ _SIDES = tuple(
     for column in (
         "machine",
         "kind",
+        "variant",
         "latency_median_s",
         "device_median_s",
         "of_memory_ceiling",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxaccel.analyze.stats import medians_by_pass
-from jaxaccel.publish.wandb.points import case_config, machine_name
+from jaxaccel.publish.wandb.points import case_config, machine_name, run_name
 from jaxaccel.publish.wandb.runs import Run, row_of
 from jaxaccel.records import Case, Comparison, Metric, Record, digest
 
@@ -75,7 +75,7 @@ def _curve(
     case, device = first.case, first.arm.requested
     return Run(
         id=f"{CURVE}-{digest([first.sweep_id, *key, number])}",
-        name=f"{case.workload}-{device}-pass{number}",
+        name=f"{run_name(case)}-{device}-pass{number}",
         group=first.sweep_id,
         job_type=CURVE,
         tags=(case.workload, device),
@@ -117,7 +117,7 @@ def speedups(sweep_id: str, comparisons: Sequence[Comparison]) -> list[Run]:
         found.append(
             Run(
                 id=f"{SPEEDUP}-{digest([sweep_id, *key])}",
-                name=f"{case.workload}-speedup",
+                name=f"{run_name(case)}-speedup",
                 group=sweep_id,
                 job_type=SPEEDUP,
                 tags=(case.workload, "cpu/gpu"),

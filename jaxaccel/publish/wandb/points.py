@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jaxaccel.publish.wandb.runs import Run, row_of
-from jaxaccel.records import Ceilings, Record, digest
+from jaxaccel.records import Case, Ceilings, Record, digest
 
 POINT = "point"
 STEP = "step"
@@ -28,7 +28,7 @@ def point(record: Record, line: str) -> Run:
     ]
     return Run(
         id=f"{POINT}-{digest([record.arm_id, record.started_at])}",
-        name=f"{case.workload}-{case.size}-{device}",
+        name=f"{run_name(case)}-{case.size}-{device}",
         group=record.sweep_id,
         job_type=POINT,
         tags=(case.workload, device),
@@ -74,10 +74,17 @@ def case_config(record: Record) -> dict[str, Any]:
     }
 
 
+def run_name(case: Case) -> str:
+    """The workload, and its variant where that is not `direct`: how the names of runs begin."""
+    return case.workload if case.variant == "direct" else f"{case.workload}-{case.variant}"
+
+
 def point_config(record: Record) -> dict[str, Any]:
     """The flat config of a point run: what to filter and group by."""
     return case_config(record) | {
         "size": record.case.size,
+        "variant_run": record.arm.variant,
+        "xla_flags": record.arm.flags.get("XLA_FLAGS"),
         "case_id": record.case_id,
         "arm_id": record.arm_id,
         "pair_id": record.pair_id,
