@@ -158,6 +158,15 @@ def config_folder() -> Path:
     return inside if (inside / "config.yaml").is_file() else Path(__file__).parent.parent / "conf"
 
 
+def target_of(workload: str) -> str | None:
+    """The class that the config of this name in conf/workload names; None where there is no such config."""
+    for path in sorted((config_folder() / "workload").glob("*.yaml")):
+        config = OmegaConf.load(path)
+        if config.get("name") == workload:
+            return str(config["_target_"])
+    return None
+
+
 def discard(folders: Sequence[Path], sweep_folder: Path | None) -> None:
     """Remove the folders that Hydra made for jobs that came to nothing, if they hold only what it wrote."""
     for folder in [*folders, *filter(None, [sweep_folder])]:

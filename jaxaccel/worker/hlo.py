@@ -5,6 +5,8 @@ import re
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)")
 _BODY = re.compile(r"\bbody=%?([\w.\-]+)")
+_METADATA = re.compile(r', metadata=\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
+_NAME = re.compile(r"%[\w.\-]+")
 _OPERATION = re.compile(r"(?<=\s)([a-z][a-z\-]*)\(")
 
 
@@ -21,6 +23,23 @@ def operations_outside(program: str) -> set[str]:
     """Names of the operations that are in no loop's body, of some of which there may be others within."""
     computations = _computations(program)
     return _names(computations, set(computations) - _loops(program, computations))
+
+
+def outline(program: str) -> list[str]:
+    """What an HLO module computes from what: its lines without the names that came from Python.
+
+    Two modules that have one outline are the same program.
+    """
+    numbers: dict[str, str] = {}
+
+    def numbered(match: re.Match[str]) -> str:
+        return numbers.setdefault(match.group(), f"%{len(numbers)}")
+
+    return [
+        _NAME.sub(numbered, _METADATA.sub("", line))
+        for body in _computations(program).values()
+        for line in body.splitlines()
+    ]
 
 
 def _loops(program: str, computations: dict[str, str]) -> set[str]:
