@@ -31,7 +31,7 @@ FILES = {
     "repro.py": "times the program as the record did, without jaxaccel: python repro.py",
     "program.bin": "the program, as jax.export serialises StableHLO (a portable artifact); repro.py runs it",
     "program.json": "what it takes and gives: shapes, types, mean and deviation of the measured numbers",
-    "exact.npz": "those arguments that hold whole numbers (counts, places, labels, keys), as they were",
+    "exact.npz": "arguments that go along as they were: those of whole numbers (counts, places, labels)",
     "stablehlo.mlir": "what JAX gives to XLA",
     "hlo_before.txt": "the same as HLO, before XLA optimises it",
     "hlo_after.txt": "after",
@@ -106,7 +106,7 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
     told = [f"{name}={without_places(text)}\n" for name, text in sorted(record.arm.flags.items())]
     (folder / "flags.txt").write_text("".join(told), encoding="utf-8")
     plain = all_without_secrets(msgspec.to_builtins(record))
-    (folder / "record.json").write_text(json.dumps(plain) + "\n", encoding="utf-8")
+    (folder / "record.json").write_text(without_places(json.dumps(plain)) + "\n", encoding="utf-8")
     text = readme(folder, record, [*notes, *reply.notes], absent)
     (folder / "README.txt").write_text(text, encoding="utf-8")
     return absent
@@ -127,10 +127,14 @@ def the_one(records: Sequence[Record], only: Mapping[str, tuple[str, ...]]) -> R
     if len(found) != 1:
         named = [f"{case_name(record.case)} on the {record.arm.requested}" for record in found]
         more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-        what = f"{len(found)}: {', '.join(named[:SHOWN])}{more}" if found else f"none on the {devices}"
+        what = (
+            f"{len(found)}: {', '.join(named[:SHOWN])}{more}"
+            if found
+            else f"none on {' or '.join(devices or ())}"
+        )
         raise BadInputError(
-            f"`--bundle` is of one record, and there are {what}; name its folder, or "
-            "choose by `--only size=1024 device=gpu`"
+            f"`--bundle` is of one record, and there are {what}; name its folder, or choose: "
+            "--only size=1024 device=gpu"
         )
     (record,) = found
     if not timed(record):
@@ -218,7 +222,7 @@ def readme(folder: Path, record: Record, notes: Sequence[str], absent: Mapping[s
         "Of what repro.py does:",
         "- it takes latency and throughput, in as many processes as the record has passes, and holds each",
         "  median against the record's interval: where that of a rerun lands in 95 of 100 cases",
-        "- numbers that are not whole are random ones, of the measured mean and deviation",
+        "- numbers of arguments that are not in exact.npz are random, of the measured mean and deviation",
         *(f"- {note}" for note in [*(turns if record.paired else []), *notes]),
         *(f"- there is no {name}: {reason}" for name, reason in absent.items()),
     ]

@@ -43,7 +43,8 @@ def _told(timing: Timing) -> Mapping[str, Any]:
     """What the script holds its own time against, and how it is to sample it."""
     return {
         "median_s": timing.median_s,
-        "ci95_s": timing.ci95_s and list(timing.ci95_s),
+        # Of one pass, the interval is of that process.
+        "ci95_s": list(timing.ci95_s) if timing.ci95_s and timing.ci_over == "passes" else None,
         "depth": timing.depth,
         "rounds": round(len(timing.rounds) / len(timing.passes)),
         "samples": round(median(n for _, _, n in timing.rounds)),
@@ -65,15 +66,15 @@ if sys.argv[1:] != ["pass"]:  # a pass of the record was a process of its own, a
     start = dict(args=[sys.executable, __file__, "pass"], env=os.environ | SETTINGS, stdout=-1, check=True)
     runs = [[float(word) for word in subprocess.run(**start).stdout.split()] for _ in range({passes})]
     for (metric, told), here in zip(RECORD.items(), map(statistics.geometric_mean, zip(*runs))):
-        (low, high), of = told["ci95_s"] or (0, 0), f"{{told['median_s']:.4g}} s in the record"
-        where = "no interval" if not high else "inside" if low <= here <= high else "OUTSIDE"
-        print(f"{{metric}}: {{here:.4g}} s here, {{of}} [{{low:.4g}}, {{high:.4g}}]: {{where}}")
+        recorded, (low, high) = told["median_s"], told["ci95_s"] or (0, 0)
+        where = "inside" if low <= here <= high else "OUTSIDE" if high else "too few passes for"
+        print(f"{{metric}} {{here:.4g}} s, recorded {{recorded:.4g}}, {{where}} {{low:.4g}} to {{high:.4g}}")
     sys.exit()
 import jax, jax.export, numpy as np
 assert jax.devices()[0].platform == "{platform}", jax.devices()
 folder, rng, leaf = pathlib.Path(__file__).parent, np.random.default_rng(0), lambda one: isinstance(one, dict)
 facts, exact = json.loads((folder / "program.json").read_text()), np.load(folder / "exact.npz")
-def make(one):  # numbers of the same mean and deviation as the measured ones; whole ones are those themselves
+def make(one):  # the measured numbers, or random ones of their mean and deviation
     some = exact[one["exact"]] if "exact" in one else rng.normal(one["mean"], one["deviation"], one["shape"])
     return some.astype(jax.numpy.dtype(one["dtype"]))
 arguments = jax.device_put(jax.tree.map(make, facts["arguments"], is_leaf=leaf), may_alias=False)

@@ -20,7 +20,7 @@ from jaxaccel.messages import Dumped
 from jaxaccel.records import Arm
 from jaxaccel.redact import without_places
 from jaxaccel.worker.checks import make_workload, predict_memory
-from jaxaccel.worker.hlo import outline
+from jaxaccel.worker.hlo import operations, outline
 from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import Resident, as_timed, make_call
 from jaxaccel.workloads.base import Array
@@ -28,6 +28,7 @@ from jaxaccel.workloads.base import Array
 PROGRAM, FACTS, EXACT = "program.bin", "program.json", "exact.npz"
 WARM_CALLS, TRACED_CALLS = 3, 10
 LOOK = 1000  # elements that mostly tell whether there are other numbers than whole ones
+WHOLE_BYTES = 32 << 20  # of arguments, with which an archive can still be attached to a bug report
 HOST_NAMES = 4  # the field of an XSpace that has them (tsl/profiler/protobuf/xplane.proto)
 
 _CUSTOM_CALL = re.compile(r"custom_call @([\w.$\-]+)")
@@ -61,11 +62,12 @@ def dump(arm: Arm, device: Any, folder: Path) -> Dumped:
             exported = None
     _write(folder / "environment.txt", _environment())
     if exported is not None:
-        notes += _write_program(exported, inputs, workload.carries, folder)
+        loops = "while" in operations(compiled.as_text())
+        notes += _write_program(exported, inputs, folder, carries=workload.carries, loops=loops)
         remade = as_timed(exported.call, carries=workload.carries).lower(*arguments).compile()
         if outline(remade.as_text()) != outline(compiled.as_text()):
             notes.append(
-                "XLA makes another program of program.bin than of the code, see hlo_repro.txt: on a GPU, "
+                "XLA makes other operations of program.bin than of the code, see hlo_repro.txt: on a GPU, "
                 "autotuning alone may do that"
             )
             _write(folder / "hlo_repro.txt", remade.as_text())
@@ -88,14 +90,18 @@ def _kept(exported: Any, inputs: Any) -> list[Array]:
     return [leaves[index] for index in exported.module_kept_var_idx]
 
 
-def _write_program(exported: Any, inputs: Any, carries: bool, folder: Path) -> list[str]:
-    """The program, what it takes and gives, and its integers; returns what is to be noted.
+def _write_program(exported: Any, inputs: Any, folder: Path, *, carries: bool, loops: bool) -> list[str]:
+    """The program, what it takes and gives, and what of that is to be exact; returns what is to be noted.
+
+    Where it `loops`, that is all, if it can be: how often may depend on any number (a minimiser took twice as
+    long of random ones).
 
     Its bytes alone: the file of jax.export around them can't be read without a further package (flatbuffers).
     """
     (folder / PROGRAM).write_bytes(exported.mlir_module_serialized)
     kept = _kept(exported, inputs)
-    exact = {str(index): _plain(leaf) for index, leaf in enumerate(kept) if not _random(leaf)}
+    whole = loops and sum(leaf.nbytes for leaf in kept) <= WHOLE_BYTES
+    exact = {str(index): _plain(leaf) for index, leaf in enumerate(kept) if whole or not _random(leaf)}
     np.savez_compressed(folder / EXACT, allow_pickle=False, **exact)
     takes = [_described(leaf) | ({"exact": str(i)} if str(i) in exact else {}) for i, leaf in enumerate(kept)]
     gives = [{"shape": list(aval.shape), "dtype": str(aval.dtype)} for aval in exported.out_avals]
@@ -108,6 +114,10 @@ def _write_program(exported: Any, inputs: Any, carries: bool, folder: Path) -> l
     }
     _write(folder / FACTS, json.dumps(facts) + "\n")
     notes = []
+    if whole:
+        notes.append("the program has a loop, whose trips may depend on numbers: all go along as they were")
+    elif loops:
+        notes.append("the program has a loop, which may make other trips of random numbers")
     if not _flat(exported, carried):
         notes.append(
             "the measured call takes or gives nested containers, repro.py their arrays alone, which JAX is a "

@@ -26,20 +26,13 @@ def operations_outside(program: str) -> set[str]:
 
 
 def outline(program: str) -> list[str]:
-    """What an HLO module computes from what: its lines without the names that came from Python.
+    """An HLO module's operations with their shapes and settings, in no order and without names.
 
-    Two modules that have one outline are the same program.
+    Two that have one outline do the same work: names come from Python, and what can be done in any order is
+    ordered by them.
     """
-    numbers: dict[str, str] = {}
-
-    def numbered(match: re.Match[str]) -> str:
-        return numbers.setdefault(match.group(), f"%{len(numbers)}")
-
-    return [
-        _NAME.sub(numbered, _METADATA.sub("", line))
-        for body in _computations(program).values()
-        for line in body.splitlines()
-    ]
+    lines = (line for body in _computations(program).values() for line in body.splitlines())
+    return sorted(_NAME.sub("%", _METADATA.sub("", line)) for line in lines)
 
 
 def _loops(program: str, computations: dict[str, str]) -> set[str]:
