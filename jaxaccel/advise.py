@@ -41,10 +41,10 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load, interpolate, say. Returns the exit code."""
-    from jaxaccel.analyze.advice import families
-
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
+        from jaxaccel.analyze.advice import families
+
         (records,) = choose([load("DIR", arguments.places)], arguments.only, option="")
         known = families(records)
         if not known:
@@ -125,9 +125,9 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
 
     **Raises** BadInputError, naming the argument, the value and what is allowed.
     """
-    from jaxaccel.analyze.advice import Ask
-
     raw = make_parser().parse_intermixed_args(argv)
+    from jaxaccel.analyze.advice import Ask  # and SciPy with it, for which help need not wait
+
     places = tuple(word for word in raw.words if "=" not in word)
     if not places:
         raise BadInputError("DIR is missing: a folder or file of records (see --help)")

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from jaxaccel.arguments import choose
-from jaxaccel.compose import target_of
+from jaxaccel.conf_folder import target_of
 from jaxaccel.config import BadInputError, contents, sources
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.host import DeviceBusyError, hold_devices
