@@ -59,12 +59,12 @@ def _environment(
     monkeypatch.undo()
 
 
-def measured(**changes: Any) -> Record:
-    """A record as this machine's CPU would have it, of three passes with few samples."""
+def measured(passes: int = 3, **changes: Any) -> Record:
+    """A record as this machine's CPU would have it, with few samples."""
     flags = {"JAX_PLATFORMS": "cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     arm = ArmFacts(requested="cpu", platform="cpu", kind=cpu_model(), count=1, variant="direct", flags=flags)
-    passes = [[[step * 1e-4] * 3] * 2 for step in (1.0, 1.1, 1.2)]
-    timings = {"latency": make_timing(*passes), "throughput": make_timing(*passes, depth=4)}
+    rounds = [[[1e-4 * (1 + step / 10)] * 3] * 2 for step in range(passes)]
+    timings = {"latency": make_timing(*rounds), "throughput": make_timing(*rounds, depth=4)}
     return make_record("cpu", **({"arm": arm, "timings": timings} | changes))
 
 
@@ -85,18 +85,23 @@ def run_alone(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize(
-    ("case", "carries", "exact"),
+    ("case", "passes", "carries", "exact"),
     [
-        (make_case(64), False, 0),
+        (make_case(64), 3, False, 0),
         # Adam's count, and the labels.
-        (make_case(50, workload="mlp_article", params=MLP), True, 2),
+        (make_case(50, workload="mlp_article", params=MLP), 1, True, 2),
     ],
     ids=["matvec", "mlp_article"],
 )
 def test_a_bundle_has_all_files_and_its_script_runs_without_jaxaccel(
-    case: Any, carries: bool, exact: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: Any,
+    passes: int,
+    carries: bool,
+    exact: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    record = measured(case=case, command=f"python -m jaxaccel.run note={SECRET} out={Path.home()}/x")
+    record = measured(passes, case=case, command=f"python -m jaxaccel.run note={SECRET} out={Path.home()}/x")
     store.save(record, tmp_path / "run")
     assert main(["run", "--bundle"]) == 0, capsys.readouterr().err
     (folder,) = [path for path in Path("run").iterdir() if path.is_dir()]
@@ -135,11 +140,13 @@ def test_a_bundle_has_all_files_and_its_script_runs_without_jaxaccel(
     lines = ran.stdout.splitlines()
     assert len(lines) == 2
     for line, metric in zip(lines, ("latency", "throughput"), strict=True):
-        found = re.fullmatch(rf"{metric} (\S+) s, recorded 0.0001097, (inside|OUTSIDE) (\S+) to (\S+)", line)
+        found = re.fullmatch(rf"{metric} (\S+) s, recorded (\S+), (.+) (\S+) to (\S+)", line)
         assert found, line
-        here, low, high = (float(found[index]) for index in (1, 3, 4))
+        here, recorded, low, high = (float(found[index]) for index in (1, 2, 4, 5))
         assert here > 0
-        assert (found[2] == "inside") is (low <= here <= high)
+        assert recorded == pytest.approx(record.timings[metric].median_s, rel=1e-3)
+        where = "inside" if low <= here <= high else "OUTSIDE"
+        assert found[3] == (where if passes > 1 else "too few passes for")
 
     assert main(["run", "--bundle"]) == 2
     assert "is there already" in capsys.readouterr().err
