@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from jaxaccel.arguments import choose
-from jaxaccel.conf_folder import target_of
 from jaxaccel.config import BadInputError, contents, sources
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.host import DeviceBusyError, hold_devices
@@ -148,6 +147,8 @@ def arm_of(record: Record) -> Arm:
 
     **Raises** BadInputError where nothing here is known by this name, or it is no longer what was measured.
     """
+    from jaxaccel.conf_folder import target_of
+
     case = record.case
     target = target_of(case.workload)
     if target is None:
