@@ -43,10 +43,10 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load, interpolate, say. Returns the exit code."""
-    from jaxaccel.analyze.advice import families
-
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
+        from jaxaccel.analyze.advice import families
+
         records = load("DIR", arguments.places)
         overs = {pairs[0].over for pairs in families(records)} - {"size"}
         only, ask = asked_of(arguments, overs)
@@ -134,6 +134,7 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
     **Raises** BadInputError, naming the argument, the value and what is allowed.
     """
     raw = make_parser().parse_intermixed_args(argv)
+
     places = tuple(word for word in raw.words if "=" not in word)
     if not places:
         raise BadInputError("DIR is missing: a folder or file of records (see --help)")

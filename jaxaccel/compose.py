@@ -1,4 +1,4 @@
-"""Hydra and OmegaConf, which only this module imports: arguments and configs become frozen RunConfigs.
+"""Hydra, which only this module imports: arguments and configs become frozen RunConfigs.
 
 Their import and composing take half a second, so `run` starts its workers before it calls this.
 """
@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from jaxaccel.conf_folder import config_folder
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, parse
 from jaxaccel.redact import holds_secret, without_secrets
 
@@ -151,12 +152,6 @@ def parse_job(container: Mapping[str, Any]) -> RunConfig:
         return parse(container)
     except ValueError as error:
         raise BadInputError(str(error)) from error
-
-
-def config_folder() -> Path:
-    """The conf/ that a wheel carries inside the package, or the one beside it in a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if (inside / "config.yaml").is_file() else Path(__file__).parent.parent / "conf"
 
 
 def discard(folders: Sequence[Path], sweep_folder: Path | None) -> None:

@@ -109,7 +109,7 @@ def read(argv: Sequence[str]) -> Arguments:
 
 def known_workloads() -> list[str]:
     """Those that have a YAML file."""
-    from jaxaccel.compose import config_folder
+    from jaxaccel.conf_folder import config_folder
 
     return sorted(path.stem for path in (config_folder() / "workload").glob("*.yaml"))
 

@@ -120,6 +120,26 @@ class Inspected:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dump:
+    """Parent -> worker: write what a bug report needs of an arm's program into `folder`, which is there."""
+
+    arm: Arm
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dumped:
+    """Worker -> parent: it is written. `absent` says why a file is not there, `notes` what else needs a word.
+
+    takes: type and shape of each array that the program reads.
+    """
+
+    takes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Close:
     """Parent -> worker: drop an arm and its data."""
 
@@ -141,7 +161,19 @@ class Failure:
 
 
 Message = (
-    Started | Open | Opened | AskRound | Round | Unavailable | Inspect | Inspected | Close | Closed | Failure
+    Started
+    | Open
+    | Opened
+    | AskRound
+    | Round
+    | Unavailable
+    | Inspect
+    | Inspected
+    | Dump
+    | Dumped
+    | Close
+    | Closed
+    | Failure
 )
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Message)}

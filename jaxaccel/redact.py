@@ -2,7 +2,9 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 HIDDEN = "***"
@@ -52,6 +54,18 @@ def all_without_secrets(value: Any) -> Any:
         return value
 
     return hide(value)
+
+
+def without_places(text: str) -> str:
+    """The text without secrets, and without the folders that lead to people's files.
+
+    These are home, the folder one is in, and Python's own.
+    """
+    folders = {str(Path.home()): "~", str(Path.cwd()): ".", sys.prefix: "PYTHON", sys.base_prefix: "PYTHON"}
+    for folder in sorted(folders, key=len, reverse=True):  # the longest first, for one may hold another
+        if Path(folder).name:  # not the root of all folders
+            text = re.sub(rf"{re.escape(folder)}(?![\w.-])", folders[folder], text)
+    return without_secrets(text)
 
 
 def _secrets() -> list[str]:

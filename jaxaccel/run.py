@@ -34,9 +34,17 @@ if TYPE_CHECKING:
     from jaxaccel.measure.session import Group, Place
 
 
+HELP = (["--help"], ["-h"])  # with other arguments Hydra gives it, in which these are the defaults
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Compose, measure, save, show, publish. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in HELP:
+        from jaxaccel.conf_folder import usage
+
+        print(usage())
+        return OK
     command_id = uuid.uuid4().hex[:8]
     with ExitStack() as workers:
         # Workers take longest to start: they do it while this process imports and composes.

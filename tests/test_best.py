@@ -20,7 +20,7 @@ from jaxaccel.worker import best
 from jaxaccel.worker.arm import BLOCKED, OpenArm
 from jaxaccel.worker.best import candidates
 from jaxaccel.worker.checks import RefusedError
-from jaxaccel.worker.hlo import anonymous
+from jaxaccel.worker.hlo import outline
 from jaxaccel.worker.timing import InvariantError
 from jaxaccel.workloads.matvec import Matvec, direct, multiply_reduce, row_parallel
 
@@ -176,9 +176,9 @@ def test_all_rounds_of_a_choice_are_taken_in_turn(monkeypatch: pytest.MonkeyPatc
 
 
 def test_one_program_is_told_by_whatever_names() -> None:
-    def text(function: Callable[..., Any]) -> str:
+    def text(function: Callable[..., Any]) -> list[str]:
         a, x = jnp.ones((8, 8)), jnp.ones(8)
-        return anonymous(jax.jit(function).lower(a, x).compile().as_text())
+        return outline(jax.jit(function).lower(a, x).compile().as_text())
 
     assert text(direct) == text(lambda matrix, vector: matrix @ vector)
     assert text(direct) != text(multiply_reduce)

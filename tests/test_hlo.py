@@ -1,6 +1,6 @@
 """Reading XLA's optimised programs."""
 
-from jaxaccel.worker.hlo import operations, operations_outside
+from jaxaccel.worker.hlo import operations, operations_outside, outline
 
 PROGRAM = """\
 HloModule jit_f, is_scheduled=true
@@ -54,3 +54,17 @@ def test_what_a_loop_does_not_repeat_is_outside_even_where_another_of_its_name_i
     assert "dot" in operations(twice, inside_loops=True)
     assert "dot" in operations_outside(twice)
     assert "fusion" not in operations_outside(twice)
+
+
+def test_a_program_is_the_same_whatever_its_names_are_and_in_whatever_order_it_comes() -> None:
+    renamed = PROGRAM.replace("%sum", "%total.7").replace("jit(f)/", "jit(call)/call_exported/")
+    first, second = "  %p.0 = f32[4]{0} parameter(0)\n", "  %p.1 = f32[4]{0} parameter(1)\n"
+    swapped = renamed.replace(first + second, second + first)
+    assert swapped != renamed != PROGRAM
+    assert outline(swapped) == outline(PROGRAM)
+
+
+def test_another_shape_or_operation_makes_another_program() -> None:
+    assert outline(PROGRAM.replace("f32[4]{0} add", "f32[4]{0} subtract")) != outline(PROGRAM)
+    assert outline(PROGRAM.replace("kind=kLoop", "kind=kInput")) != outline(PROGRAM)
+    assert outline(PROGRAM.replace("%dot.1 = f32[4]", "%dot.1 = f64[4]")) != outline(PROGRAM)

@@ -25,6 +25,7 @@ FLOORS = {
     "worker": 3,
     "run": 4,
     "compose": 4,
+    "conf_folder": 4,
     "commands": 4,
     "arguments": 4,
     "crossover": 4,
@@ -35,7 +36,7 @@ FLOORS = {
     "export": 4,
     "selftest": 4,
 }
-SHARED = ("compose", "commands", "arguments")  # by the commands on their floor
+SHARED = ("compose", "conf_folder", "commands", "arguments")  # by the commands on their floor
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.
 NAMED_BY = {
     "jax": ("worker", "workloads"),
@@ -43,7 +44,7 @@ NAMED_BY = {
     "flax": ("worker", "workloads"),
     "optax": ("worker", "workloads"),
     "hydra": ("compose",),
-    "omegaconf": ("compose",),
+    "omegaconf": ("compose", "conf_folder"),
     "rich": ("publish.console", "publish.progress", "selftest"),
     "wandb": ("publish.wandb.client", "publish.wandb.workspace"),
     "wandb_workspaces": ("publish.wandb.workspace",),

@@ -1,12 +1,13 @@
 """What of the environment is a secret, and that none is in a text."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError
-from jaxaccel.redact import all_without_secrets, holds_secret, is_secret, without_secrets
+from jaxaccel.redact import all_without_secrets, holds_secret, is_secret, without_places, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,17 @@ def test_an_argument_that_holds_a_secret_is_refused_without_repeating_it(
     assert "0123456789abcdef" not in str(caught.value)
     assert "pa55" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_lead_to_people_are_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("SOME_TOKEN", "t0ken-of-hers")
+    monkeypatch.chdir(tmp_path)
+    told = f"/home/ada/data, /home/adalbert, {tmp_path}/run, {sys.prefix}/bin/python t0ken-of-hers"
+    assert without_places(told) == "~/data, /home/adalbert, ./run, PYTHON/bin/python ***"
+
+
+def test_the_root_of_all_folders_is_no_persons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/")
+    monkeypatch.chdir("/")
+    assert without_places("/usr/bin a/b") == "/usr/bin a/b"

@@ -1,6 +1,7 @@
 """`python -m jaxaccel.report`: what records say, alone, beside a baseline, or to W&B. It measures nothing.
 
-Alone they are shown as a table, and written as a page that opens from disk.
+Alone they are shown as a table, and written as a page that opens from disk. Of one, a bundle can be made for
+whoever is to look into it, for which its program runs again.
 """
 
 import sys
@@ -30,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             places = {"NEW": arguments.new, "--baseline": arguments.baseline}
             sides = choose([load(name, there) for name, there in places.items()], arguments.only)
             return beside_baseline(sides[0], sides[1], arguments)
+        if arguments.bundle:
+            from jaxaccel.report.bundle import bundle
+
+            return OK if bundle(load("NEW", arguments.new), arguments) else INCOMPLETE
         broken: list[str] = []
         (records,) = choose([load("NEW", arguments.new, broken)], arguments.only)
         for line in broken:

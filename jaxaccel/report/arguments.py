@@ -25,9 +25,12 @@ examples:
   python -m jaxaccel.report outputs/new --baseline baseline/records.jsonl --fail-over 10%
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
   python -m jaxaccel.report multirun/2026-01-02/03-04-05 --wandb --wandb-project our-team/gpus
+  python -m jaxaccel.report outputs/2026-01-02/03-04-05 --bundle   # what a bug report needs, in there
+  python -m jaxaccel.report experiments/accounting --only size=4096 device=gpu --bundle --output /tmp/bug
 
-exit code: 0 nothing is worse beyond the limit (with --wandb: W&B has all); 1 something surely is (or W&B
-has not), or what can't be read was skipped; 2 bad input, or sides that can't be compared
+exit code: 0 nothing is worse beyond the limit (with --wandb: W&B has all; with --bundle: it is complete); 1
+something surely is (or W&B has not, or the bundle is not), or what can't be read was skipped; 2 bad input, or
+sides that can't be compared
 """
 
 
@@ -56,8 +59,8 @@ class Allowed(StrEnum):
 class Arguments:
     """The command, read and checked. `fail_over` is a share: 0.05 is 5%.
 
-    `prices` and `wandb` (where to send records) are None if not asked for. output: where the page, or the
-    text, is written to; None for where it usually is.
+    `prices` and `wandb` (where to send records) are None if not asked for. output: where the page, the text
+    or the bundle is written to; None for where it usually is.
     """
 
     new: tuple[str, ...]
@@ -69,6 +72,7 @@ class Arguments:
     only: Mapping[str, tuple[str, ...]]
     prices: "Prices | None"
     wandb: WandbConfig | None = None
+    bundle: bool = False
 
 
 def make_parser() -> Parser:
@@ -113,7 +117,14 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="where to write it: or else a page is report.html beside the records, and text is printed",
+        help="where to write it: or else a page is report.html beside the records, and text is printed; with "
+        "--bundle, the folder to put it in",
+    )
+    parser.add_argument(
+        "--bundle",
+        action="store_true",
+        help="what a bug report needs of one record, in place of a table: its program before and after XLA, "
+        "a trace, and repro.py, which times it without jaxaccel; the record's device must be here",
     )
     parser.add_argument(
         "--wandb", action="store_true", help="send to W&B those records that it has not, in place of a table"
@@ -135,8 +146,13 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
             raise BadInputError(f"`{name}` is for comparing with a `--baseline`, and there is none")
     if raw.price and raw.baseline:
         raise BadInputError(f"`--price` is not for comparing with a `--baseline`, got {raw.price[0]!r}")
-    if raw.output is not None and (not raw.output or Path(raw.output).is_dir()):
-        raise BadInputError(f"`--output` must be a file, got {raw.output!r}")
+    if raw.bundle:
+        for name in ("baseline", "price", "format", "wandb"):
+            if getattr(raw, name):
+                raise BadInputError(f"`--bundle` writes a folder, and shows nothing: not with `--{name}`")
+    if raw.output is not None and (not raw.output or Path(raw.output).is_dir() is not raw.bundle):
+        wanted = "a folder that is there, for a `--bundle`" if raw.bundle else "a file"
+        raise BadInputError(f"`--output` must be {wanted}, got {raw.output!r}")
     for name, value in (("--price-date", raw.price_date), ("--currency", raw.currency)):
         if value is not None and not raw.price:
             raise BadInputError(f"`{name}` is for a `--price`, and there is none; got {value!r}")
@@ -165,6 +181,7 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
             only=parse_only("--only", raw.only),
             prices=given_prices(raw.price, raw.price_date, raw.currency, today) if raw.price else None,
             wandb=given_project("--wandb-project", raw.wandb_project) if raw.wandb else None,
+            bundle=raw.bundle,
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error

@@ -7,12 +7,14 @@ import os
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxaccel.messages import (
     AskRound,
     Close,
     Closed,
+    Dump,
     Failure,
     Inspect,
     Message,
@@ -81,6 +83,10 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
                     return Unavailable(reason=describe(error).message)
             case Inspect():
                 return arms[request.key].inspect(request.energy_s)
+            case Dump():
+                from jaxaccel.worker.dump import dump
+
+                return dump(request.arm, jax_device, Path(request.folder))
             case Close():
                 del arms[request.key]
                 return Closed()

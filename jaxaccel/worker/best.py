@@ -17,7 +17,7 @@ from jaxaccel.worker.checks import (
     find_kind,
     make_workload,
 )
-from jaxaccel.worker.hlo import anonymous
+from jaxaccel.worker.hlo import outline
 from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import Resident, compile_function, is_ready, make_call
 from jaxaccel.worker.timing import Call, Stopwatch
@@ -104,7 +104,7 @@ def choose(
     **Raises** what the first variant did, where all went wrong.
     """
     trials, ready = dict(found.left_out), dict[str, _Ready]()
-    programs: dict[str, str] = {}
+    programs: dict[tuple[str, ...], str] = {}
     errors: list[Exception] = []
     for name, workload in found.workloads.items():
         try:
@@ -112,7 +112,7 @@ def choose(
             compiled, times = compile_function(
                 workload.function, placed, case.precision, carries=workload.carries
             )
-            program = anonymous(compiled.as_text())
+            program = (*outline(compiled.as_text()),)
             if program in programs:
                 reason = f"XLA makes the same program of it as of {programs[program]}"
                 trials[name] = Trial(time_s=None, ok=False, reason=reason)

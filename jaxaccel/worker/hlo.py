@@ -5,8 +5,7 @@ import re
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)")
 _BODY = re.compile(r"\bbody=%?([\w.\-]+)")
-_METADATA = re.compile(r",? ?metadata=\{(?:[^{}]|\{[^{}]*\})*\}")
-_PARAMETERS = re.compile(r"^((?:ENTRY )?%[\w.\-]+) \(.*\) -> ", re.MULTILINE)
+_METADATA = re.compile(r', metadata=\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
 _NAME = re.compile(r"%[\w.\-]+")
 _OPERATION = re.compile(r"(?<=\s)([a-z][a-z\-]*)\(")
 
@@ -26,12 +25,14 @@ def operations_outside(program: str) -> set[str]:
     return _names(computations, set(computations) - _loops(program, computations))
 
 
-def anonymous(program: str) -> str:
-    """An HLO module's text without the names that its source gave: the same for one program."""
-    lines = [line for line in program.splitlines() if line.startswith((" ", "%", "ENTRY", "}"))]
-    plain = _PARAMETERS.sub(r"\1 -> ", _METADATA.sub("", "\n".join(lines)))
-    numbers: dict[str, str] = {}
-    return _NAME.sub(lambda name: numbers.setdefault(name.group(), f"%{len(numbers)}"), plain)
+def outline(program: str) -> list[str]:
+    """An HLO module's operations with their shapes and settings, in no order and without names.
+
+    Two that have one outline do the same work: names come from Python, and what can be done in any order is
+    ordered by them.
+    """
+    lines = (line for body in _computations(program).values() for line in body.splitlines())
+    return sorted(_NAME.sub("%", _METADATA.sub("", line)) for line in lines)
 
 
 def _loops(program: str, computations: dict[str, str]) -> set[str]:

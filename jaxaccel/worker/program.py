@@ -27,6 +27,12 @@ class Resident:
         return (self.carry, *self.rest) if self.carries else self.rest
 
 
+def as_timed(function: Callable[..., Any], *, carries: bool) -> Any:
+    """The function, jitted as it is timed: a carry's memory is the next one's."""
+    # Kept even where it is not read: JAX would drop such a carry, and the result could not take its memory.
+    return jax.jit(function, donate_argnums=(0,) if carries else (), keep_unused=carries)
+
+
 def compile_function(
     function: Callable[..., Any], arguments: tuple[Any, ...], precision: str, *, carries: bool = False
 ) -> tuple[Any, Compile]:
@@ -34,8 +40,7 @@ def compile_function(
 
     **Raises** InvariantError where the function captured an array: XLA would fold it into the answer.
     """
-    # Kept even where it is not read: JAX would drop such a carry, and the result could not take its memory.
-    jitted = jax.jit(function, donate_argnums=(0,) if carries else (), keep_unused=carries)
+    jitted = as_timed(function, carries=carries)
     watch = Laps()
     with cache_events() as events, jax.default_matmul_precision(precision):
         traced = jitted.trace(*arguments)

@@ -1,0 +1,247 @@
+"""`report --bundle`: a folder, and an archive of it, by which others can look into what one record says."""
+
+import json
+import shlex
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from jaxaccel.arguments import choose
+from jaxaccel.config import BadInputError, contents, sources
+from jaxaccel.measure.client import Worker
+from jaxaccel.measure.host import DeviceBusyError, hold_devices
+from jaxaccel.messages import Dump, Dumped, Failure, Started
+from jaxaccel.publish.names import case_name
+from jaxaccel.records import Arm, Record
+from jaxaccel.redact import all_without_secrets, without_places
+from jaxaccel.report.arguments import Arguments
+from jaxaccel.report.repro import NOT_SET, repro, timed
+
+WAIT_S = 600.0  # for another jaxaccel that is measuring on the device
+DEVICE = "device"  # of `--only`, beside what tells cases apart
+SHOWN = 4  # of the records that are too many
+
+FILES = {
+    "repro.py": "times the program as the record did, without jaxaccel: python repro.py",
+    "program.bin": "the program, as jax.export serialises StableHLO (a portable artifact); repro.py runs it",
+    "program.json": "what it takes and gives: shapes, types, mean and deviation of the measured numbers",
+    "exact.npz": "arguments that go along as they were: those of whole numbers (counts, places, labels)",
+    "stablehlo.mlir": "what JAX gives to XLA",
+    "hlo_before.txt": "the same as HLO, before XLA optimises it",
+    "hlo_after.txt": "after",
+    "hlo_repro.txt": "after, of program.bin",
+    "trace": "JAX's profiler over ten awaited calls, for tensorboard --logdir trace or ui.perfetto.dev",
+    "flags.txt": "settings of XLA and JAX under which the record was made; repro.py sets them",
+    "environment.txt": "jax.print_environment_info() when this was written",
+    "record.json": "the record, with every sample of it (timings.*.samples_s)",
+}
+
+
+def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
+    """Write the bundle of the one record that `--only` leaves, and say where; whether it has all files.
+
+    **Raises** BadInputError where there is not one, or its program can't run here as it did.
+    """
+    record = the_one(records, arguments.only)
+    arm = arm_of(record)
+    first = Path(arguments.new[0])
+    parent = arguments.output or (first if first.is_dir() else first.parent)
+    folder = parent / "-".join(["bundle", *_words(record), record.arm.requested, record.case_id[:6]])
+    if folder.exists():
+        raise BadInputError(f"`--bundle`: {folder} is there already: remove it, or choose another `--output`")
+    try:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as made:
+            whole = Path(made) / folder.name
+            whole.mkdir()
+            absent = fill(whole, record, arm)
+            archive = Path(made) / "archive"
+            pack(whole, archive)
+            whole.rename(folder)
+            archive.rename(folder.with_name(f"{folder.name}.tar.gz"))
+    except OSError as error:
+        raise BadInputError(f"`--bundle` can't write to {parent}: {error.strerror or error}") from error
+    for name, reason in absent.items():
+        print(f"jaxaccel: the bundle has no {name}: {reason}", file=sys.stderr)
+    print(f"Bundle: {folder}.tar.gz, unpacked beside it")
+    return not absent
+
+
+def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
+    """Write all files; returns which could not be, and why.
+
+    **Raises** BadInputError where the record's device is not here, or its program does not run.
+    """
+    flags = {name: text for name, text in record.arm.flags.items() if name not in (*NOT_SET, "JAX_PLATFORMS")}
+
+    def waiting(device: str) -> None:
+        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
+
+    try:
+        with (
+            hold_devices([arm.device], wait_s=WAIT_S, waiting=waiting),
+            Worker(arm.device, variables=flags) as worker,
+        ):
+            notes = [*differences(record, worker.ready())]
+            reply = worker.ask(Dump(arm=arm, folder=str(folder.absolute())))
+    except DeviceBusyError as error:
+        raise BadInputError(
+            f"`--bundle`: another jaxaccel has been measuring on the {arm.device} for {WAIT_S:.0f} s: "
+            "try again later"
+        ) from error
+    if isinstance(reply, Failure):
+        raise BadInputError(f"`--bundle`: {record.case} does not run here: {reply.error.message}")
+    if not isinstance(reply, Dumped):
+        raise TypeError(f"a worker answered with {type(reply).__name__}")
+    absent = dict(reply.absent)
+    if "program.bin" in absent:
+        absent["repro.py"] = "it would have run program.bin"
+    else:
+        (folder / "repro.py").write_text(repro(record, reply.takes), encoding="utf-8")
+    told = [f"{name}={without_places(text)}\n" for name, text in sorted(record.arm.flags.items())]
+    (folder / "flags.txt").write_text("".join(told), encoding="utf-8")
+    plain = all_without_secrets(msgspec.to_builtins(record))
+    (folder / "record.json").write_text(without_places(json.dumps(plain)) + "\n", encoding="utf-8")
+    text = readme(folder, record, [*notes, *reply.notes], absent)
+    (folder / "README.txt").write_text(text, encoding="utf-8")
+    return absent
+
+
+def the_one(records: Sequence[Record], only: Mapping[str, tuple[str, ...]]) -> Record:
+    """The record that `--only` leaves, among those that count of each case and device.
+
+    **Raises** BadInputError where there are others, or it has no time that can be taken again.
+    """
+    from jaxaccel.analyze.machines import standing
+
+    devices = only.get(DEVICE)
+    (left,) = choose([records], {name: values for name, values in only.items() if name != DEVICE})
+    found = [placed.record for placed in standing(left)]
+    if devices:
+        found = [record for record in found if record.arm.requested in devices]
+    if len(found) != 1:
+        named = [f"{case_name(record.case)} on the {record.arm.requested}" for record in found]
+        more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        what = (
+            f"{len(found)}: {', '.join(named[:SHOWN])}{more}"
+            if found
+            else f"none on {' or '.join(devices or ())}"
+        )
+        raise BadInputError(
+            f"`--bundle` is of one record, and there are {what}; name its folder, or choose: "
+            "--only size=1024 device=gpu"
+        )
+    (record,) = found
+    if not timed(record):
+        why = f"it {record.status}" if not record.ok else "it has neither latency nor throughput"
+        raise BadInputError(f"`--bundle` is to take a record's times again, but of {record.case}: {why}")
+    return record
+
+
+def arm_of(record: Record) -> Arm:
+    """What was measured, as a worker is asked for it.
+
+    **Raises** BadInputError where nothing here is known by this name, or it is no longer what was measured.
+    """
+    from jaxaccel.conf_folder import target_of
+
+    case = record.case
+    target = target_of(case.workload)
+    if target is None:
+        raise BadInputError(f"`--bundle`: there is no workload {case.workload!r} in conf/workload")
+    if "source" in case.params:
+        found = sources(case.params.get("fn"), case.params.get("args"))
+        if found != case.params["source"]:
+            raise BadInputError(
+                f"`--bundle`: the code of {case.params.get('fn')} is not here as it was measured: start this "
+                "in the folder where the run was started, with that version of it"
+            )
+    return Arm(
+        # Of a case that tried several variants, the one that was kept.
+        case=replace(case, variant=record.arm.variant or case.variant),
+        device=record.arm.requested,
+        target=target,
+        files={"file": exported_file(record)} if "sha256" in case.params else {},
+    )
+
+
+def exported_file(record: Record) -> str:
+    """Where the program of `workload=exported` is: records only know its content, their command its place.
+
+    **Raises** BadInputError where it is not there any more.
+    """
+    words = [word.partition("=") for word in shlex.split(record.command)]
+    named = [value for key, _, value in words if key == "workload.file"]
+    for path in named:
+        if Path(path).is_file() and contents(path) == record.case.params["sha256"]:
+            return str(Path(path).absolute())
+    raise BadInputError(
+        f"`--bundle`: the program of {record.case} is not in {', '.join(named) or 'a file of its command'}: "
+        "start this in the folder where the run was started, with that version of it"
+    )
+
+
+def differences(record: Record, started: Started | Failure) -> Iterator[str]:
+    """What is not as it was when the record was made, a line each.
+
+    **Raises** BadInputError where it is another device: what XLA makes for that is another program.
+    """
+    device, kind = record.arm.requested, record.arm.kind
+    if isinstance(started, Failure):
+        raise BadInputError(f"`--bundle` needs the record's {device}, {kind}: {started.error.message}")
+    if started.arm.kind != kind:
+        raise BadInputError(
+            f"`--bundle` needs the record's {device}, {kind}, and here it is {started.arm.kind}: make the "
+            "bundle on the machine that was measured"
+        )
+    packages, here = record.environment.get("packages", {}), started.environment.get("packages", {})
+    for name in ("jax", "jaxlib", *(name for name in packages if name.endswith("-plugin"))):
+        if packages.get(name) != here.get(name):
+            yield f"the record was made with {name} {packages.get(name)}, these files with {here.get(name)}"
+    names = [*dict.fromkeys([*record.arm.flags, *started.arm.flags])]
+    for name in names:
+        was, now = record.arm.flags.get(name), started.arm.flags.get(name)
+        if was != now and name not in NOT_SET:
+            yield without_places(f"the record was made with {name}={was}, these files with {now}")
+
+
+def readme(folder: Path, record: Record, notes: Sequence[str], absent: Mapping[str, str]) -> str:
+    """What is in the bundle, for whoever gets it."""
+    command = without_places(record.command)
+    turns = ["the record's rounds took turns with those of another device, those of repro.py do not"]
+    by = f"jaxaccel {record.jaxaccel_version} at {record.started_at}"
+    lines = [
+        f"{record.case} on the {record.arm.requested} ({record.arm.kind}), measured by {by}:",
+        f"  {command}",
+        "",
+        *(f"{name}: {what}" for name, what in FILES.items() if (folder / name).exists()),
+        "",
+        "Of what repro.py does:",
+        "- it takes latency and throughput, in as many processes as the record has passes, and holds each",
+        "  median against the record's interval: where that of a rerun lands in 95 of 100 cases",
+        "- numbers of arguments that are not in exact.npz are random, of the measured mean and deviation",
+        *(f"- {note}" for note in [*(turns if record.paired else []), *notes]),
+        *(f"- there is no {name}: {reason}" for name, reason in absent.items()),
+    ]
+    return without_places("\n".join(lines) + "\n")
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """The folder as .tar.gz, in which nobody's name is."""
+
+    def nameless(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        return entry
+
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(folder, arcname=folder.name, filter=nameless)
+
+
+def _words(record: Record) -> list[str]:
+    text = case_name(record.case)
+    return ["".join(c if c.isalnum() or c in "._" else "_" for c in word) for word in text.split()]
