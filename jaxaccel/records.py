@@ -140,7 +140,8 @@ class Cost:
     """What one call must do at least: floating-point operations, and bytes to and from memory.
 
     source: who says so: `declared` by the workload, `XLA`, which counts all that the program does, and a
-    loop's body once, or which of them says what. None where nobody does.
+    loop's body once, or which of them says what; or the algorithm whose count it is, where a cleverer one may
+    do with less. None where nobody does.
     """
 
     flops: float | None

@@ -34,7 +34,13 @@ CONFIGS = {
 CONFIGS = {name: config for name, config in CONFIGS.items() if not {"fn", "file"} & config.keys()}
 CONFIGS |= {f"stream-{kind}": CONFIGS["stream"] | {"kind": kind} for kind in ("read", "copy")}  # as the triad
 CONFIGS |= {"transfer-parts": CONFIGS["transfer"] | {"parts": 3}}
-CASES = list(product(CONFIGS, map(str, Dtype)))
+# XLA has no transform of halves, and a step of heat is lost in their rounding.
+WHOLE = {"fft", "heat"}
+CASES = [
+    (name, dtype)
+    for name, dtype in product(CONFIGS, map(str, Dtype))
+    if name not in WHOLE or dtype in ("float32", "float64")
+]
 # Of an output, and far beyond what each type tolerates.
 WRONG_BY = {"float32": 1e-3, "float64": 1e-6, "float16": 0.5, "bfloat16": 0.5}
 
@@ -197,7 +203,7 @@ def solved(name: str, dtype: str) -> Solved:
     return Solved(
         workload=workload,
         inputs=inputs,
-        output=np.asarray(output, np.float64),
+        output=np.asarray(output, np.complex128 if np.iscomplexobj(output) else np.float64),
         accuracy=accuracy,
         run=run_once,
     )
@@ -252,7 +258,7 @@ def test_cost_and_memory_cover_at_least_the_data(name: str, dtype: str) -> None:
     workload = small(name, dtype)
     held = sum(array.nbytes for array in arrays(workload.inputs(0)))
     cost = workload.cost()
-    assert cost.flops > 0
+    assert cost.flops > 0 or name == "sort", "only sorting is done without"
     assert math.isfinite(cost.flops)
     assert held <= cost.bytes < math.inf
     assert isinstance(workload.memory_bytes(), int)
