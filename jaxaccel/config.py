@@ -214,7 +214,8 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     workload = dict(raw.pop("workload"))
     device = dict(raw.pop("device"))
     wandb = dict(raw.pop("wandb"))
-    workload.pop("default_size", None)  # read by `size` through interpolation, or not at all
+    for read_by_size in ("default_size", "sizes"):  # through interpolation, or not at all
+        workload.pop(read_by_size, None)
     usual = workload.pop("crossover_range", None)
     crossover = raw.pop("crossover", None)
     debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this

@@ -10,8 +10,19 @@ from conftest import QUICK, RunCli
 from jaxaccel import run
 from jaxaccel.records import Metric
 
-WORKLOADS = ["custom", "dot", "exported", "matmul", "matvec", "mlp", "mlp_article", "small_loop", "stream"]
-WORKLOADS += ["transfer"]
+WORKLOADS = [
+    "attention",
+    "chain",
+    "conv2d",
+    "custom",
+    "dot",
+    "exported",
+    "fft",
+    "group_sum",
+    "heat",
+    "matmul",
+]
+WORKLOADS += ["matvec", "mlp", "mlp_article", "rows", "small_loop", "sort", "stream", "transfer"]
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
 
 HELD = "ceilings=auto|fresh|off"
