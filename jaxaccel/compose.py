@@ -77,6 +77,11 @@ class Composed:
         """Where the command's results are."""
         return self.sweep_folder or self.jobs[0].folder
 
+    @property
+    def cpu_cores(self) -> int | None:
+        """How many cores the CPU's arms run on; None: all that there are."""
+        return next((job.config.cpu_cores for job in self.jobs if "cpu" in job.config.devices), None)
+
     def discard(self) -> None:
         """Remove the folders that Hydra made, where nothing else has come into them."""
         discard([job.folder for job in self.jobs], self.sweep_folder)
@@ -129,9 +134,12 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
         if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
             raise BadInputError("these arguments describe a sweep of 0 jobs")
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
-        for name in ("ceilings", "wait_s"):  # of the command, not of a job
-            values = dict.fromkeys(str(getattr(job.config, name)) for job in jobs)
+        # Of the command, not of a job: a command has one worker a device.
+        for name in ("ceilings", "wait_s", "cpu_cores"):
+            with_it = [job.config for job in jobs if name != "cpu_cores" or "cpu" in job.config.devices]
+            values = dict.fromkeys(str(getattr(config, name)) for config in with_it)
             if len(values) > 1:
+                name = f"device.{name}" if name == "cpu_cores" else name
                 raise BadInputError(f"`{name}` must be the same for all jobs, got {', '.join(values)}")
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         # A sweep of 0 jobs has a folder too, but never says where: the command's own id finds it.

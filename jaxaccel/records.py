@@ -19,6 +19,7 @@ DEVICES = ("cpu", "gpu")
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
+CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
 
 

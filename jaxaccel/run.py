@@ -48,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose(arguments, command_id)
             if not composed.jobs:
                 return OK
+            try:
+                launcher.keep_cpu_to(composed.cpu_cores)
+            except BadInputError:
+                composed.discard()
+                raise
             line = without_secrets(shlex.join(["python", "-m", "jaxaccel.run", *arguments]))
             return measure_jobs(composed, line, command_id, launcher)
 
@@ -182,7 +187,9 @@ def likely_devices(arguments: Sequence[str]) -> list[str]:
         return []  # Hydra's own options: most only show something
     asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("device=")]
     words = asked[-1].split(",") if asked else ["cpu"]
-    return [device for device in DEVICES if device in words or "both" in words]
+    # A CPU's worker that is to be kept to some cores must begin so: which ones, composing tells.
+    kept = {"cpu"} if any(argument.startswith("device.cpu_cores=") for argument in arguments) else set[str]()
+    return [device for device in DEVICES if (device in words or "both" in words) and device not in kept]
 
 
 if __name__ == "__main__":
