@@ -48,11 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose(arguments, command_id)
             if not composed.jobs:
                 return OK
-            try:
-                launcher.keep_cpu_to(composed.cpu_cores)
-            except BadInputError:
-                composed.discard()
-                raise
             line = without_secrets(shlex.join(["python", "-m", "jaxaccel.run", *arguments]))
             return measure_jobs(composed, line, command_id, launcher)
 
@@ -62,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Launcher") -> int:
     """Measure the cases of all jobs in one session. Each record is on disk as soon as it is there.
 
-    **Raises** BadInputError where an earlier run that is to be resumed is not one of these jobs.
+    **Raises** BadInputError where an earlier run that is to be resumed is not one of these jobs, or the CPU
+    is to use more cores than there are.
     """
     from jaxaccel.measure.host import DeviceBusyError, hold_devices
     from jaxaccel.measure.session import Plan, measure
@@ -70,6 +66,11 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
+    try:
+        launcher.keep_cpu_to(composed.cpu_cores)
+    except BadInputError:
+        composed.discard()
+        raise
     groups, folders = group_arms(composed)
     devices = [device for group in groups for device in group.arms]
     command = Command(line=line, sweep_id=sweep_id, started=process_start())

@@ -441,6 +441,8 @@ def test_the_book_of_ceilings_is_in_the_user_s_cache_folder(
         (["--help"], []),
         (["--cfg", "job"], []),
         (["device=nonsense"], []),
+        (["device=both", "device.cpu_cores=2"], ["gpu"]),
+        (["device.cpu_cores=2"], []),
     ],
 )
 def test_workers_start_early_for_the_devices_that_the_arguments_name(
@@ -453,9 +455,12 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
     events: list[str] = []
 
     class Noted:
-        def __init__(self, device: str) -> None:
+        def __init__(self, device: str, *, cores: int | None = None) -> None:
             self.device = device
-            events.append(f"start {device}")
+            events.append(f"start {device}" + ("" if cores is None else f" on {cores}"))
+
+        def stop(self) -> None:
+            events.append(f"stop {self.device}")
 
         def __enter__(self) -> "Noted":
             return self
@@ -471,6 +476,17 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
         assert events == ["start cpu"]
         assert launch("cpu") is not first
     assert events == ["start cpu", "start cpu", "end cpu", "end cpu"]
+    events.clear()
+    with ExitStack() as workers:
+        launch = commands.Launcher(["cpu", "gpu"], workers)
+        launch.keep_cpu_to(None)
+        launch.keep_cpu_to(1)
+        launch("gpu")
+        launch("gpu")
+        launch("cpu")
+    assert events[:5] == ["start cpu", "start gpu", "stop cpu", "start gpu", "start cpu on 1"]
+    with ExitStack() as workers, pytest.raises(BadInputError, match=r"`device.cpu_cores` must be at most"):
+        commands.Launcher([], workers).keep_cpu_to(100_000)
 
 
 # --- going on --------------------------------------------------------------------------------------
