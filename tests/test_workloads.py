@@ -159,6 +159,7 @@ def small(name: str, dtype: str, size: int = SIZE, **params: Any) -> Workload:
     config.pop("name")
     default = config.pop("default_size")
     config.pop("crossover_range", None)
+    config.pop("sizes", None)
     jax.config.update("jax_enable_x64", dtype == "float64")
     try:
         return kind(size=size, dtype=dtype, **config | params)
