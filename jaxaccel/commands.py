@@ -102,18 +102,38 @@ class Launcher:
     def __init__(self, devices: Sequence[str], workers: ExitStack) -> None:
         self._workers = workers
         self._flags: Mapping[str, Sequence[str]] = {}
+        self._cpu_cores: int | None = None
         self._early = {device: workers.enter_context(Worker(device)) for device in devices}
 
     def __call__(self, device: str) -> Worker:
         """A worker for the device."""
+        flags = self._flags.get(device, ())
+        cores = self._cpu_cores if device == "cpu" else None
         early = self._early.pop(device, None)
-        return early or self._workers.enter_context(Worker(device, flags=self._flags.get(device, ())))
+        return early or self._workers.enter_context(Worker(device, flags=flags, cores=cores))
 
     def use(self, flags: Mapping[str, Sequence[str]]) -> None:
         """From now on give workers with these XLA flags, by device; those that started without them end."""
         self._flags = flags
         for device in filter(flags.get, list(self._early)):
             self._early.pop(device).stop()
+
+    def keep_cpu_to(self, cores: int | None) -> None:
+        """CPU workers are to run on so many cores, or on all; one that has started on all is of no use.
+
+        **Raises** BadInputError where there are not so many, or the system can't keep a process to some.
+        """
+        if cores is None:
+            return
+        if not hasattr(os, "sched_getaffinity"):
+            raise BadInputError(f"`device.cpu_cores` must be null on {sys.platform}, got {cores}")
+        if cores > (there := len(os.sched_getaffinity(0))):
+            raise BadInputError(
+                f"`device.cpu_cores` must be at most {there}, of which this process may use, got {cores}"
+            )
+        self._cpu_cores = cores
+        if early := self._early.pop("cpu", None):
+            early.stop()
 
     def make_way(self, device: str) -> None:
         """Another jaxaccel measures on the device: idle workers would disturb what we wait for."""

@@ -35,6 +35,13 @@ _ASK_HYDRA = {
     "-sc",
 }
 _MULTIRUN = ("-m", "--multirun")
+# What all jobs of a command share, and what it is called on the command line.
+_OF_THE_COMMAND = {
+    "ceilings": "ceilings",
+    "wait_s": "wait_s",
+    "flags": "device.flags",
+    "cpu_cores": "device.cpu_cores",
+}
 
 
 @dataclass
@@ -77,6 +84,11 @@ class Composed:
     def folder(self) -> Path:
         """Where the command's results are."""
         return self.sweep_folder or self.jobs[0].folder
+
+    @property
+    def cpu_cores(self) -> int | None:
+        """How many cores the CPU's arms run on; None: all that there are."""
+        return next((job.config.cpu_cores for job in self.jobs if "cpu" in job.config.devices), None)
 
     def discard(self) -> None:
         """Remove the folders that Hydra made, where nothing else has come into them."""
@@ -130,9 +142,10 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
         if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
             raise BadInputError("these arguments describe a sweep of 0 jobs")
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
-        # Of the command, not of a job: a worker, whose flags they are, serves all jobs.
-        for name, called in (("ceilings", "ceilings"), ("wait_s", "wait_s"), ("flags", "device.flags")):
-            values = dict.fromkeys(str(getattr(job.config, name)) for job in jobs)
+        # Of the command, not of a job: a command has one worker a device, which serves all jobs.
+        for name, called in _OF_THE_COMMAND.items():
+            with_it = [job.config for job in jobs if name != "cpu_cores" or "cpu" in job.config.devices]
+            values = dict.fromkeys(str(getattr(config, name)) for config in with_it)
             if len(values) > 1:
                 raise BadInputError(f"`{called}` must be the same for all jobs, got {', '.join(values)}")
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:

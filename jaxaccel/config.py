@@ -177,8 +177,11 @@ class RunConfig:
     wait_s: float = 600.0
     crossover: CrossoverConfig | None = None
     debug: bool = False
+    cpu_cores: int | None = None
 
     def __post_init__(self) -> None:
+        if self.cpu_cores is not None and self.cpu_cores < 1:
+            raise ValueError(f"`device.cpu_cores` must be a positive whole number, got {self.cpu_cores}")
         if not self.devices or not set(self.devices) <= set(DEVICES):
             raise ValueError(f"`device.arms` must name {' or '.join(DEVICES)}, got {list(self.devices)}")
         if self.size < 1:
@@ -220,9 +223,11 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     workload = dict(raw.pop("workload"))
     device = dict(raw.pop("device"))
     wandb = dict(raw.pop("wandb"))
-    workload.pop("default_size", None)  # read by `size` through interpolation, or not at all
+    for read_by_size in ("default_size", "sizes"):  # through interpolation, or not at all
+        workload.pop(read_by_size, None)
     usual = workload.pop("crossover_range", None)
     crossover = raw.pop("crossover", None)
+    cpu_cores = device.pop("cpu_cores", None)
     debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this
     files = _files(workload)
     config = RunConfig(
@@ -248,6 +253,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         resume=Path(resume) if (resume := raw.pop("resume")) is not None else None,
         wait_s=raw.pop("wait_s"),
         debug=bool(debug),
+        cpu_cores=None if cpu_cores is None else whole_number("device.cpu_cores", cpu_cores),
         wandb=only_known(
             WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
         ),

@@ -104,6 +104,7 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
     from jaxaccel.publish.progress import ShowProgress
 
     try:
+        launcher.keep_cpu_to(composed.cpu_cores)
         searches = [prepare(job) for job in composed.jobs]
     except BadInputError:
         composed.discard()

@@ -20,6 +20,7 @@ BEST = "best"  # the variant of a case that takes, on each device, the fastest o
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
+CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
 NOT_NEEDED = "not needed: the search had no question for it at this size"
 
@@ -144,8 +145,9 @@ class Cost:
     """What one call must do at least: floating-point operations, and bytes to and from memory.
 
     source: who says so: `declared` by the workload, `XLA`, which counts all that the program does, and a
-    loop's body once, or which of them says what. None where nobody does. steps: of a training, so many are
-    made in one call: cost and times are those of all of them together.
+    loop's body once, or which of them says what; or the algorithm whose count it is, where a cleverer one may
+    do with less. None where nobody does. steps: of a training, so many are made in one call: cost and times
+    are those of all of them together.
     """
 
     flops: float | None

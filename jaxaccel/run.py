@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Launcher") -> int:
     """Measure the cases of all jobs in one session. Each record is on disk as soon as it is there.
 
-    **Raises** BadInputError where an earlier run that is to be resumed is not one of these jobs.
+    **Raises** BadInputError where an earlier run that is to be resumed is not one of these jobs, or the CPU
+    is to use more cores than there are.
     """
     from jaxaccel.measure.host import DeviceBusyError, hold_devices
     from jaxaccel.measure.session import Plan, measure
@@ -74,6 +75,11 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
+    try:
+        launcher.keep_cpu_to(composed.cpu_cores)
+    except BadInputError:
+        composed.discard()
+        raise
     groups, folders = group_arms(composed)
     devices = [device for group in groups for device in group.arms]
     command = Command(line=line, sweep_id=sweep_id, started=process_start())
@@ -193,7 +199,9 @@ def likely_devices(arguments: Sequence[str]) -> list[str]:
         return []  # which are read before a worker starts, and not here
     asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("device=")]
     words = asked[-1].split(",") if asked else ["cpu"]
-    return [device for device in DEVICES if device in words or "both" in words]
+    # A CPU's worker that is to be kept to some cores must begin so: which ones, composing tells.
+    kept = {"cpu"} if any(argument.startswith("device.cpu_cores=") for argument in arguments) else set[str]()
+    return [device for device in DEVICES if (device in words or "both" in words) and device not in kept]
 
 
 if __name__ == "__main__":

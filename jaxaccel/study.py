@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEFINITION = "study.yaml"
+QUICK = "+quick"  # after the name of a study, that of its quick form
 SEARCH = "crossover"  # the first word of a run that is a search
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 OUTPUTS = Path("outputs/studies")
@@ -37,11 +38,12 @@ examples:
   scripts/study accounting passes=10           go on to ten passes
   scripts/study accounting device=cpu          on a machine without a GPU, into a folder of its own
   scripts/study all --budget 3600              begin no further run after an hour
+  scripts/study sequential --quick             its quick form: on a CPU alone, in half a minute
   scripts/study accounting --publish           once complete, copy its records to experiments/accounting
 
 A study is experiments/NAME/study.yaml. Its records come into outputs/studies/NAME/RUN, and once it is
 complete all together into outputs/studies/NAME/records.jsonl. Of a GPU that JAX does not find there are
-failed records, as with jaxaccel.run.
+failed records, as with jaxaccel.run. A quick form has a folder of its own, NAME+quick.
 
 exit code: 0 complete, 1 something is left (failed, or the budget was spent), 2 bad input,
 130 interrupted; the worst where there are several
@@ -63,15 +65,19 @@ class Study:
 
     In study.yaml the arguments are one text, as at the command line: `experiment=NAME passes=5`. Where its
     first word is `crossover`, they are those of jaxaccel.crossover.
+
+    `quick` are runs in place of `runs`, on a CPU alone, that are over within half a minute: they show how the
+    study goes, and answer no question. None are there where there is no quick form.
     """
 
     name: str
     question: str
     needs: Sequence[str]
     runs: Mapping[str, str]
+    quick: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require_name("the folder's name", self.name)
+        _require_name("the folder's name", self.name.removesuffix(QUICK))
         require_text("question", self.question)
         if "\n" in self.question.strip():
             raise ValueError(f"`question` must be one line, got {self.question!r}")
@@ -80,24 +86,30 @@ class Study:
             raise ValueError(f"`needs` must be a list of {' or '.join(DEVICES)}, got {needs!r}")
         if not isinstance(self.runs, dict) or not self.runs:
             raise ValueError(f"`runs` must have a name and arguments for each run, got {self.runs!r}")
-        for run in self.runs:
-            _require_name("runs", run)
-            for argument in self.arguments(run):
-                if argument.partition("=")[0] in _OURS:
-                    raise ValueError(f"`runs.{run}` must leave its folder to the study, got {argument!r}")
+        if not isinstance(self.quick, dict):
+            raise ValueError(f"`quick` must have a name and arguments for each run, got {self.quick!r}")
+        for key, runs in (("runs", self.runs), ("quick", self.quick)):
+            for run, text in runs.items():
+                _require_name(key, run)
+                for argument in _split(f"{key}.{run}", text):
+                    if argument.partition("=")[0] in _OURS:
+                        raise ValueError(
+                            f"`{key}.{run}` must leave its folder to the study, got {argument!r}"
+                        )
 
     def arguments(self, run: str) -> list[str]:
-        """What a run hands to jaxaccel.run, or to jaxaccel.crossover after that word.
+        """What a run hands to jaxaccel.run, or to jaxaccel.crossover after that word."""
+        return _split(f"runs.{run}", self.runs[run])
 
-        **Raises** ValueError for anything but a text with closed quotes.
+    @property
+    def in_short(self) -> "Study":
+        """Its quick form, as a study of its own that needs only a CPU.
+
+        **Raises** BadInputError where it has none.
         """
-        require_text(f"runs.{run}", self.runs[run])
-        try:
-            return shlex.split(self.runs[run])
-        except ValueError as error:
-            raise ValueError(
-                f"`runs.{run}` must be arguments as a shell reads them ({error}), got {self.runs[run]!r}"
-            ) from error
+        if not self.quick:
+            raise BadInputError(f"`--quick`: {self.name} has no quick form")
+        return replace(self, name=f"{self.name}{QUICK}", needs=["cpu"], runs=self.quick, quick={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +145,7 @@ class Arguments:
     overrides: tuple[str, ...]
     budget_s: float | None
     publish: bool
+    quick: bool
     list: bool
 
 
@@ -261,6 +274,8 @@ def show(study: Study, outputs: Path) -> None:
 
     print(f"{study.name}: {study.question.strip()}\n  needs {', '.join(study.needs)}")
     places = [outputs / study.name, *sorted(outputs.glob(f"{study.name}+*"))]
+    quick = f"{study.name}{QUICK}"  # and what is changed of it: a study of its own, in --list --quick
+    places = [place for place in places if place.name != quick and not place.name.startswith(f"{quick}+")]
     for place in filter(Path.is_dir, places):
         said = "; ".join(f"{run} {_state(records_of(place / run))}" for run in study.runs)
         print(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
@@ -319,7 +334,11 @@ def choose(asked: Arguments, experiments: Path) -> list[Study]:
             raise BadInputError(f"NAME must be one of {', '.join([*known, 'all'])}, got {name!r}")
     if not names:
         raise BadInputError(f"NAME is missing: one of {', '.join([*known, 'all'])} (see --help)")
-    return [read_study(known[name]) for name in names]
+    studies = [read_study(known[name]) for name in names]
+    if not asked.quick:
+        return studies
+    # `all` is of those that have a quick form; one that is named must have it.
+    return [study.in_short for study in studies if study.quick or study.name in asked.names]
 
 
 def read_study(path: Path) -> Study:
@@ -330,15 +349,30 @@ def read_study(path: Path) -> Study:
     try:
         raw: Any = msgspec.yaml.decode(path.read_bytes())
         keys = [entry.name for entry in fields(Study) if entry.name != "name"]
+        needed = [key for key in keys if key != "quick"]
         if not isinstance(raw, dict):
-            raise ValueError(f"it must have the keys {', '.join(keys)}, got {raw!r}")
+            raise ValueError(f"it must have the keys {', '.join(needed)}, got {raw!r}")
         if unknown := [key for key in raw if key not in keys]:
             raise ValueError(f"unknown key `{unknown[0]}`; a study has {', '.join(keys)}")
-        if missing := [key for key in keys if key not in raw]:
+        if missing := [key for key in needed if key not in raw]:
             raise ValueError(f"`{missing[0]}` is missing; a study has {', '.join(keys)}")
         return Study(name=path.parent.name, **raw)
     except ValueError as error:  # that of YAML is one too
         raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _split(name: str, text: Any) -> list[str]:
+    """The arguments that a text holds.
+
+    **Raises** ValueError for anything but a text with closed quotes.
+    """
+    require_text(name, text)
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be arguments as a shell reads them ({error}), got {text!r}"
+        ) from error
 
 
 def _require_name(what: str, name: Any) -> None:
@@ -369,6 +403,9 @@ def make_parser() -> Parser:
         "--publish", action="store_true", help="copy the records of a complete study to experiments/NAME"
     )
     parser.add_argument(
+        "--quick", action="store_true", help="the quick forms, on a CPU alone: half a minute each, no answers"
+    )
+    parser.add_argument(
         "--list", action="store_true", help="the studies, and what of them has been measured here"
     )
     return parser
@@ -389,11 +426,14 @@ def read(argv: Sequence[str]) -> Arguments:
             raise BadInputError(
                 f"`--publish` is for a study as {DEFINITION} defines it, got {override!r}: set it there"
             )
+    if raw.publish and raw.quick:
+        raise BadInputError("`--publish` is for a whole study, got `--quick` beside it")
     return Arguments(
         names=tuple(word for word in raw.words if "=" not in word),
         overrides=overrides,
         budget_s=None if raw.budget is None else _seconds("--budget", raw.budget),
         publish=raw.publish,
+        quick=raw.quick,
         list=raw.list,
     )
 

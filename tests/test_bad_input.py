@@ -10,8 +10,19 @@ from conftest import QUICK, RunCli
 from jaxaccel import run
 from jaxaccel.records import Metric
 
-WORKLOADS = ["custom", "dot", "exported", "matmul", "matvec", "mlp", "mlp_article", "small_loop", "stream"]
-WORKLOADS += ["transfer"]
+WORKLOADS = [
+    "attention",
+    "chain",
+    "conv2d",
+    "custom",
+    "dot",
+    "exported",
+    "fft",
+    "group_sum",
+    "heat",
+    "matmul",
+]
+WORKLOADS += ["matvec", "mlp", "mlp_article", "rows", "small_loop", "sort", "stream", "transfer"]
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
 
 HELD = "ceilings=auto|fresh|off"
@@ -36,6 +47,9 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["workload=bogus"], ["`workload`", "'bogus'", *WORKLOADS]),
     (["workload="], ["`workload`", "''", *WORKLOADS]),
     (["device=bogus"], ["`device`", "'bogus'", "both", "cpu", "gpu"]),
+    (["device.cpu_cores=0"], ["`device.cpu_cores`", "positive whole number", "0"]),
+    (["-m", "device.cpu_cores=1,2"], ["`device.cpu_cores`", "same for all jobs", "1, 2"]),
+    (["device=gpu", "device.cpu_cores=1"], ["unknown key `device.cpu_cores`"]),
     (["device=CPU"], ["`device`", "'CPU'", "both", "cpu", "gpu"]),
     (["device=cpu,gpu"], ["device=cpu,gpu"]),
     (["device.arms=[cpu,tpu]"], ["`device.arms`", "cpu or gpu", "tpu"]),

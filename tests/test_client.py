@@ -29,7 +29,7 @@ from jaxaccel.messages import (
     Unavailable,
     encode_message,
 )
-from jaxaccel.records import Arm, Case, Metric, Problem
+from jaxaccel.records import CPU_CORES, Arm, Case, Metric, Problem
 from jaxaccel.workloads.matvec import Matvec
 
 # For a worker to find the workloads of this file.
@@ -128,9 +128,20 @@ def test_a_worker_starts_on_one_platform_and_tells_its_device(worker: Worker) ->
     assert isinstance(started, Started)
     assert (started.arm.requested, started.arm.platform) == ("cpu", "cpu")
     assert started.arm.flags["JAX_PLATFORMS"] == "cpu"
+    assert CPU_CORES not in started.arm.flags
     assert worker.start_s > 0
     assert {"jax", "numpy"} <= set(started.environment["packages"])
     assert "gpu" not in started.environment
+
+
+def test_a_worker_may_be_kept_to_one_core() -> None:
+    before = os.sched_getaffinity(0)
+    with Worker("cpu", cores=1) as kept:
+        started = kept.ready()
+    assert isinstance(started, Started)
+    assert started.environment["cpu"]["cores"] == started.environment["cpu"]["threads"] == 1
+    assert started.arm.flags[CPU_CORES] == "1"
+    assert os.sched_getaffinity(0) == before
 
 
 def test_a_worker_s_start_took_no_longer_than_it_was_waited_for() -> None:

@@ -109,6 +109,23 @@ def test_the_default_size_is_no_parameter() -> None:
     assert parse(raw()).case.params == {}
 
 
+def test_the_sizes_that_an_experiment_may_choose_from_are_no_parameter() -> None:
+    assert parse(raw(workload__sizes=[1, 2, 3])).case.params == {}
+
+
+def test_the_cores_of_the_cpu_are_no_part_of_the_case() -> None:
+    assert parse(raw()).cpu_cores is parse(raw(device__cpu_cores=None)).cpu_cores is None
+    kept = parse(raw(device__cpu_cores=2))
+    assert kept.cpu_cores == 2
+    assert kept.case == parse(raw()).case
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "all", True])
+def test_the_cores_of_the_cpu_must_be_a_positive_whole_number(value: object) -> None:
+    with pytest.raises(ValueError, match=f"`device.cpu_cores` must be a .*whole number, got {value!r}"):
+        parse(raw(device__cpu_cores=value))
+
+
 def test_parsing_leaves_what_it_was_given_as_it_was() -> None:
     given = raw(workload__batch=512)
     parse(given)

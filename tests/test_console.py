@@ -124,6 +124,7 @@ def test_seconds_have_three_digits_and_a_unit(value: float | None, text: str) ->
         (989e12, "989 TFLOP/s"),
         (999.7e9, "1.00 TFLOP/s"),
         (5e6, "5.00 MFLOP/s"),
+        (0.0, "0 FLOP/s"),
         (None, "–"),
     ],
 )

@@ -442,6 +442,8 @@ def test_the_book_of_ceilings_is_in_the_user_s_cache_folder(
         (["--cfg", "job"], []),
         (["device=nonsense"], []),
         (["device=both", "device.flags.cpu=[--xla_a]"], []),
+        (["device=both", "device.cpu_cores=2"], ["gpu"]),
+        (["device.cpu_cores=2"], []),
     ],
 )
 def test_workers_start_early_for_the_devices_that_the_arguments_name(
@@ -454,9 +456,10 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
     events: list[str] = []
 
     class Noted:
-        def __init__(self, device: str, flags: Sequence[str] = ()) -> None:
+        def __init__(self, device: str, *, flags: Sequence[str] = (), cores: int | None = None) -> None:
             self.device = device
-            events.append(" ".join(["start", device, *flags]))
+            on = [] if cores is None else [f"on {cores}"]
+            events.append(" ".join(["start", device, *flags, *on]))
 
         def __enter__(self) -> "Noted":
             return self
@@ -482,6 +485,17 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
         launch("cpu")
         launch("gpu")
         assert events == ["start cpu", "start gpu", "stop cpu", "start cpu --xla_a=1"]
+    events.clear()
+    with ExitStack() as workers:
+        launch = commands.Launcher(["cpu", "gpu"], workers)
+        launch.keep_cpu_to(None)
+        launch.keep_cpu_to(1)
+        launch("gpu")
+        launch("gpu")
+        launch("cpu")
+    assert events[:5] == ["start cpu", "start gpu", "stop cpu", "start gpu", "start cpu on 1"]
+    with ExitStack() as workers, pytest.raises(BadInputError, match=r"`device.cpu_cores` must be at most"):
+        commands.Launcher([], workers).keep_cpu_to(100_000)
 
 
 def test_flags_of_xla_are_in_the_record_and_make_another_arm_of_the_same_case(

@@ -27,7 +27,7 @@ from jaxaccel.workloads.matvec import Matvec
 from jaxaccel.workloads.mlp import Mlp
 from jaxaccel.workloads.stream import Stream
 
-SIZES = {"dot": 4096, "stream": 8192, "transfer": 4096, "mlp_article": 50}  # of the others:
+SIZES = {"dot": 4096, "stream": 8192, "transfer": 4096, "mlp_article": 50, "conv2d": 8}  # of the others:
 SIZE = 64
 CONFIGS = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf/workload").glob("*.yaml"))
@@ -58,6 +58,7 @@ def make(name: str, params: dict[str, Any], dtype: str = "float32") -> Workload:
     config.pop("name")
     config.pop("default_size")
     config.pop("crossover_range", None)
+    config.pop("sizes", None)
     jax.config.update("jax_enable_x64", dtype == "float64")
     return kind(size=SIZES.get(name, SIZE), dtype=dtype, **config | params)
 

@@ -17,12 +17,17 @@ from fakes import FakeClock, make_case, make_failed, make_record
 
 from jaxaccel import study as module
 from jaxaccel.compose import compose
-from jaxaccel.config import BadInputError
+from jaxaccel.config import BadInputError, CeilingsMode
 from jaxaccel.publish import store
 from jaxaccel.records import Flag, Problem, Record
 from jaxaccel.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
 
+ASKED = {
+    "crossover": ["device", "throughput"],
+    "small_and_large": ["latency", "once_100", "every_call", "every_call_pinned"],
+}
 DEFINED = sorted(EXPERIMENTS.glob(f"*/{DEFINITION}"))
+QUICKLY = [path for path in DEFINED if read_study(path).quick]
 PASS_FAILED = Flag(name="pass failed", metric=None, message="the cpu worker died")
 
 
@@ -80,11 +85,13 @@ def define(
     question: str = "which?",
     needs: Sequence[str] = ("cpu", "gpu"),
     runs: dict[str, str],
+    quick: dict[str, str] | None = None,
 ) -> Path:
     path = root / "experiments" / name / DEFINITION
     path.parent.mkdir(parents=True, exist_ok=True)
     # JSON is YAML too
-    path.write_text(json.dumps({"question": question, "needs": list(needs), "runs": runs}))
+    whole = {"question": question, "needs": list(needs), "runs": runs} | ({"quick": quick} if quick else {})
+    path.write_text(json.dumps(whole))
     return path
 
 
@@ -317,6 +324,58 @@ def test_what_is_published_is_the_study_as_it_is_defined(study: Said, fake: Fake
     assert study("alpha", "wandb.mode=disabled", "wait_s=1", "--publish")[0] == 0
 
 
+# --- quick forms -----------------------------------------------------------------------------------
+
+
+def test_a_quick_form_is_run_in_place_of_the_study_into_a_folder_of_its_own(
+    study: Said, fake: FakeRun, here: Path
+) -> None:
+    define(here, "alpha", runs={"a": "size=1"}, quick={"q": "device=cpu size=2"})
+    code, out, err = study("alpha", "--quick", "seed=1")
+    assert code == 0
+    assert fake.calls == [["device=cpu", "size=2", "seed=1", "resume=outputs/studies/alpha+quick+seed-1/q"]]
+    assert "alpha+quick, 1 of 1: python -m jaxaccel.run device=cpu" in err
+    assert "alpha+quick: complete, 1 records" in out
+
+
+def test_a_quick_form_asks_for_no_gpu(study: Said, fake: FakeRun, here: Path) -> None:
+    define(here, "alpha", runs={"a": "size=1"}, quick={"q": "size=2"})
+    error = Problem(type="NoDevice", message="there is none")
+    fake.records["q"] = fake.records["a"] = [make_failed("gpu", error=error)]
+    assert "needs a GPU" in study("alpha")[2]
+    assert "needs a GPU" not in study("alpha", "--quick")[2]
+    assert "  needs cpu\n" in study("--list", "alpha", "--quick")[1]
+
+
+def test_all_quick_forms_are_of_the_studies_that_have_one(study: Said, fake: FakeRun, here: Path) -> None:
+    define(here, "alpha", runs={"a": "size=1"}, quick={"q": "size=2"})
+    assert study("all", "--quick")[0] == 0
+    assert fake.begun == ["outputs/studies/alpha+quick/q"]
+    code, _, err = study("beta", "--quick")
+    assert (code, len(fake.calls)) == (2, 1)
+    assert err == "jaxaccel: `--quick`: beta has no quick form\n"
+
+
+def test_the_list_of_studies_has_no_quick_forms_in_it(study: Said, here: Path) -> None:
+    define(here, "alpha", runs={"a": "size=1"}, quick={"q": "size=2"})
+    study("alpha", "--quick")
+    study("alpha", "--quick", "seed=1")
+    assert study("--list", "alpha")[1] == "alpha: which?\n  needs cpu, gpu\n  a: not begun\n"
+    assert study("--list", "alpha", "--quick")[1].splitlines() == [
+        "alpha+quick: which?",
+        "  needs cpu",
+        "  outputs/studies/alpha+quick: complete: q 1 measured",
+        "  outputs/studies/alpha+quick+seed-1: complete: q 1 measured",
+    ]
+
+
+def test_a_quick_form_is_not_published(study: Said, fake: FakeRun, here: Path) -> None:
+    define(here, "alpha", runs={"a": "size=1"}, quick={"q": "size=2"})
+    code, _, err = study("alpha", "--quick", "--publish")
+    assert (code, fake.calls) == (2, [])
+    assert "`--publish` is for a whole study, got `--quick`" in err
+
+
 # --- what there is ---------------------------------------------------------------------------------
 
 
@@ -407,6 +466,10 @@ GOOD = {"question": "which?", "needs": ["cpu"], "runs": {"a": "size=1"}}
         (GOOD | {"needs": ["tpu"]}, "`needs` must be a list of cpu or gpu, got ['tpu']"),
         (GOOD | {"runs": {}}, "`runs` must have a name and arguments for each run, got {}"),
         (GOOD | {"runs": ["size=1"]}, "`runs` must have a name and arguments for each run, got ['size=1']"),
+        (GOOD | {"quick": ["size=1"]}, "`quick` must have a name and arguments for each run, got ['size=1']"),
+        (GOOD | {"quick": {"a": ""}}, "`quick.a` must be a text that is not empty, got ''"),
+        (GOOD | {"quick": {"../a": "b=1"}}, "`quick` must be of letters, digits, _ and -, got '../a'"),
+        (GOOD | {"quick": {"a": "resume=x"}}, "`quick.a` must leave its folder to the study"),
         (GOOD | {"runs": {"a": None}}, "`runs.a` must be a text that is not empty, got None"),
         (GOOD | {"runs": {"a": ["b=1"]}}, "`runs.a` must be a text that is not empty, got ['b=1']"),
         (GOOD | {"runs": {"a": "b='1"}}, "`runs.a` must be arguments as a shell reads them"),
@@ -454,6 +517,39 @@ def test_there_are_studies() -> None:
     assert "accounting" in [path.parent.name for path in DEFINED]
 
 
+@pytest.mark.parametrize("path", QUICKLY, ids=lambda path: path.parent.name)
+def test_a_quick_form_composes_and_takes_a_cpu_and_one_pass_of_few_cases(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").symlink_to(EXPERIMENTS)
+    short = read_study(path).in_short
+    # one size, as above
+    composed = [compose([*short.arguments(run), "size=8"], "0123abcd") for run in short.runs]
+    jobs = [job for each in composed for job in each.jobs]
+    assert {job.config.devices for job in jobs} == {("cpu",)}
+    assert {job.config.passes for job in jobs} == {1}
+    assert {job.config.ceilings for job in jobs} == {CeilingsMode.off}, "measuring them takes longer"
+
+
+def test_the_sizes_of_the_fields_are_those_of_each_workload(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.chdir(tmp_path)
+    study = read_study(EXPERIMENTS / "fields" / DEFINITION)
+    found: dict[str, list[int]] = {}
+    for job in compose([*study.arguments("sizes"), "workload=sort"], "0123abcd").jobs:
+        found.setdefault(job.config.case.workload, []).append(job.config.size)
+    assert set(found) == {"sort"}, "of one: the others have their own in the same way"
+    for name, sizes in found.items():
+        text = (ROOT / f"conf/workload/{name}.yaml").read_text()
+        assert f"\nsizes: {sizes}  #" in text
+        assert sizes == sorted(set(sizes))
+
+
 @pytest.mark.parametrize("path", DEFINED, ids=lambda path: path.parent.name)
 def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -468,7 +564,8 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
         module, *arguments = command_of(study.arguments(run))[1:]
         if module == "jaxaccel.crossover":
             composed = compose([*arguments, "device=both"], "0123abcd", ["crossover=default"])
-            assert list(composed.jobs[0].config.crossover.questions) == ["device", "throughput"]
+            questions = list(composed.jobs[0].config.crossover.questions)
+            assert questions == ASKED[path.parent.name]
         else:  # one size: a job takes a while to compose, and they only differ in it
             alone = [] if "workload.file=" in study.runs[run] else ["size=8"]
             composed = compose([*arguments, *alone], "0123abcd")
@@ -556,6 +653,28 @@ def test_a_study_is_run_and_a_finished_one_measures_nothing_anew(
     assert again.returncode == 0, said
     assert samples(folder) == before
     assert store.load_records([folder / "records.jsonl"]) == gathered
+
+
+def test_a_quick_form_is_over_soon_and_leaves_its_records(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    arguments = ["sequential", "--quick", "wandb=disabled"]
+    script = f"import sys; from jaxaccel.study import main; sys.exit(main({arguments}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = store.load_records([tmp_path / "outputs/studies/sequential+quick/records.jsonl"])
+    assert {(record.case.size, record.case.params["steps"]) for record in records} == {
+        (size, steps) for size in (16, 1024) for steps in (1, 1000)
+    }
+    assert all(record.ok and record.accuracy and record.accuracy.ok for record in records)
 
 
 def test_ctrl_c_reaches_the_run_and_the_same_command_goes_on(

@@ -31,16 +31,24 @@ class Worker:
     """One process with one device. A context manager: leaving it ends the process."""
 
     def __init__(
-        self, device: str, *, variables: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+        self,
+        device: str,
+        *,
+        variables: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
+        cores: int | None = None,
     ) -> None:
-        """Launch at once, without waiting: `ready` waits. flags: XLA's, beside those of the environment."""
+        """Launch at once, without waiting: `ready` waits. On so many `cores` of ours, or on all.
+
+        flags: XLA's, beside those of the environment.
+        """
         self.device = device
         self._launched_at = time.time()
         self._started: Started | Failure | None = None
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jaxaccel.worker", device],
+            [sys.executable, "-m", "jaxaccel.worker", device, *([] if cores is None else [str(cores)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

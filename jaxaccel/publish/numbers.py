@@ -14,10 +14,11 @@ def seconds(value: float | None) -> str:
 
 
 def rate(value: float | None, unit: str) -> str:
-    """Three digits and a decimal prefix: 38.2 GFLOP/s."""
-    return (
-        "–" if value is None else _scaled(value, ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}")))
-    )
+    """Three digits and a decimal prefix, 38.2 GFLOP/s; of what does nothing of the kind, 0 FLOP/s."""
+    if value is None:
+        return "–"
+    prefixed = ((1e12, f"T{unit}"), (1e9, f"G{unit}"), (1e6, f"M{unit}"))
+    return _scaled(value, prefixed) if value else f"0 {unit}"
 
 
 def joules(value: float) -> str:

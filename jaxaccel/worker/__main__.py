@@ -1,4 +1,4 @@
-"""`python -m jaxaccel.worker DEVICE`: answers requests on its standard input until that closes.
+"""`python -m jaxaccel.worker DEVICE [CORES]`: answers requests on its standard input until that closes.
 
 Standard output carries messages only; whatever a library prints goes to standard error.
 """
@@ -24,17 +24,21 @@ from jaxaccel.messages import (
     decode_message,
     encode_message,
 )
-from jaxaccel.records import ArmFacts, Problem, Spent
+from jaxaccel.records import CPU_CORES, ArmFacts, Problem, Spent
 
 
-def main(device: str) -> int:
-    """Connect to the device, say so, and serve. Returns the exit code."""
+def main(device: str, cores: str | None = None) -> int:
+    """Connect to the device, say so, and serve, on so many cores. Returns the exit code."""
     replies = _claim_stdout()
-    from jaxaccel.worker.devices import NoDeviceError, connect, device_environment, environment
+    from jaxaccel.worker.devices import NoDeviceError, connect, device_environment, environment, keep_to
 
+    if cores is not None:  # before JAX makes its threads, as many as there are cores
+        keep_to(int(cores))
     host = environment()
     try:
         jax_device, facts = connect(device)
+        if cores is not None:
+            facts = replace(facts, flags={**facts.flags, CPU_CORES: cores})
     except NoDeviceError as error:
         problem = Problem(type="NoDevice", message=str(error), hint=error.hint)
         _send(replies, Failure(error=problem, environment=host))

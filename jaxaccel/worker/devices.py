@@ -172,6 +172,14 @@ def cgroup_quota() -> float | None:
     return int(quota) / int(period)
 
 
+def keep_to(cores: int) -> None:
+    """Run on no more than so many of the cores that this process may use: the first ones, by number.
+
+    Threads inherit it; XLA sizes its pool by it.
+    """
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
 def _affinity() -> int:
     # macOS has no affinity masks.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

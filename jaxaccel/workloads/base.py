@@ -180,6 +180,20 @@ def uniform(shape: tuple[int, ...], dtype: str, *, seed: int, stream: int) -> Ar
     return out.reshape(shape)
 
 
+def whole_numbers(count: int, below: int, *, seed: int, stream: int) -> Array:
+    """Whole numbers from 0 to below `below`, each as likely: int32, the same bits on every platform.
+
+    The upper half of 32 random bits times `below` (Lemire: Fast random integer generation in an interval,
+    2019); that some are likelier by one in 2^32 / below is left.
+    """
+    out = aligned_empty((count,), np.int32)
+    bits = np.random.SFC64(np.random.SeedSequence([seed, stream]))
+    for start in range(0, count, _CHUNK):
+        part = out[start : start + _CHUNK]
+        part[:] = ((bits.random_raw(part.size) >> np.uint64(32)) * np.uint64(below)) >> np.uint64(32)
+    return out
+
+
 def rounding_error(dtype: str, precision: str) -> float:
     """The relative error that `dtype` at `precision` brings into a product, as a machine epsilon.
 
@@ -208,9 +222,19 @@ def largest(errors: Iterable[float]) -> float:
 
 def norm_error(value: Array, reference: Array) -> float:
     """‖value − reference‖ / ‖reference‖; the plain norm where the reference is zero."""
-    difference = float(np.linalg.norm(np.asarray(value, np.float64).ravel() - reference.ravel()))
+    wide = np.complex128 if np.iscomplexobj(reference) else np.float64
+    difference = float(np.linalg.norm(np.asarray(value, wide).ravel() - reference.ravel()))
     norm = float(np.linalg.norm(reference))
     return difference / norm if norm else difference
+
+
+def require_dtype(name: str, dtype: str, choices: tuple[str, ...]) -> None:
+    """Refuse a type that a workload can't be computed in.
+
+    **Raises** ValueError, naming the types that it can.
+    """
+    if dtype not in choices:
+        raise ValueError(f"`dtype` of {name} must be {' or '.join(choices)}, got {dtype}")
 
 
 def judged(error: float, tolerance: float, reference: str = "NumPy float64") -> Accuracy:

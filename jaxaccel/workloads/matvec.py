@@ -1,4 +1,4 @@
-"""Matrix-vector product: (n, n) @ (n,) -> (n,)."""
+"""Matrix-vector product: (m, n) @ (n,) -> (m,)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.base import (
     Array,
     Plain,
+    check_arguments,
     itemsize,
     judged_by_rows,
+    product_operations,
     sum_tolerance,
     uniform,
 )
@@ -58,7 +60,10 @@ def reference(a: Array, x: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Matvec(Plain):
-    """A square matrix times a vector, both zero-mean random. `size` is n."""
+    """A matrix times a vector, both zero-mean random. `size` is m, the rows; `columns` n, as many if None.
+
+    Its rows are independent dot products: with few columns, `size` is how much can be done side by side.
+    """
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "direct": direct,
@@ -72,20 +77,36 @@ class Matvec(Plain):
         """Over the rows, where the variant does and there is more than one."""
         return self.variant == "row_loop" and self.size > 1
 
+    columns: int | None = None
+
+    def __post_init__(self) -> None:
+        check_arguments(self, **({} if self.columns is None else {"columns": self.columns}))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n) of the matrix."""
+        return self.size, self.columns or self.size
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """A product."""
+        return product_operations(min(self.shape))
+
     def cost(self) -> Cost:
-        """n² multiplications and as many additions; the matrix and both vectors pass memory once."""
-        n = self.size
-        return Cost(flops=2.0 * n * n, bytes=float((n * n + 2 * n) * itemsize(self.dtype)))
+        """Two operations an element of the matrix; it and both vectors pass memory once."""
+        m, n = self.shape
+        return Cost(flops=2.0 * m * n, bytes=float(self.memory_bytes()))
 
     def memory_bytes(self) -> int:
         """The matrix and two vectors."""
-        return (self.size**2 + 2 * self.size) * itemsize(self.dtype)
+        m, n = self.shape
+        return (m * n + m + n) * itemsize(self.dtype)
 
     def inputs(self, seed: int) -> tuple[Array, Array]:
-        """The matrix (n, n) and the vector (n,)."""
-        n = self.size
+        """The matrix (m, n) and the vector (n,)."""
+        m, n = self.shape
         return (
-            uniform((n, n), self.dtype, seed=seed, stream=0),
+            uniform((m, n), self.dtype, seed=seed, stream=0),
             uniform((n,), self.dtype, seed=seed, stream=1),
         )
 
@@ -94,10 +115,11 @@ class Matvec(Plain):
     ) -> Accuracy:
         """Norm-wise against float64, on all rows or, of a large matrix, on evenly spread ones."""
         a, x = inputs
-        count = min(self.size, max(1, CHECKED_ELEMENTS // self.size))
+        m, n = self.shape
+        count = min(m, max(1, CHECKED_ELEMENTS // n))
         return judged_by_rows(
             np.asarray(output),
-            lambda rows: reference(a[rows] if count < self.size else a, x),
+            lambda rows: reference(a[rows] if count < m else a, x),
             count,
-            sum_tolerance(self.dtype, precision, self.size),
+            sum_tolerance(self.dtype, precision, n),
         )

@@ -191,7 +191,7 @@ def _moved(record: Record) -> str:
 def _rate(value: float | None, share: float | None, ceiling: Ceiling | None, unit: str) -> str:
     if value is None:
         return UNKNOWN
-    of = f", {share:.0%} of {rate(ceiling.rate_per_s, unit)}" if share is not None and ceiling else ""
+    of = f", {share:.0%} of {rate(ceiling.rate_per_s, unit)}" if share and ceiling else ""
     return rate(value, unit) + of
 
 
