@@ -153,6 +153,18 @@ class CrossoverConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeersConfig:
+    """Which frameworks jaxaccel.peers measures beside JAX, by name; None: all that there are of a device."""
+
+    frameworks: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        names = self.frameworks
+        if names is not None and (isinstance(names, str) or not names):
+            raise ValueError(f"`peers.frameworks` must be a list of at least one, or null, got {names!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One Hydra job: a case, the devices to measure it on, and how."""
 
@@ -170,6 +182,7 @@ class RunConfig:
     resume: Path | None = None
     wait_s: float = 600.0
     crossover: CrossoverConfig | None = None
+    peers: PeersConfig | None = None
     debug: bool = False
 
     def __post_init__(self) -> None:
@@ -217,6 +230,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     workload.pop("default_size", None)  # read by `size` through interpolation, or not at all
     usual = workload.pop("crossover_range", None)
     crossover = raw.pop("crossover", None)
+    peers = raw.pop("peers", None)
     debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this
     files = _files(workload)
     config = RunConfig(
@@ -245,6 +259,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
         ),
         crossover=_crossover(crossover, usual, workload) if crossover else None,
+        peers=only_known(PeersConfig, "peers", peers) if peers else None,
     )
     unknown = [*raw, *(f"device.{key}" for key in device if key != "name")]
     if unknown:

@@ -50,12 +50,13 @@ class Opened:
     """Worker -> parent: the facts of an arm that is ready to be timed.
 
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
-    are those of which rounds can be had; `absent` says why the others can't.
+    are those of which rounds can be had; `absent` says why the others can't. compile: None of a framework
+    that does not tell its steps apart.
     """
 
     arm: ArmFacts
     floor_s: Mapping[str, float]
-    compile: Compile
+    compile: Compile | None
     first_call_s: float
     cost: Cost
     accuracy: Accuracy

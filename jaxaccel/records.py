@@ -16,6 +16,7 @@ import msgspec
 SCHEMA_VERSION = 1
 
 DEVICES = ("cpu", "gpu")
+JAX = "jax"  # the framework of all records but those of jaxaccel.peers
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
@@ -127,12 +128,14 @@ class Arm:
     """A case on a device. `target` names the workload's class, for the worker to resolve.
 
     `files` are parameters that say where a file lies on this machine. The case has its contents' digest.
+    framework: who computes it, and how: see jaxaccel/peers/frameworks.py.
     """
 
     case: Case
     device: str
     target: str
     files: Mapping[str, str] = field(default_factory=dict)
+    framework: str = JAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +156,10 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmFacts:
-    """The device that really ran, as JAX names it. `flags` are the settings that change its speed."""
+    """The device that really ran, as its framework names it. `flags` are the settings that change its speed.
+
+    framework: `jax`, or the one that jaxaccel.peers measured in its place.
+    """
 
     requested: str
     platform: str | None = None
@@ -161,6 +167,7 @@ class ArmFacts:
     count: int | None = None
     variant: str | None = None
     flags: Mapping[str, str] = field(default_factory=dict)
+    framework: str = JAX
 
 
 @dataclass(frozen=True, kw_only=True)

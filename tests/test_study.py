@@ -469,6 +469,8 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
         if module == "jaxaccel.crossover":
             composed = compose([*arguments, "device=both"], "0123abcd", ["crossover=default"])
             assert list(composed.jobs[0].config.crossover.questions) == ["device", "throughput"]
+        elif module == "jaxaccel.peers":
+            composed = compose([*arguments, "size=8"], "0123abcd", ["peers=default"])
         else:  # one size: a job takes a while to compose, and they only differ in it
             alone = [] if "workload.file=" in study.runs[run] else ["size=8"]
             composed = compose([*arguments, *alone], "0123abcd")

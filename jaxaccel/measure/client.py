@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -29,15 +29,21 @@ LAST_WORDS_BYTES = 4000
 class Worker:
     """One process with one device. A context manager: leaving it ends the process."""
 
-    def __init__(self, device: str, *, variables: Mapping[str, str] | None = None) -> None:
-        """Launch at once, without waiting: `ready` waits."""
+    def __init__(
+        self,
+        device: str,
+        *,
+        variables: Mapping[str, str] | None = None,
+        command: Sequence[str] = ("jaxaccel.worker",),
+    ) -> None:
+        """Launch at once, without waiting: `ready` waits. `command` is the module, and words after DEVICE."""
         self.device = device
         self._launched_at = time.time()
         self._started: Started | Failure | None = None
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jaxaccel.worker", device],
+            [sys.executable, "-m", command[0], device, *command[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
