@@ -68,6 +68,8 @@ def cells_of(one: Beside, rows: Sequence[Beside]) -> list[str]:
     within = "" if judged.ci95 is None else f" [{brief(judged.ci95[0])}, {brief(judged.ci95[1])}]"
     ours, theirs = (FLOOR if on_floor else "" for on_floor in one.on_floor)
     name = told_apart(one.case, [row.case for row in rows])
+    if one.ours.arm.variant not in (None, one.case.variant):  # of `best`, the one that was chosen
+        name += f" ({one.ours.arm.variant})"
     return [
         name + (f", a step of {one.steps}" if one.steps > 1 else ""),
         str(one.metric),
