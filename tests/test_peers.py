@@ -32,6 +32,7 @@ from jaxaccel.measure.sampling import Stop
 from jaxaccel.measure.tally import Command, Tally
 from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round, Started
 from jaxaccel.peers.__main__ import main
+from jaxaccel.peers.composing import compose_all
 from jaxaccel.peers.frameworks import FRAMEWORKS, LIBRARIES, Library, chosen, missing_lines
 from jaxaccel.peers.launching import SharedLauncher, arm_name, parts
 from jaxaccel.peers.measuring import plan
@@ -350,6 +351,7 @@ def case_of(workload: str, size: int, **changes: Any) -> Case:
     return Case(workload=workload, size=size, **given)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, where it is installed
 @pytest.mark.parametrize("framework", INSTALLED)
 @pytest.mark.parametrize(
     "case",
@@ -483,3 +485,54 @@ def test_help_names_all_frameworks(capsys: pytest.CaptureFixture[str]) -> None:
     assert ",".join(FRAMEWORKS) in said
     assert set(KINDS) == set(LIBRARIES)
     assert ", ".join(FRAMEWORKS) in (ROOT / "conf/peers/default.yaml").read_text()
+
+
+def test_the_lines_of_a_file_are_measured_in_one_session_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["peers"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    (tmp_path / "cases.txt").write_text(
+        "# two\nworkload=matvec size=8,16\n\nworkload=dot size=8 device=gpu\n"
+    )
+    (tmp_path / "there").mkdir()
+    words = ["-m", "cases=cases.txt", "peers.frameworks=[numpy,torch]", "passes=2", "resume=there"]
+    composed = compose_all(words, "0123abcd")
+    assert composed.folder == tmp_path / "there"
+    assert [(job.config.workload.name, job.config.size, job.config.devices) for job in composed.jobs] == [
+        ("matvec", 8, ("cpu",)),
+        ("matvec", 16, ("cpu",)),
+        ("dot", 8, ("gpu",)),
+    ]
+    assert {job.config.passes for job in composed.jobs} == {2}
+    folders = [job.folder for job in composed.jobs]
+    assert len(set(folders)) == 3
+    assert {folder.parent for folder in folders} == {composed.folder}
+    # What was measured there is given to the session, each framework's to its own arm.
+    monkeypatch.setattr(Library, "installed", True)
+    case = composed.jobs[0].config.case
+    priors = [
+        make_record(case=case, case_id=case.case_id),
+        peer_record("numpy", 1e-4, case=case, case_id=case.case_id),
+    ]
+    save_all(priors, composed.folder)
+    sessions, _ = plan(composed)
+    assert [session.device for session in sessions] == ["cpu", "gpu"]
+    assert sessions[0].groups[0].prior == {"cpu": priors[0], "cpu:numpy": priors[1]}
+    assert list(sessions[0].groups[0].arms) == ["cpu", "cpu:numpy", "cpu:torch"]
+
+
+@pytest.mark.parametrize(
+    "text", [None, "# nothing\n", "workload='matvec\n", "workload=dot size=8\nworkload=nothing\n"]
+)
+def test_a_file_of_cases_that_says_nothing_right_is_refused_and_leaves_nothing(
+    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["peers"])
+    if text is not None:
+        (tmp_path / "cases.txt").write_text(text)
+    with pytest.raises(BadInputError, match=r"`cases` must be a file|`workload` must be one of"):
+        compose_all(["cases=cases.txt"], "0123abcd")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "cases.txt"]

@@ -22,6 +22,7 @@ Usage: scripts/peers [-m] [KEY=VALUE ...]     or     python -m jaxaccel.peers [-
                                        which, of those that the device has       (all that are installed)
   metrics=[latency,throughput,device]  device: of PyTorch on a GPU, by its profiler
   timing=quick|default|thorough        how surely: 1, 5, 10 passes               (intervals take three)
+  cases=FILE                           the arguments of each line, with all others, in one session
   resume=FOLDER                        measure what an earlier run of the same arguments lacks
 
 report shows of each case and metric the fastest peer, with --every all of them.
@@ -58,11 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(arguments: Sequence[str]) -> int:
-    from jaxaccel.compose import compose
+    from jaxaccel.peers.composing import compose_all
     from jaxaccel.peers.measuring import measure_jobs
 
     command_id = uuid.uuid4().hex[:8]
-    composed = compose(arguments, command_id, ["peers=default"])
+    composed = compose_all(arguments, command_id)
     if not composed.jobs:
         return OK
     line = without_secrets(shlex.join(["python", "-m", "jaxaccel.peers", *arguments]))

@@ -90,12 +90,13 @@ def connect(device: str, library: str, host: Mapping[str, Any]) -> tuple[Library
 
 def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]:
     """A function that answers each request with one message, a Failure where it went wrong."""
-    from jaxaccel.peers.worker.arm import TIMED, PeerArm, empty_call_s
+    from jaxaccel.peers.worker.arm import TIMED, Data, PeerArm, empty_call_s
     from jaxaccel.worker.checks import RefusedError
     from jaxaccel.worker.problems import describe
     from jaxaccel.worker.timing import InvariantError
 
     arms: dict[str, PeerArm] = {}
+    data = Data()
     floors: dict[str, dict[str, float]] = {}
 
     def answer(request: Message) -> Message:
@@ -104,10 +105,11 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
                 framework = request.arm.framework
                 if not arms:
                     library.forget()
+                    data.forget()
                 if framework not in floors:
                     floors[framework] = empty_call_s(library, framework)
                 arms[request.key] = opened = PeerArm(
-                    request.arm, library, facts, floors[framework], request.metrics
+                    request.arm, library, facts, floors[framework], request.metrics, data
                 )
                 return opened.facts
             case AskRound():
@@ -123,6 +125,8 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
                 return arms[request.key].inspect()
             case Close():
                 del arms[request.key]
+                if not arms:
+                    data.forget()
                 return Closed()
             case _:
                 raise ValueError(f"a worker answers no {type(request).__name__}")

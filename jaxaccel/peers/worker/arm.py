@@ -2,8 +2,9 @@
 
 import gc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,23 @@ NOT_HERE = "jaxaccel.peers measures it of no framework but JAX"
 ENERGY = "jaxaccel.peers counts none"
 
 
+class Data:
+    """The arguments of one case, made once for all arms of it: a gigabyte of them takes seconds."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def of(self, case_id: str, make: Callable[[], Any]) -> Any:
+        """Those of the case, as they are on the host; nobody changes them."""
+        if case_id not in self._known:
+            self._known = {case_id: make()}
+        return self._known[case_id]
+
+    def forget(self) -> None:
+        """Let go of them."""
+        self._known = {}
+
+
 class PeerArm:
     """An arm of another framework that is ready to be timed."""
 
@@ -33,6 +51,7 @@ class PeerArm:
         facts: ArmFacts,
         floor_s: Mapping[str, float],
         metrics: Sequence[Metric] = TIMED,
+        data: "Data | None" = None,
     ) -> None:
         """Place the data, compile, check the answer, warm up, be ready for rounds of `metrics`.
 
@@ -54,7 +73,7 @@ class PeerArm:
             needed, free = binary(memory.predicted_bytes), binary(memory.capacity_bytes)
             raise RefusedError(f"{case} needs {needed}, and {free} are free: take a smaller size")
         library.prepare(case.precision)
-        inputs = workload.inputs(case.seed)
+        inputs = (data or Data()).of(arm.case.case_id, lambda: workload.inputs(case.seed))
         data_s = watch.lap()
 
         self._program = program = library.program(arm.framework, workload, case, inputs)
