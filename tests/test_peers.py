@@ -4,7 +4,9 @@ import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ from jaxaccel.peers.measuring import plan
 from jaxaccel.peers.worker.__main__ import KINDS, connect, make_answer
 from jaxaccel.peers.worker.arm import PeerArm
 from jaxaccel.peers.worker.with_numpy import NumpyLibrary, Training
+from jaxaccel.peers.worker.with_torch import WARM_CALLS, TorchLibrary
 from jaxaccel.publish.console import make_console
 from jaxaccel.publish.console.peers import peers_markdown, show_peers
 from jaxaccel.publish.store import load_records, save_all
@@ -46,6 +49,7 @@ from jaxaccel.records import (
     JAX,
     Arm,
     Case,
+    Flag,
     Metric,
     Problem,
     Record,
@@ -102,6 +106,23 @@ def test_a_ratio_is_the_peers_time_over_jaxs_and_says_who_is_ahead(
     assert one.judged.ratio == pytest.approx(peer_s / 1e-4, rel=0.01)
     assert (one.standing, one.far_behind) == (standing, far)
     assert one.interleaved
+
+
+def test_a_verdict_allows_for_the_cases_of_its_own_peer_and_of_the_fastest() -> None:
+    records = []
+    for size in (8, 16, 32):
+        case = make_case(size)
+        identity = {"case": case, "case_id": case.case_id, "pair_id": str(size)}
+        records += [jax_record(**identity), peer_record("numpy", 2e-4, **identity)]
+        if size < 32:
+            records.append(peer_record("torch", 1.5e-4, **identity))
+    found = beside(records)
+    assert {(one.framework, one.judged.among) for one in found} == {("numpy", 3), ("torch", 2)}
+    assert [(one.framework, one.judged.among) for one in fastest(found)] == [
+        ("torch", 3),
+        ("torch", 3),
+        ("numpy", 3),
+    ]
 
 
 def test_times_that_may_be_noise_are_undecided() -> None:
@@ -163,6 +184,14 @@ def test_who_sits_on_its_dispatch_floor_is_shown_and_a_jax_far_behind_is_marked(
     assert "| matvec 1024 | latency | 100.0 µs | numpy | 10.0 µs\\* |" in peers_markdown(found).replace(
         "100 µs", "100.0 µs"
     )
+
+
+def test_records_that_ask_to_be_looked_at_twice_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    busy = Flag(name="host busy", metric=None, message="others used 1.9 cores")
+    show_peers(
+        make_console(), beside([jax_record(warnings=(busy,)), peer_record("numpy", 1e-4, warnings=())])
+    )
+    assert "look twice, of 2 records: host busy (1)" in capsys.readouterr().out
 
 
 # --- nobody takes them for JAX's -------------------------------------------------------------------
@@ -387,6 +416,45 @@ class Wrong(NumpyLibrary):
     def program(self, framework: str, workload: Any, case: Case, inputs: Any) -> Any:
         program = super().program(framework, workload, case, inputs)
         return replace(program, fetch=lambda result: 1.01 * np.asarray(result))
+
+
+class FakeCuda:
+    """As much of torch.cuda as it takes to capture a graph, which then knows nothing of what it works on."""
+
+    def __init__(self) -> None:
+        self.cuda, self.CUDAGraph, self.replays = self, lambda: self, 0
+
+    Stream = current_stream = lambda self: self
+    stream = graph = lambda self, _: nullcontext()
+
+    def wait_stream(self, _: Any) -> None:
+        """Nothing to wait for."""
+
+    def replay(self) -> None:
+        self.replays += 1
+
+
+def test_what_a_graph_works_on_lives_as_long_as_the_graph() -> None:
+    library = object.__new__(TorchLibrary)
+    library._torch = torch = FakeCuda()
+    array = np.ones(3)
+    there, calls = weakref.ref(array), []
+
+    def call(array: Any = array) -> float:
+        calls.append(None)
+        return float(array.sum())
+
+    replay = library._captured(call, call)
+    del array, call
+    gc.collect()
+    assert there() is not None
+    assert len(calls) == WARM_CALLS + 1
+    assert (replay(), replay()) == (3.0, 3.0)
+    assert torch.replays == 2
+    assert len(calls) == WARM_CALLS + 1
+    del replay
+    gc.collect()
+    assert there() is None
 
 
 def test_a_wrong_answer_is_no_measurement() -> None:

@@ -4,7 +4,8 @@ The ratio is the peer's time / JAX's time: above 1, JAX is faster. A metric is o
 metric, and a call of k steps against a call of as many.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,7 +57,7 @@ class Beside:
 
     @property
     def standing(self) -> Standing:
-        """Who is ahead, allowing for how many ratios there are of this metric."""
+        """Who is ahead, allowing for how many cases this was asked of."""
         return _STANDINGS[self.judged.verdict]
 
     @property
@@ -87,7 +88,11 @@ class Beside:
 
 
 def beside(records: Iterable[Record]) -> list[Beside]:
-    """Every metric of JAX beside that of every peer that has it: by machine, device, case, metric, peer."""
+    """Every metric of JAX beside that of every peer that has it: by machine, device, case, metric, peer.
+
+    A peer and a metric on a device are a question of their own: a verdict allows for the cases that it was
+    asked of.
+    """
     found: list[Beside] = []
     for machine, device, of_case in _cases(records):
         ours = of_case.get(JAX)
@@ -97,21 +102,29 @@ def beside(records: Iterable[Record]) -> list[Beside]:
             for peer in of_case.values():
                 if peer is not ours and peer.ok and metric in ours.timings and metric in peer.timings:
                     found.append(_beside(machine, device, ours, peer, metric))
-    among = {metric: sum(one.metric is metric for one in found) for metric in RESIDENT}
-    return [
-        _beside(one.machine, one.device, one.ours, one.peer, one.metric, among=among[one.metric])
-        for one in found
-    ]
+    return _allowing(found, lambda one: (one.machine, one.device, one.metric, one.framework))
 
 
 def fastest(found: Sequence[Beside]) -> list[Beside]:
-    """Of each machine, device, case and metric the peer that is fastest there."""
+    """Of each machine, device, case and metric the peer that is fastest there.
+
+    The fastest one is the question then, a metric and device.
+    """
     best: dict[tuple[str, str, str, Metric], Beside] = {}
     for one in found:
         key = (one.machine, one.device, one.ours.case_id, one.metric)
         if key not in best or one.peer_s < best[key].peer_s:
             best[key] = one
-    return list(best.values())
+    return _allowing(list(best.values()), lambda one: (one.machine, one.device, one.metric))
+
+
+def _allowing(found: Sequence[Beside], question: Callable[[Beside], Hashable]) -> list[Beside]:
+    """The same, each verdict allowing for all that answer the same question."""
+    among = Counter(map(question, found))
+    return [
+        _beside(one.machine, one.device, one.ours, one.peer, one.metric, among=among[question(one)])
+        for one in found
+    ]
 
 
 def _cases(records: Iterable[Record]) -> Iterable[tuple[str, str, dict[str, Record]]]:

@@ -3,9 +3,12 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from jaxaccel.compose import Composed, compose
 from jaxaccel.config import BadInputError
+
+if TYPE_CHECKING:
+    from jaxaccel.compose import Composed
 
 GROUPS = ("peers=default",)
 FILE = "cases="
@@ -13,11 +16,13 @@ FILE = "cases="
 SUBDIR = "hydra.sweep.subdir={}.${{hydra.job.num}}-${{workload.name}}-${{size}}-${{device.name}}"
 
 
-def compose_all(arguments: Sequence[str], command_id: str) -> Composed:
+def compose_all(arguments: Sequence[str], command_id: str) -> "Composed":
     """Let Hydra read them; `cases=FILE` stands for the lines of a file, each with all other arguments.
 
     **Raises** BadInputError for a file that can't be read, or has no line, and for what `compose` refuses.
     """
+    from jaxaccel.compose import Composed, compose
+
     files = [argument.removeprefix(FILE) for argument in arguments if argument.startswith(FILE)]
     if not files:
         return compose(arguments, command_id, GROUPS)

@@ -3,6 +3,7 @@
 Standard output carries messages only; whatever a library prints goes to standard error.
 """
 
+import gc
 import os
 import pkgutil
 import sys
@@ -127,6 +128,8 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
                 del arms[request.key]
                 if not arms:
                     data.forget()
+                    gc.unfreeze()
+                    gc.collect()  # what a case held on a GPU, before the next one's is placed
                 return Closed()
             case _:
                 raise ValueError(f"a worker answers no {type(request).__name__}")

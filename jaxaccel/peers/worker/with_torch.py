@@ -83,7 +83,7 @@ class TorchLibrary:
         call = _bound(function, *arguments)
         if framework in GRAPHS:
             call = self._captured(call, call)
-        result = call()  # the first call compiles, and this is not the one that is told
+        result = call()  # compiles; it counts as part of the first call
         return self._program(call, chained=False, output_bytes=result.numel() * result.element_size())
 
     def _training(self, framework: str, workload: Any, case: Case, inputs: Any) -> Program:
@@ -121,7 +121,8 @@ class TorchLibrary:
     def _captured(self, call: Callable[[], Any], warm: Callable[[], Any]) -> Callable[[], Any]:
         """A function that replays `call` as a CUDA graph, and gives what that leaves each time in one place.
 
-        `warm` is called first, on a stream of its own.
+        `warm` is called first, on a stream of its own. What they work on stays where it is while the function
+        lives: a graph knows nothing but addresses.
         """
         torch = self._torch
         stream = torch.cuda.Stream()
@@ -134,7 +135,7 @@ class TorchLibrary:
         with torch.cuda.graph(graph):
             result = call()
 
-        def replay() -> Any:
+        def replay(_kept: Any = (call, warm)) -> Any:
             graph.replay()
             return result
 

@@ -1,5 +1,6 @@
 """JAX beside its peers: a table in the terminal, and as Markdown."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxaccel.analyze.peers import FAR_BEHIND, Beside, Standing
+from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish.console.markdown import as_list, as_table, escaped
 from jaxaccel.publish.names import device_name, told_apart
 from jaxaccel.publish.numbers import brief, seconds
@@ -88,7 +90,7 @@ def legend(found: Sequence[Beside]) -> list[str]:
     among = max(one.judged.among for one in found)
     lines = [
         "ratio: the peer's time / JAX's time, above 1 JAX is faster; equal: within 2%",
-        f"verdicts allow for {among} ratios of a metric",
+        f"verdicts allow for the cases that a metric has: {among} at most",
     ]
     if any(True in one.on_floor for one in found):
         lines.append(f"{FLOOR} little longer than an empty call of the same framework: dispatch, not work")
@@ -98,6 +100,10 @@ def legend(found: Sequence[Beside]) -> list[str]:
         lines.append(f"{len(apart)} of the ratios are of records whose rounds did not take turns")
     if any(one.judged.ci95 is None for one in found):
         lines.append("no interval: one takes three passes, or one pass of six samples")
+    records = {record.arm_id: record for one in found for record in (one.ours, one.peer)}.values()
+    doubts = Counter(name for record in records for name in {flag.name for flag in record.warnings})
+    if severe := [f"{name} ({doubts[name]})" for name in SEVERE_FLAGS if doubts[name]]:
+        lines.append(f"look twice, of {len(records)} records: {', '.join(severe)} (see `warnings`)")
     return lines
 
 
