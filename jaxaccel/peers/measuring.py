@@ -119,6 +119,8 @@ def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
         metrics = tuple(metric for metric in config.metrics if metric in RESIDENT)
         if not metrics:
             raise BadInputError(f"`metrics` must have one of {', '.join(RESIDENT)}, got none of them")
+        if getattr(config, "flags", None):
+            raise BadInputError("`device.flags` is not for peers: XLA's flags would be those of JAX alone")
         for arm in config.arms:
             session = sessions.setdefault(arm.device, Session(device=arm.device))
             frameworks = _frameworks(config, arm.device, notes)
