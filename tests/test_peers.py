@@ -298,6 +298,18 @@ def test_each_device_has_a_session_with_jax_and_the_peers_that_it_has(
     assert sessions[0].groups[0].metrics == (Metric.latency, Metric.throughput, Metric.device)
 
 
+def test_what_was_asked_for_by_name_and_is_not_installed_counts_as_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Library, "installed", property(lambda self: self.package == "numpy"))
+    (session,), notes = planned(tmp_path, monkeypatch, "peers.frameworks=[numpy,torch]", "size=64")
+    assert (list(session.groups[0].arms), session.lacking) == (["cpu", "cpu:numpy"], 1)
+    assert notes == ["not measured, for torch is not installed: torch (pip install torch)"]
+    (session,), notes = planned(tmp_path, monkeypatch, "size=64")
+    assert session.lacking == 0  # whatever there is
+    assert len(notes) == 2
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

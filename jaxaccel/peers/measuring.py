@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Session:
-    """What is measured on one device: groups of arms, and the folder of each one's record."""
+    """What is measured on one device: groups of arms, and the folder of each one's record.
+
+    lacking: how many arms were asked for by name that can't be, for their library is not installed.
+    """
 
     device: str
+    lacking: int = 0
     groups: list["Group"] = field(default_factory=list)
     folders: dict["Place", Path] = field(default_factory=dict)
 
@@ -67,7 +71,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
         composed.discard()
         print(f"jaxaccel: {error}", file=sys.stderr)
         return INCOMPLETE
-    asked = sum(len(session.folders) for session in sessions)
+    asked = sum(len(session.folders) + session.lacking for session in sessions)
     return finish(composed, found, notes, asked=asked, interrupted=interrupted)
 
 
@@ -124,6 +128,7 @@ def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
         for arm in config.arms:
             session = sessions.setdefault(arm.device, Session(device=arm.device))
             frameworks = _frameworks(config, arm.device, notes)
+            session.lacking += _lacking(config, arm.device)
             group = Group(stop=stop_by(config.timing), passes=config.passes, metrics=metrics)
             for framework in (JAX, *(one.name for one in frameworks)):
                 name = arm_name(arm.device, framework)
@@ -163,6 +168,13 @@ def _frameworks(config: RunConfig, device: str, notes: dict[str, None]) -> list[
         if framework.dtypes and dtype not in framework.dtypes:
             notes[f"not measured: {framework.name} in {dtype}, of which it has no fast product"] = None
     return [one for one in found if one.dtypes is None or dtype in one.dtypes]
+
+
+def _lacking(config: RunConfig, device: str) -> int:
+    """How many frameworks were asked for by name that run on the device and are not installed."""
+    asked = config.peers.frameworks if config.peers else None
+    of_device = [one for one in chosen(asked) if device in one.devices] if asked else []
+    return sum(not LIBRARIES[one.library].installed for one in of_device)
 
 
 def _waiting(device: str) -> None:
