@@ -1,11 +1,13 @@
 """What the commands that only read records share: which records, which cases, which prices and project."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
 from jaxaccel.config import PROJECT, BadInputError, WandbConfig, WandbMode
+from jaxaccel.records import JAX
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
@@ -15,9 +17,10 @@ if TYPE_CHECKING:
 def load(argument: str, places: Sequence[str], broken: list[str] | None = None) -> "list[Record]":
     """The records of files and folders.
 
-    Where `broken` is given, what can't be read is named there, a line each, and left out.
+    Where `broken` is given, what can't be read is named there, a line each, and left out. So are records of
+    other frameworks than JAX: those who ask which device should run JAX ask nothing about them.
 
-    **Raises** BadInputError, naming the argument, for a place without records, or with what is none.
+    **Raises** BadInputError, naming the argument, for a place without records of JAX, or with what is none.
     """
     from jaxaccel.publish.store import load_records
 
@@ -25,15 +28,27 @@ def load(argument: str, places: Sequence[str], broken: list[str] | None = None) 
     for place in places:
         before = len(broken or ())
         try:
-            records = load_records([place], broken)
+            records = load_records([place], broken, peers=True)
         except (OSError, ValueError) as error:
             raise BadInputError(f"`{argument}`: {str(error).splitlines()[0]}") from error
         if not records and broken and len(broken) > before:
             raise BadInputError(f"`{argument}`: {broken[before]}")
         if not records:
             raise BadInputError(f"`{argument}` must hold record.json or records.jsonl, got {place!r}")
-        found += records
+        found += _of_jax(argument, place, records)
     return found
+
+
+def _of_jax(argument: str, place: str, records: "Sequence[Record]") -> "Sequence[Record]":
+    """Those of JAX; how many others there are is said."""
+    ours = [record for record in records if record.arm.framework == JAX]
+    if len(ours) < len(records):
+        others = ", ".join(dict.fromkeys(r.arm.framework for r in records if r.arm.framework != JAX))
+        said = f"{len(records) - len(ours)} records of {others}: see python -m jaxaccel.peers report {place}"
+        if not ours:
+            raise BadInputError(f"`{argument}` must hold records of JAX, got {said}")
+        print(f"jaxaccel: left out: {said}", file=sys.stderr)
+    return ours
 
 
 def choose(

@@ -62,6 +62,7 @@ class Schema:
     resume: Any = None
     wait_s: Any = MISSING
     crossover: Any = None
+    peers: Any = None
     debug: bool = False
 
 

@@ -158,6 +158,18 @@ class CrossoverConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeersConfig:
+    """Which frameworks jaxaccel.peers measures beside JAX, by name; None: all that there are of a device."""
+
+    frameworks: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        names = self.frameworks
+        if names is not None and (isinstance(names, str) or not names):
+            raise ValueError(f"`peers.frameworks` must be a list of at least one, or null, got {names!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One Hydra job: a case, the devices to measure it on, and how. flags: XLA's, by device."""
 
@@ -176,6 +188,7 @@ class RunConfig:
     resume: Path | None = None
     wait_s: float = 600.0
     crossover: CrossoverConfig | None = None
+    peers: PeersConfig | None = None
     debug: bool = False
     cpu_cores: int | None = None
 
@@ -228,6 +241,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     usual = workload.pop("crossover_range", None)
     crossover = raw.pop("crossover", None)
     cpu_cores = device.pop("cpu_cores", None)
+    peers = raw.pop("peers", None)
     debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this
     files = _files(workload)
     config = RunConfig(
@@ -258,6 +272,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             WandbConfig, "wandb", wandb | {"mode": choice(WandbMode, "wandb.mode", wandb.get("mode"))}
         ),
         crossover=_crossover(crossover, usual, workload) if crossover else None,
+        peers=only_known(PeersConfig, "peers", peers) if peers else None,
     )
     unknown = [*raw, *(f"device.{key}" for key in device if key != "name")]
     if unknown:

@@ -52,12 +52,12 @@ class Opened:
 
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
     are those of which rounds can be had; `absent` says why the others can't. `variants`: those that were
-    tried, where the fastest was asked for.
+    tried, where the fastest was asked for. compile: None of a framework that does not tell its steps apart.
     """
 
     arm: ArmFacts
     floor_s: Mapping[str, float]
-    compile: Compile
+    compile: Compile | None
     first_call_s: float
     cost: Cost
     accuracy: Accuracy

@@ -17,6 +17,7 @@ SCHEMA_VERSION = 1
 
 DEVICES = ("cpu", "gpu")
 BEST = "best"  # the variant of a case that takes, on each device, the fastest of its workload's variants
+JAX = "jax"  # the framework of all records but those of jaxaccel.peers
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
@@ -130,7 +131,8 @@ class Arm:
     """A case on a device. `target` names the workload's class, for the worker to resolve.
 
     `files` are parameters that say where a file lies on this machine. The case has its contents' digest.
-    chosen: what an earlier pass chose for variant=best: all passes are of one program.
+    chosen: what an earlier pass chose for variant=best: all passes are of one program. framework: who
+    computes it, and how: see jaxaccel/peers/frameworks.py.
     """
 
     case: Case
@@ -138,6 +140,7 @@ class Arm:
     target: str
     files: Mapping[str, str] = field(default_factory=dict)
     chosen: str | None = None
+    framework: str = JAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +164,10 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmFacts:
-    """The device that really ran, as JAX names it. `flags` are the settings that change its speed.
+    """The device that really ran, as its framework names it. `flags` are the settings that change its speed.
 
-    variant: the one that ran, which of a case of variant `best` is the one that was chosen.
+    variant: the one that ran, which of a case of variant `best` is the one that was chosen. framework: `jax`,
+    or the one that jaxaccel.peers measured in its place.
     """
 
     requested: str
@@ -172,6 +176,7 @@ class ArmFacts:
     count: int | None = None
     variant: str | None = None
     flags: Mapping[str, str] = field(default_factory=dict)
+    framework: str = JAX
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """`python -m jaxaccel.study`: run studies of experiments/ from their definitions, in one go or in several.
 
-Each run of a study is a command of its own, `python -m jaxaccel.run ... resume=FOLDER` or
-`python -m jaxaccel.crossover ...`, which measures only what its folder lacks: a study that was interrupted
-goes on, and one that is complete is only looked through.
+Each run of a study is a command of its own, `python -m jaxaccel.run ... resume=FOLDER`,
+`python -m jaxaccel.crossover ...` or `python -m jaxaccel.peers ...`, which measures only what its folder
+lacks: a study that was interrupted goes on, and one that is complete is only looked through.
 """
 
 import re
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, require_positive, require_text
-from jaxaccel.records import DEVICES
+from jaxaccel.records import DEVICES, JAX
 
 if TYPE_CHECKING:
     from jaxaccel.records import Record
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEFINITION = "study.yaml"
 QUICK = "+quick"  # after the name of a study, that of its quick form
-SEARCH = "crossover"  # the first word of a run that is a search
+OTHERS = ("crossover", "peers")  # the first word of a run that is of another command than run
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 OUTPUTS = Path("outputs/studies")
 
@@ -64,7 +64,7 @@ class Study:
     """A question, the devices that its answer needs, and runs: a name and the arguments of jaxaccel.run.
 
     In study.yaml the arguments are one text, as at the command line: `experiment=NAME passes=5`. Where its
-    first word is `crossover`, they are those of jaxaccel.crossover.
+    first word is `crossover` or `peers`, they are those of jaxaccel.crossover or jaxaccel.peers.
 
     `quick` are runs in place of `runs`, on a CPU alone, that are over within half a minute: they show how the
     study goes, and answer no question. None are there where there is no quick form.
@@ -98,7 +98,7 @@ class Study:
                         )
 
     def arguments(self, run: str) -> list[str]:
-        """What a run hands to jaxaccel.run, or to jaxaccel.crossover after that word."""
+        """What a run hands to jaxaccel.run, or, after its name, to another command."""
         return _split(f"runs.{run}", self.runs[run])
 
     @property
@@ -239,7 +239,8 @@ def conclude(went: Went, experiments: Path | None) -> int:
             _tell(f"{study.name} is not published: failed or lacking passes: {'; '.join(doubts)}")
             return INCOMPLETE
         print(f"Published: {store.save_all(records, experiments / study.name)}", flush=True)
-    print(f"The table: python -m jaxaccel.report {folder}", flush=True)
+    peers = any(record.arm.framework != JAX for record in records)
+    print(f"The table: python -m jaxaccel.{'peers report' if peers else 'report'} {folder}", flush=True)
     return OK
 
 
@@ -263,8 +264,8 @@ def run_to_its_end(arguments: Sequence[str]) -> int:
 
 def command_of(arguments: Sequence[str]) -> list[str]:
     """The module that a run's arguments are for, and they."""
-    if arguments[0] == SEARCH:
-        return ["-m", "jaxaccel.crossover", *arguments[1:]]
+    if arguments[0] in OTHERS:
+        return ["-m", f"jaxaccel.{arguments[0]}", *arguments[1:]]
     return ["-m", "jaxaccel.run", *arguments]
 
 
@@ -300,7 +301,12 @@ def records_of(folder: Path) -> list["Record"]:
     from jaxaccel.analyze.machines import latest
     from jaxaccel.publish.store import load_records
 
-    return list(latest(load_records([folder])).values()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    by_framework: dict[str, list[Record]] = {}
+    for record in load_records([folder], peers=True):
+        by_framework.setdefault(record.arm.framework, []).append(record)
+    return [record for records in by_framework.values() for record in latest(records).values()]
 
 
 def folder_of(study: Study, overrides: Iterable[str], outputs: Path) -> Path:

@@ -22,7 +22,7 @@ from jaxaccel.records import DEVICES, Comparison, Metric, Verdict
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md"))]
-BLOCK = re.compile(r"<!-- (report|rerun|advise): ([^>]*?) -->\n```\n(.*?)```\n<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- (report|rerun|advise|peers): ([^>]*?) -->\n```\n(.*?)```\n<!-- end -->", re.DOTALL)
 BLOCKS = [(text, *found) for text in TEXTS for found in BLOCK.findall(text.read_text())]
 
 
@@ -30,7 +30,7 @@ BLOCKS = [(text, *found) for text in TEXTS for found in BLOCK.findall(text.read_
     "path", sorted(ROOT.glob("experiments/**/records.jsonl")), ids=lambda p: p.parent.name
 )
 def test_published_records_can_be_read_and_are_accurate(path: Path) -> None:
-    records = load_records([path])
+    records = load_records([path], peers=True)
     assert records
     for record in records:
         assert record.ok, record.error
@@ -157,6 +157,7 @@ def test_a_table_in_a_text_is_what_the_records_give(text: Path, kind: str, place
         "report": ["jaxaccel.report"],
         "rerun": ["jaxaccel.selftest", "--rerun"],
         "advise": ["jaxaccel.advise"],
+        "peers": ["jaxaccel.peers", "report"],
     }[kind]
     # By itself, report would also write its page into the folder of the study.
     plain = ["--format", "table"] if kind == "report" else []

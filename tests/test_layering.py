@@ -35,6 +35,7 @@ FLOORS = {
     "study": 4,
     "export": 4,
     "selftest": 4,
+    "peers": 4,
 }
 SHARED = ("compose", "conf_folder", "commands", "arguments")  # by the commands on their floor
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.
@@ -51,15 +52,21 @@ NAMED_BY = {
     "plotly": ("publish.figures", "publish.page", "publish.wandb.client"),
     "pynvml": ("nvml",),
     "sklearn": ("workloads",),
+    "torch": ("peers.worker.with_torch", "peers.worker.torch_training"),
+    "tensorflow": ("peers.worker.with_tensorflow",),
 }
 # Those that may be loaded once a module is imported; the others wait until they are needed.
 LOADED_BY = NAMED_BY | {
-    "rich": ("publish.console", "publish.progress", "worker", "workloads"),  # by Flax
+    # The peers' worker has the workloads' data and references.
+    **{name: (*NAMED_BY[name], "peers.worker") for name in ("jax", "jaxlib", "flax", "optax")},
+    "rich": ("publish.console", "publish.progress", "worker", "workloads", "peers.worker"),  # by Flax
     "wandb": (),
     "wandb_workspaces": (),
     "plotly": (),
     "pynvml": (),
     "sklearn": (),
+    "torch": (),
+    "tensorflow": (),
 }
 
 LOOK = """
@@ -149,7 +156,7 @@ def test_importing_has_no_effect_and_loads_nothing_that_is_not_needed(
     # JAX itself writes to the environment as it is imported: that is not ours to judge.
     here = tmp_path / "here"
     here.mkdir()
-    first = ["jax"] if within(module, NAMED_BY["jax"]) else []
+    first = ["jax"] if within(module, LOADED_BY["jax"]) else []
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LOOK, f"jaxaccel.{module}".rstrip("."), *first],
         env=environment,
@@ -168,7 +175,7 @@ def test_importing_has_no_effect_and_loads_nothing_that_is_not_needed(
     for package, homes in LOADED_BY.items():
         if not within(module, homes):
             assert package not in loaded, f"importing {module} loads {package}"
-    if not within(module, ("worker", "workloads")):
+    if not within(module, LOADED_BY["jax"]):
         assert "scipy.stats" not in loaded, "scipy.stats takes over a second"
     assert list(here.iterdir()) == [], "an import wrote a file"
 

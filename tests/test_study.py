@@ -18,6 +18,7 @@ from fakes import FakeClock, make_case, make_failed, make_record
 from jaxaccel import study as module
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError, CeilingsMode
+from jaxaccel.peers.composing import compose_all
 from jaxaccel.publish import store
 from jaxaccel.records import Flag, Problem, Record
 from jaxaccel.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
@@ -566,6 +567,8 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
             composed = compose([*arguments, "device=both"], "0123abcd", ["crossover=default"])
             questions = list(composed.jobs[0].config.crossover.questions)
             assert questions == ASKED[path.parent.name]
+        elif module == "jaxaccel.peers":
+            composed = compose_all(arguments, "0123abcd")
         else:  # one size: a job takes a while to compose, and they only differ in it
             alone = [] if "workload.file=" in study.runs[run] else ["size=8"]
             composed = compose([*arguments, *alone], "0123abcd")

@@ -9,7 +9,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from jaxaccel.analyze.differences import host_facts
-from jaxaccel.records import DEVICES, Record
+from jaxaccel.records import DEVICES, JAX, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +81,10 @@ def meetings(records: Iterable[Record]) -> Iterator[Meeting]:
 
     Records of one machine meet each other first. One that was measured, and has no measured counterpart at
     home, meets those of every other machine: one comparison a pair of machines, nothing picked or averaged.
-    What failed is in no comparison where its case has a whole pair.
+    What failed is in no comparison where its case has a whole pair. Records of other frameworks than JAX meet
+    nobody here: see analyze/peers.
     """
-    records = list(records)
+    records = [record for record in records if record.arm.framework == JAX]
     cases: dict[str, dict[str, dict[str, Record]]] = {case_id: {} for case_id, _ in latest(records)}
     for placed in standing(records):
         case = cases[placed.record.case_id].setdefault(placed.machine, {})

@@ -37,18 +37,20 @@ class Worker:
         variables: Mapping[str, str] | None = None,
         flags: Sequence[str] = (),
         cores: int | None = None,
+        command: Sequence[str] = ("jaxaccel.worker",),
     ) -> None:
         """Launch at once, without waiting: `ready` waits. On so many `cores` of ours, or on all.
 
-        flags: XLA's, beside those of the environment.
+        flags: XLA's, beside those of the environment. command: the module, and words after DEVICE.
         """
         self.device = device
         self._launched_at = time.time()
         self._started: Started | Failure | None = None
         self._pending = b""
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
+        kept = [] if cores is None else [str(cores)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jaxaccel.worker", device, *([] if cores is None else [str(cores)])],
+            [sys.executable, "-m", command[0], device, *command[1:], *kept],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -140,7 +140,7 @@ class Evidence:
             return {"timings": f"{status}: see error"}
         absent = dict(self.facts.absent)
         if self.facts.memory.peak_bytes is None:
-            absent["memory.peak_bytes"] = "XLA does not tell"
+            absent.setdefault("memory.peak_bytes", "XLA does not tell")
         for metric in Metric:
             place = f"timings.{metric}"
             timing = self.timings.get(metric)

@@ -18,6 +18,7 @@ from jaxaccel.measure.sampling import Sampled, Stop, stop_of
 from jaxaccel.messages import Failure, Inspected, Opened, Started
 from jaxaccel.records import (
     BEST,
+    JAX,
     NOT_ASKED,
     NOT_NEEDED,
     PASS_FAILED,
@@ -231,7 +232,8 @@ class Tally:
         stop = self.stop
         # As floats: 1 and 1.0 are one setting.
         timing = [float(stop.relative_ci), float(stop.limit_s), stop.max_rounds, float(self._energy_s)]
-        return digest([self.arm.case.case_id, self.arm.device, known, timing, list(self._metrics)])
+        others = [self.arm.framework] if self.arm.framework != JAX else []
+        return digest([self.arm.case.case_id, self.arm.device, known, timing, list(self._metrics), *others])
 
     def record(self, overhead_s: float) -> Record:
         """The Record as things stand. `overhead_s` is its share of the time that belongs to no arm."""
@@ -252,7 +254,7 @@ class Tally:
             pair_id=digest([self._command.sweep_id, self.arm.case.case_id]),
             sweep_id=self._command.sweep_id,
             paired=self._interleaved and bool(timings),
-            arm=opened.arm if opened else ArmFacts(requested=self.arm.device),
+            arm=opened.arm if opened else ArmFacts(requested=self.arm.device, framework=self.arm.framework),
             status=status,
             error=error,
             timings={metric.value: timing for metric, timing in timings.items()},
@@ -307,7 +309,8 @@ class Tally:
 
     def _adopt(self, prior: Record) -> None:
         """Go on with an earlier record of this very arm, as if its passes had been made now."""
-        if not (prior.compile and prior.cost and prior.accuracy and prior.memory):
+        compiled = prior.compile or prior.arm.framework != JAX
+        if not (compiled and prior.cost and prior.accuracy and prior.memory):
             return  # no whole record: it is measured again
         self._unchanged, self._interleaved = True, prior.paired
         self.facts = Opened(

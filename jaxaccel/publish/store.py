@@ -13,7 +13,7 @@ from jaxaccel.analyze.residency import BreakEven, break_even, once_speedup, pinn
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import machines
 from jaxaccel.publish.tables import case_columns, csv_text
-from jaxaccel.records import Comparison, Metric, Record, Speedup, decode_record, encode_record
+from jaxaccel.records import JAX, Comparison, Metric, Record, Speedup, decode_record, encode_record
 
 RECORD = "record.json"
 RECORDS = "records.jsonl"
@@ -44,11 +44,14 @@ def save_comparisons(comparisons: Iterable[Comparison], folder: Path) -> Path:
     return path
 
 
-def load_records(places: Iterable[Path | str], broken: list[str] | None = None) -> list[Record]:
+def load_records(
+    places: Iterable[Path | str], broken: list[str] | None = None, *, peers: bool = False
+) -> list[Record]:
     """The records of files (.json, .jsonl) and of all record.json and records.jsonl below folders.
 
     A record that a sweep wrote twice, alone and in records.jsonl, is there once. Where `broken` is given,
-    what can't be read is added to it, a line each, and left out.
+    what can't be read is added to it, a line each, and left out. Records of other frameworks than JAX, which
+    nothing but jaxaccel.peers knows how to read, are there only with `peers`.
 
     **Raises** BadInputError for a place that does not exist, or, without `broken`, for what is no record.
     """
@@ -64,7 +67,8 @@ def load_records(places: Iterable[Path | str], broken: list[str] | None = None) 
                         raise BadInputError(told) from error
                     broken.append(told.splitlines()[0])
                     continue
-                found[record.arm_id, record.sweep_id, record.started_at] = record
+                if peers or record.arm.framework == JAX:
+                    found[record.arm_id, record.sweep_id, record.started_at] = record
     return list(found.values())
 
 
@@ -74,7 +78,7 @@ def load_if_there(folder: Path) -> Record | None:
     **Raises** BadInputError where it has a file that holds no record.
     """
     path = folder / RECORD
-    return load_records([path])[0] if path.exists() else None
+    return load_records([path], peers=True)[0] if path.exists() else None
 
 
 def others(folder: Path, records: Iterable[Record]) -> list[Record]:

@@ -35,11 +35,13 @@ class KernelTimer:
     """Rounds of a call's device time: the profiler runs around a few calls, never around a timed one.
 
     A sample is the time in which at least one of the call's kernels ran. `trace` gives the events of what it
-    runs.
+    runs; `profiler` is its name.
     """
 
-    def __init__(self, call: Call, block: Block, trace: Trace, *, typical_s: float) -> None:
-        self._call, self._block, self._trace = call, block, trace
+    def __init__(
+        self, call: Call, block: Block, trace: Trace, *, typical_s: float, profiler: str = "JAX's profiler"
+    ) -> None:
+        self._call, self._block, self._trace, self._profiler = call, block, trace, profiler
         wanted = math.ceil(TRACED_S / typical_s) if typical_s > 0 else MAX_CALLS
         self._calls = max(MIN_CALLS, min(MAX_CALLS, wanted))
         self.kernels: tuple[Kernel, ...] = ()
@@ -62,7 +64,7 @@ class KernelTimer:
                     spent_s=time.perf_counter() - start,
                     warmup_s=start - begin,
                 )
-        return Unavailable(reason=_why_not(len(events), self._calls))
+        return Unavailable(reason=_why_not(self._profiler, len(events), self._calls))
 
     def _run(self) -> None:
         for _ in range(self._calls):
@@ -136,11 +138,11 @@ def summarize(calls: Sequence[Sequence[Event]]) -> tuple[Kernel, ...]:
     return tuple(shown)
 
 
-def _why_not(events: int, calls: int) -> str:
+def _why_not(profiler: str, events: int, calls: int) -> str:
     if not events:
-        return f"JAX's profiler saw no kernel on a GPU in {calls} calls, {TRIES} times over"
+        return f"{profiler} saw no kernel on a GPU in {calls} calls, {TRIES} times over"
     return (
-        f"JAX's profiler saw {events} kernels in {calls} calls, not the same in each, {TRIES} times over: "
+        f"{profiler} saw {events} kernels in {calls} calls, not the same in each, {TRIES} times over: "
         "it loses events, or the calls differ"
     )
 

@@ -72,15 +72,15 @@ class Matvec(Plain):
         "row_parallel": row_parallel,
     }
 
-    @property
-    def loops(self) -> bool:
-        """Over the rows, where the variant does and there is more than one."""
-        return self.variant == "row_loop" and self.size > 1
-
     columns: int | None = None
 
     def __post_init__(self) -> None:
         check_arguments(self, **({} if self.columns is None else {"columns": self.columns}))
+
+    @property
+    def loops(self) -> bool:
+        """Over the rows, where the variant does and there is more than one."""
+        return self.variant == "row_loop" and self.size > 1
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -30,50 +30,50 @@ def markdown(
     """The whole report as text. `comparisons` are those of the records, where they are known already."""
     comparisons = pair(records) if comparisons is None else comparisons
     table = SweepTable(comparisons)
-    parts = [_list([_escaped(line) for line in table.devices])]
+    parts = [as_list([escaped(line) for line in table.devices])]
     notes = [f"skipped, as it can't be read: {line}" for line in skipped]
     notes += [f"{words}: the speedup is of these versions too" for words in _versions(comparisons)]
     if notes:
-        parts.append(_list([f"**Note**: {_escaped(note)}" for note in notes]))
+        parts.append(as_list([f"**Note**: {escaped(note)}" for note in notes]))
     parts.append(
-        _list(
+        as_list(
             [
-                " ".join(
-                    filter(None, (f"**{_escaped(one.name)}**: {_escaped(one.answer)}", _escaped(one.sure)))
-                )
+                " ".join(filter(None, (f"**{escaped(one.name)}**: {escaped(one.answer)}", escaped(one.sure))))
                 for one in headlines(families(comparisons))
             ]
         )
     )
     for title, head, rows in table.plain:
-        parts += [f"**{_escaped(title)}**"] if title else []
-        parts.append(_table(head, rows))
+        parts += [f"**{escaped(title)}**"] if title else []
+        parts.append(as_table(head, rows))
     if prices:
-        parts += [_escaped(money.heading(prices)), _bills(comparisons, prices)]
+        parts += [escaped(money.heading(prices)), _bills(comparisons, prices)]
     parts.append(
-        "<details><summary>How to read it</summary>\n\n" + _list(_joined(table.legend())) + "\n\n</details>"
+        "<details><summary>How to read it</summary>\n\n" + as_list(_joined(table.legend())) + "\n\n</details>"
     )
     failures = [
         f"{record.status} on the {record.arm.requested}: {record.case}: {record.error.message}"
         for record in (placed.record for placed in standing(records))
         if not record.ok and record.error
     ]
-    parts += [_list([_escaped(line) for line in dict.fromkeys(failures)])] if failures else []
+    parts += [as_list([escaped(line) for line in dict.fromkeys(failures)])] if failures else []
     return "\n\n".join(parts) + "\n"
 
 
-def _escaped(words: str) -> str:
+def escaped(words: str) -> str:
     """Words that are shown as they are, on one line."""
     return " ".join(words.translate(_MARKUP).split())
 
 
-def _list(lines: Sequence[str]) -> str:
+def as_list(lines: Sequence[str]) -> str:
+    """Words that are Markdown already, an item a line."""
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    marks = [":--", *("--:" for _ in head[1:])]
-    lines = [[_escaped(cell) for cell in line] for line in (head, *rows)]
+def as_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str] = ()) -> str:
+    """Words as they are, in columns; the first and those named `left` stand left, the others right."""
+    marks = [":--", *(":--" if name in left else "--:" for name in head[1:])]
+    lines = [[escaped(cell) for cell in line] for line in (head, *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], marks, *lines[1:]))
 
 
@@ -82,9 +82,9 @@ def _joined(legend: Sequence[str]) -> list[str]:
     found: list[str] = []
     for line in "\n".join(legend).split("\n"):
         if line.startswith(" ") and found:
-            found[-1] += f" {_escaped(line)}"
+            found[-1] += f" {escaped(line)}"
         else:
-            found.append(_escaped(line))
+            found.append(escaped(line))
     return found
 
 
@@ -111,4 +111,4 @@ def _bills(comparisons: Sequence[Comparison], prices: "Prices") -> str:
             ]
         )
     head = ["case", "CPU: cost of 10⁶ calls", "GPU: cost of 10⁶ calls", "cheaper", "flips at GPU/CPU price"]
-    return _table(head, rows)
+    return as_table(head, rows)

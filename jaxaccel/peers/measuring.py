@@ -1,0 +1,181 @@
+"""Measures the cases of all jobs with JAX and its peers, a device after the other, and shows them."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jaxaccel.commands import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, keep, process_start, stop_by
+from jaxaccel.config import BadInputError, RunConfig
+from jaxaccel.peers.frameworks import LIBRARIES, WORKLOADS, Framework, chosen, missing_lines
+from jaxaccel.peers.launching import SharedLauncher, arm_name
+from jaxaccel.records import JAX, RESIDENT, Record, Status
+
+if TYPE_CHECKING:
+    from jaxaccel.compose import Composed
+    from jaxaccel.measure.session import Group, Place
+
+
+@dataclass(kw_only=True)
+class Session:
+    """What is measured on one device: groups of arms, and the folder of each one's record.
+
+    lacking: how many arms were asked for by name that can't be, for their library is not installed.
+    """
+
+    device: str
+    lacking: int = 0
+    groups: list["Group"] = field(default_factory=list)
+    folders: dict["Place", Path] = field(default_factory=dict)
+
+
+def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStack) -> int:
+    """Measure, save, show. Each record is on disk as soon as it is there. Returns the exit code.
+
+    **Raises** BadInputError for what no peer is written for.
+    """
+    from jaxaccel.measure.host import DeviceBusyError, hold_devices
+    from jaxaccel.measure.session import Plan, measure
+    from jaxaccel.measure.tally import Command
+    from jaxaccel.publish.console import make_console
+    from jaxaccel.publish.progress import ShowProgress
+
+    try:
+        sessions, notes = plan(composed)
+    except BadInputError:
+        composed.discard()
+        raise
+    command = Command(line=line, sweep_id=sweep_id, started=process_start())
+    found: dict[Path, Record] = {}
+    interrupted = False
+    try:
+        for session in sessions:
+            with (
+                hold_devices([session.device], wait_s=composed.jobs[0].config.wait_s, waiting=_waiting),
+                ShowProgress(make_console()) as progress,
+            ):
+                launcher = SharedLauncher()
+                stack.callback(launcher.stop)
+                for place, record in measure(
+                    Plan(groups=session.groups, command=command), launcher, progress
+                ):
+                    folder = session.folders[place]
+                    found[folder] = record
+                    if record.status is not Status.refused and record.sweep_id == sweep_id:
+                        keep(record, [folder])
+    except KeyboardInterrupt:
+        interrupted = True
+    except DeviceBusyError as error:
+        composed.discard()
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return INCOMPLETE
+    asked = sum(len(session.folders) + session.lacking for session in sessions)
+    return finish(composed, found, notes, asked=asked, interrupted=interrupted)
+
+
+def finish(
+    composed: "Composed", found: Mapping[Path, Record], notes: Sequence[str], *, asked: int, interrupted: bool
+) -> int:
+    """Show what was measured, and leave it in one file. Returns the exit code."""
+    from jaxaccel.analyze.peers import beside
+    from jaxaccel.publish import console, store
+    from jaxaccel.publish.console.peers import failure_lines, show_peers
+
+    screen, records = console.make_console(), list(found.values())
+    show_peers(screen, beside(records))
+    for line in notes:
+        screen.print(line, style="yellow", markup=False, soft_wrap=True)
+    for line in failure_lines(records):
+        screen.print(line, style="red", markup=False, soft_wrap=True)
+    if records and all(record.status is Status.refused for record in records):
+        composed.discard()
+        return BAD_INPUT
+    for folder, record in found.items():
+        if record.status is Status.refused:
+            keep(record, [folder])
+    if records:
+        store.save_all(records, composed.folder)
+    console.show_places(screen, composed.folder, found=len(found), asked=asked, interrupted=interrupted)
+    if interrupted:
+        return INTERRUPTED
+    complete = all(record.ok and not record.lacks_passes for record in records)
+    return OK if complete and len(found) == asked else INCOMPLETE
+
+
+def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
+    """The sessions, one a device, and what is left out, in words.
+
+    **Raises** BadInputError for a workload, framework or metric that is not for peers.
+    """
+    from jaxaccel.measure.session import Group
+
+    sessions: dict[str, Session] = {}
+    notes: dict[str, None] = {}
+    resumed = composed.jobs[0].config.resume
+    earlier = records_of(resumed) if resumed else {}
+    for job in composed.jobs:
+        config = job.config
+        if config.workload.name not in WORKLOADS:
+            allowed = ", ".join(WORKLOADS)
+            raise BadInputError(f"`workload` must be one of {allowed} here, got {config.workload.name!r}")
+        metrics = tuple(metric for metric in config.metrics if metric in RESIDENT)
+        if not metrics:
+            raise BadInputError(f"`metrics` must have one of {', '.join(RESIDENT)}, got none of them")
+        if getattr(config, "flags", None):
+            raise BadInputError("`device.flags` is not for peers: XLA's flags would be those of JAX alone")
+        for arm in config.arms:
+            session = sessions.setdefault(arm.device, Session(device=arm.device))
+            frameworks = _frameworks(config, arm.device, notes)
+            session.lacking += _lacking(config, arm.device)
+            group = Group(stop=stop_by(config.timing), passes=config.passes, metrics=metrics)
+            for framework in (JAX, *(one.name for one in frameworks)):
+                name = arm_name(arm.device, framework)
+                group.arms[name] = replace(arm, framework=framework)
+                session.folders[len(session.groups), name] = job.folder / name.replace(":", "-")
+                if prior := earlier.get((arm.case.case_id, arm.device, framework)):
+                    group.prior[name] = prior
+            session.groups.append(group)
+    return list(sessions.values()), list(notes)
+
+
+def records_of(folder: Path) -> dict[tuple[str, str, str], Record]:
+    """The records of an earlier run that count, by case, device and framework."""
+    from jaxaccel.analyze.machines import latest
+    from jaxaccel.publish.store import load_records
+
+    records = load_records([folder], peers=True)
+    return {
+        (case_id, device, framework): record
+        for framework in dict.fromkeys(record.arm.framework for record in records)
+        for (case_id, device), record in latest(
+            record for record in records if record.arm.framework == framework
+        ).items()
+    }
+
+
+def _frameworks(config: RunConfig, device: str, notes: dict[str, None]) -> list[Framework]:
+    """Those that are measured on a device; why others are not is added to `notes`."""
+    asked = config.peers.frameworks if config.peers else None
+    of_device = [framework for framework in chosen(asked) if device in framework.devices]
+    if asked and not of_device:
+        raise BadInputError(f"`peers.frameworks` must have one that runs on the {device}, got {list(asked)}")
+    notes.update(dict.fromkeys(missing_lines(of_device)))
+    found = [framework for framework in of_device if LIBRARIES[framework.library].installed]
+    dtype = str(config.dtype)
+    for framework in found:
+        if framework.dtypes and dtype not in framework.dtypes:
+            notes[f"not measured: {framework.name} in {dtype}, of which it has no fast product"] = None
+    return [one for one in found if one.dtypes is None or dtype in one.dtypes]
+
+
+def _lacking(config: RunConfig, device: str) -> int:
+    """How many frameworks were asked for by name that run on the device and are not installed."""
+    asked = config.peers.frameworks if config.peers else None
+    of_device = [one for one in chosen(asked) if device in one.devices] if asked else []
+    return sum(not LIBRARIES[one.library].installed for one in of_device)
+
+
+def _waiting(device: str) -> None:
+    print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)

@@ -1,0 +1,58 @@
+"""What records with peers say: the tables of `python -m jaxaccel.peers report`. It measures nothing."""
+
+import sys
+from collections.abc import Sequence
+
+from jaxaccel.arguments import choose, parse_only
+from jaxaccel.commands import INCOMPLETE, OK
+from jaxaccel.config import BadInputError, parser_with_examples
+
+EXAMPLES = """\
+examples:
+  python -m jaxaccel.peers report experiments/peers
+  python -m jaxaccel.peers report experiments/peers --every --only workload=matvec,dot dtype=float32
+"""
+
+
+def report(argv: Sequence[str]) -> int:
+    """Load, compare and show. Returns the exit code.
+
+    **Raises** BadInputError for what is no record, or has no peer in it.
+    """
+    from jaxaccel.analyze.peers import beside, fastest
+    from jaxaccel.publish.console import make_console
+    from jaxaccel.publish.console.peers import failure_lines, peers_markdown, show_peers
+    from jaxaccel.publish.store import load_records
+
+    parser = parser_with_examples(
+        prog="python -m jaxaccel.peers report",
+        description="JAX beside its peers, from records that are there.",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("places", metavar="PLACE", nargs="+", help="folders and files with records")
+    parser.add_argument("--every", action="store_true", help="every peer, not the fastest alone")
+    parser.add_argument("--format", choices=("table", "markdown"), default="table", help="(default: table)")
+    parser.add_argument("--only", metavar="KEY=VALUE", nargs="+", default=[], help="cases that have these")
+    given = parser.parse_args(argv)
+    try:
+        only = parse_only("--only", given.only)
+        (records,) = choose([load_records(given.places, peers=True)], only)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+    found = beside(records)
+    if not found:
+        raise BadInputError(
+            f"PLACE must hold records of JAX and of a peer in a case, got {' '.join(given.places)}"
+        )
+    shown = found if given.every else fastest(found)
+    if given.format == "markdown":
+        print(peers_markdown(shown), end="")
+    else:
+        show_peers(make_console(), shown)
+    return _tell_failures(failure_lines(records))
+
+
+def _tell_failures(lines: Sequence[str]) -> int:
+    for line in lines:
+        print(f"jaxaccel: {line}", file=sys.stderr)
+    return INCOMPLETE if lines else OK

@@ -1,0 +1,149 @@
+"""`python -m jaxaccel.peers.worker DEVICE LIBRARY`: speaks as jaxaccel.worker does, for another library.
+
+Standard output carries messages only; whatever a library prints goes to standard error.
+"""
+
+import gc
+import os
+import pkgutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Inspect,
+    Message,
+    Open,
+    Started,
+    Unavailable,
+    decode_message,
+    encode_message,
+)
+from jaxaccel.peers.worker.program import Library
+from jaxaccel.records import ArmFacts, Problem
+
+# Each in a module that its library is imported in, and nowhere else.
+KINDS = {
+    "numpy": "jaxaccel.peers.worker.with_numpy:NumpyLibrary",
+    "torch": "jaxaccel.peers.worker.with_torch:TorchLibrary",
+    "tensorflow": "jaxaccel.peers.worker.with_tensorflow:TensorFlowLibrary",
+}
+
+
+def main(device: str, library: str) -> int:
+    """Import the library, say so, and serve. Returns the exit code."""
+    # What a library prints as it is imported must not get among the messages.
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    from jaxaccel.worker.devices import NoDeviceError, environment
+
+    host = environment()
+    try:
+        connected, facts, known = connect(device, library, host)
+    except Exception as error:  # the worker's edge: whatever it is becomes an answer
+        from jaxaccel.worker.problems import describe
+
+        problem = describe(error)
+        if isinstance(error, NoDeviceError):
+            problem = Problem(type="NoDevice", message=str(error), hint=error.hint)
+        replies.write(encode_message(Failure(error=problem, environment=host)))
+        return 1
+    from jaxaccel.peers.worker import arm  # noqa: F401  # its imports are part of the start
+
+    replies.write(encode_message(Started(arm=facts, ready_at=time.time(), environment=host | known)))
+    answer = make_answer(connected, facts)
+    for line in sys.stdin.buffer:
+        replies.write(encode_message(answer(line)))
+    return 0
+
+
+def connect(device: str, library: str, host: Mapping[str, Any]) -> tuple[Library, ArmFacts, dict[str, Any]]:
+    """The library on the device, the facts of that, and what of its own the environment gets.
+
+    **Raises** NoDeviceError, ImportError.
+    """
+    from jaxaccel.worker.devices import SPEED_VARIABLES, nvml_facts
+
+    if library not in KINDS:
+        raise ValueError(f"LIBRARY must be one of {', '.join(KINDS)}, got {library!r}")
+    connected: Library = pkgutil.resolve_name(KINDS[library])(device)
+    facts = ArmFacts(
+        requested=device,
+        platform=connected.platform,
+        kind=connected.kind,
+        count=connected.count,
+        flags={name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
+    )
+    told = connected.environment()
+    known: dict[str, Any] = {
+        "framework": {"library": library, **told},
+        "packages": host["packages"] | {library: told["version"]},
+    }
+    if device == "gpu":
+        known["gpu"] = {"kind": connected.kind, **nvml_facts(None)}
+    return connected, facts, known
+
+
+def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]:
+    """A function that answers each request with one message, a Failure where it went wrong."""
+    from jaxaccel.peers.worker.arm import TIMED, Data, PeerArm, empty_call_s
+    from jaxaccel.worker.checks import RefusedError
+    from jaxaccel.worker.problems import describe
+    from jaxaccel.worker.timing import InvariantError
+
+    arms: dict[str, PeerArm] = {}
+    data = Data()
+    floors: dict[str, dict[str, float]] = {}
+
+    def answer(request: Message) -> Message:
+        match request:
+            case Open():
+                framework = request.arm.framework
+                if not arms:
+                    library.forget()
+                    data.forget()
+                if framework not in floors:
+                    floors[framework] = empty_call_s(library, framework)
+                arms[request.key] = opened = PeerArm(
+                    request.arm, library, facts, floors[framework], request.metrics, data
+                )
+                return opened.facts
+            case AskRound():
+                try:
+                    return arms[request.key].round(request.metric)
+                except InvariantError:
+                    raise
+                except Exception as error:  # the worker's edge: a profiler's trouble costs its metric
+                    if request.metric in TIMED:
+                        raise
+                    return Unavailable(reason=describe(error).message)
+            case Inspect():
+                return arms[request.key].inspect()
+            case Close():
+                del arms[request.key]
+                if not arms:
+                    data.forget()
+                    gc.unfreeze()
+                    gc.collect()  # what a case held on a GPU, before the next one's is placed
+                return Closed()
+            case _:
+                raise ValueError(f"a worker answers no {type(request).__name__}")
+
+    def answered(line: bytes) -> Message:
+        try:
+            return answer(decode_message(line))
+        except RefusedError as error:
+            return Failure(error=describe(error), refused=True)
+        except Exception as error:  # the worker's edge
+            return Failure(error=describe(error))
+
+    return answered
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
