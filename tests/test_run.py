@@ -149,7 +149,7 @@ def test_its_record_holds_all_samples_and_what_follows_from_them(single: Ran) ->
         assert timing["ci_over"] == "rounds"
     assert record["timings"]["latency"]["depth"] == 1
     assert record["timings"]["throughput"]["depth"] > 1
-    assert record["cost"] == {"flops": 512, "bytes": 1152, "source": "declared"}
+    assert record["cost"] == {"flops": 512, "bytes": 1152, "source": "declared", "steps": 1}
     throughput_s = record["timings"]["throughput"]["median_s"]
     assert record["rates"]["flops_per_s"] == pytest.approx(512 / throughput_s)
     assert record["rates"]["bytes_per_s"] == pytest.approx(1152 / throughput_s)
