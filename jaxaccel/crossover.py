@@ -87,7 +87,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
             if not composed.jobs:
                 return OK
-            launcher.use(composed.jobs[0].config.flags)
             line = without_secrets(shlex.join(["python", "-m", "jaxaccel.crossover", *arguments]))
             return search_all(composed, line, command_id, launcher)
 
@@ -104,6 +103,7 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
     from jaxaccel.publish.progress import ShowProgress
 
     try:
+        launcher.use(composed.jobs[0].config.flags)
         launcher.keep_cpu_to(composed.cpu_cores)
         searches = [prepare(job) for job in composed.jobs]
     except BadInputError:

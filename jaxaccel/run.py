@@ -56,7 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose(arguments, command_id)
             if not composed.jobs:
                 return OK
-            launcher.use(composed.jobs[0].config.flags)
             line = without_secrets(shlex.join(["python", "-m", "jaxaccel.run", *arguments]))
             return measure_jobs(composed, line, command_id, launcher)
 
@@ -76,6 +75,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     from jaxaccel.publish.progress import ShowProgress
 
     try:
+        launcher.use(composed.jobs[0].config.flags)
         launcher.keep_cpu_to(composed.cpu_cores)
     except BadInputError:
         composed.discard()

@@ -178,7 +178,7 @@ def test_without_an_account_it_says_so_and_a_dry_run_needs_none(environment: dic
     ("arguments", "words"),
     [
         (["a/b/c"], "`PROJECT` must be PROJECT or ENTITY/PROJECT, got 'a/b/c'"),
-        (["p", "--workload", "matvec,bogus"], "`--workload` must be of custom, dot,"),
+        (["p", "--workload", "matvec,bogus"], "`--workload` must be of attention, chain,"),
         ([], "PROJECT"),
     ],
 )

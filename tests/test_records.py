@@ -20,6 +20,8 @@ from jaxaccel.messages import (
     AskRound,
     Close,
     Closed,
+    Dump,
+    Dumped,
     Inspect,
     Inspected,
     Message,
@@ -187,6 +189,8 @@ MESSAGES: list[Message] = [
     Inspected(
         device_time=DEVICE_TIME["gpu"], energy=ENERGY["gpu"], spent_s=2.5, absent={"device_time.slope_s": "µ"}
     ),
+    Dump(arm=Arm(case=make_case(), device="cpu", target="package.module:Name"), folder="here"),
+    Dumped(takes=("float32[8,8]",), notes=("a word",), absent={"trace": "no profiler"}),
     Close(key="k"),
     Closed(),
     replace(failure("Refused", "two\nlines", hint="do µ", refused=True), environment={"host_id": "abc"}),
