@@ -93,6 +93,17 @@ def process_start() -> float:
         return psutil.Process().create_time()
 
 
+def require_cores(name: str, cores: int) -> None:
+    """Refuse to keep a process to so many cores where that can't be.
+
+    **Raises** BadInputError where there are not so many, or the system can't keep a process to some.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        raise BadInputError(f"{name} must be null on {sys.platform}, got {cores}")
+    if cores > (there := len(os.sched_getaffinity(0))):
+        raise BadInputError(f"{name} must be at most {there}, of which this process may use, got {cores}")
+
+
 class Launcher:
     """Gives a new worker for a device; those of `devices` start at once, to be given first.
 
@@ -125,12 +136,7 @@ class Launcher:
         """
         if cores is None:
             return
-        if not hasattr(os, "sched_getaffinity"):
-            raise BadInputError(f"`device.cpu_cores` must be null on {sys.platform}, got {cores}")
-        if cores > (there := len(os.sched_getaffinity(0))):
-            raise BadInputError(
-                f"`device.cpu_cores` must be at most {there}, of which this process may use, got {cores}"
-            )
+        require_cores("`device.cpu_cores`", cores)
         self._cpu_cores = cores
         if early := self._early.pop("cpu", None):
             early.stop()

@@ -24,6 +24,8 @@ from jaxaccel.records import (
     Trial,
 )
 
+COMPANIONS = "JAXACCEL_COMPANIONS"  # a worker's variable: how many of its session share its device with it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Started:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from fakes import make_case, make_failed, make_record, make_timing, started
 
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import store
-from jaxaccel.records import ArmFacts, Record
+from jaxaccel.records import CPU_CORES, ArmFacts, Record
 from jaxaccel.report import main
 from jaxaccel.report.bundle import arm_of, differences
 from jaxaccel.report.repro import repro
 from jaxaccel.worker.devices import cpu_model
-from jaxaccel.worker.dump import without_host_names
+from jaxaccel.worker.dump import nameless, without_host_names
 
 # Finds nothing but the standard library, JAX, and what JAX itself needs.
 ALONE = """\
@@ -40,6 +41,16 @@ class Alone:
 
 
 sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Alone]
+"""
+SMI = """\
++-----+
+|   0  NVIDIA H200    |
++-----+
+
++-----+
+| Processes:          |
+|   0  12345   C   /home/ann/venv/bin/python  1018MiB |
++-----+
 """
 MLP = {"depth": 1, "batch": 32, "features": 10}
 SECRET = "secret-0123456789abcdef"
@@ -140,13 +151,16 @@ def test_a_bundle_has_all_files_and_its_script_runs_without_jaxaccel(
     lines = ran.stdout.splitlines()
     assert len(lines) == 2
     for line, metric in zip(lines, ("latency", "throughput"), strict=True):
-        found = re.fullmatch(rf"{metric} (\S+) s, recorded (\S+), (.+) (\S+) to (\S+)", line)
+        found = re.fullmatch(rf"{metric} (\S+) s, recorded (\S+), (.+)", line)
         assert found, line
-        here, recorded, low, high = (float(found[index]) for index in (1, 2, 4, 5))
+        here, recorded = float(found[1]), float(found[2])
         assert here > 0
         assert recorded == pytest.approx(record.timings[metric].median_s, rel=1e-3)
-        where = "inside" if low <= here <= high else "OUTSIDE"
-        assert found[3] == (where if passes > 1 else "too few passes for")
+        if passes == 1:
+            assert found[3] == "too few passes"
+            continue
+        where, low, high = re.fullmatch(r"(inside|OUTSIDE) (\S+) to (\S+)", found[3]).groups()
+        assert where == ("inside" if float(low) <= here <= float(high) else "OUTSIDE")
 
     assert main(["run", "--bundle"]) == 2
     assert "is there already" in capsys.readouterr().err
@@ -183,6 +197,35 @@ def test_a_script_sets_what_was_set() -> None:
     assert "float64[8] and 2 more, by gpu (NVIDIA 'H200')" in text
     compile(text, "repro.py", "exec")
     assert len(text.splitlines()) == 40
+
+
+def test_an_arm_on_some_cores_is_run_again_on_as_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {**measured().arm.flags, CPU_CORES: "1"}
+    store.save(measured(arm=replace(measured().arm, flags=kept)), tmp_path / "run")
+    assert main(["run", "--bundle"]) == 0, capsys.readouterr().err
+    (folder,) = [path for path in Path("run").iterdir() if path.is_dir()]
+    assert CPU_CORES not in (folder / "README.txt").read_text()  # no difference to tell of
+    script = folder / "repro.py"
+    lines = script.read_text().splitlines()
+    assert len(lines) == 41
+    assert not any(CPU_CORES in line for line in lines if line.startswith("SETTINGS"))
+    script.write_text(script.read_text() + "print(len(os.sched_getaffinity(0)), file=sys.stderr)\n")
+    assert run_alone(script.absolute(), "pass").stderr == "1\n"
+
+    cores = len(os.sched_getaffinity(0)) + 1
+    more = replace(measured().arm, flags={**kept, CPU_CORES: str(cores)})
+    store.save(measured(arm=more), tmp_path / "more")
+    assert main(["more", "--bundle"]) == 2
+    assert f"cpu_cores must be at most {cores - 1}" in capsys.readouterr().err
+
+
+def test_a_bundle_does_not_tell_what_else_runs_on_a_gpu() -> None:
+    told = nameless(f"platform: uname(node='box7')\n\n$ nvidia-smi\n{SMI}")
+    assert "NVIDIA H200" in told
+    assert told.endswith("+-----+")
+    assert not [word for word in ("box7", "Processes", "ann") if word in told]
 
 
 def test_an_interval_within_one_process_is_none_of_a_rerun() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jaxaccel.measure.host import physical_name
+from jaxaccel.messages import COMPANIONS
 from jaxaccel.nvml import Gpu, open_gpu
 from jaxaccel.records import POWER_CAP
 from jaxaccel.worker.conditions import Conditions
@@ -304,6 +305,16 @@ def test_conditions_warn_of_company(processes: int, others: int, monkeypatch: py
     told = [(flag.name, flag.message) for flag in Conditions(jax_gpu()).warnings()]
     expected = ("gpu shared", f"{others} other processes have work on this GPU")
     assert told == ([expected] if others else [])
+
+
+@pytest.mark.parametrize(("processes", "others"), [(1, 0), (2, 0), (4, 2)])
+def test_workers_of_one_session_are_no_company(
+    processes: int, others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(COMPANIONS, "1")
+    install(monkeypatch, FakeNvml(processes=processes))
+    told = [flag.message for flag in Conditions(jax_gpu()).warnings()]
+    assert told == ([f"{others} other processes have work on this GPU"] if others else [])
 
 
 def test_conditions_that_a_gpu_does_not_tell_are_no_warnings(monkeypatch: pytest.MonkeyPatch) -> None:

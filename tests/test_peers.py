@@ -32,11 +32,12 @@ from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.sampling import Stop
 from jaxaccel.measure.tally import Command, Tally
-from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round, Started
+from jaxaccel.messages import COMPANIONS, AskRound, Close, Failure, Message, Open, Opened, Round, Started
+from jaxaccel.peers import launching
 from jaxaccel.peers.__main__ import main
 from jaxaccel.peers.composing import compose_all
 from jaxaccel.peers.frameworks import FRAMEWORKS, LIBRARIES, Library, chosen, missing_lines
-from jaxaccel.peers.launching import SharedLauncher, arm_name, parts
+from jaxaccel.peers.launching import SharedLauncher, arm_name, parts, starter
 from jaxaccel.peers.measuring import plan
 from jaxaccel.peers.worker.__main__ import KINDS, connect, make_answer
 from jaxaccel.peers.worker.arm import PeerArm
@@ -314,6 +315,8 @@ def test_what_was_asked_for_by_name_and_is_not_installed_counts_as_not_measured(
     ("argument", "message"),
     [
         ("workload=matmul", "`workload` must be one of matvec, dot, mlp, mlp_article here, got 'matmul'"),
+        ("device.cpu_cores=1", "`device.cpu_cores` must be null here, got 1"),
+        ("device.flags.cpu={xla_cpu_use_thunk_runtime: true}", "`device.flags` is not for peers"),
         ("metrics=[h2d]", "`metrics` must have one of latency, throughput, device"),
         ("peers.frameworks=[mxnet]", "got 'mxnet'"),
         ("peers.frameworks=[torch_cuda_graph]", "must have one that runs on the cpu"),
@@ -349,6 +352,16 @@ class FakeProcess:
 
     def stop(self) -> None:
         self.alive = False
+
+
+def test_workers_know_how_many_there_are_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(launching, "Worker", lambda device, **given: told.append((device, given)))
+    start = starter(["gpu", "gpu:torch", "gpu:torch_compile", "gpu"])
+    start("gpu", JAX)
+    start("gpu", "torch")
+    assert [(device, given["variables"][COMPANIONS]) for device, given in told] == [("gpu", "1")] * 2
+    assert told[1][1]["command"] == ("jaxaccel.peers.worker", "torch")
 
 
 def test_arms_of_one_library_share_a_worker_until_the_last_of_them_leaves() -> None:

@@ -1,10 +1,10 @@
 """Workers of a session with peers: one process a library and device, which several arms may share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.session import WorkerLike
-from jaxaccel.messages import Failure, Message, Started
+from jaxaccel.messages import COMPANIONS, Failure, Message, Started
 from jaxaccel.peers.frameworks import FRAMEWORKS
 from jaxaccel.records import JAX
 
@@ -22,13 +22,28 @@ def parts(name: str) -> tuple[str, str]:
     return device, framework or JAX
 
 
-def start_worker(device: str, library: str) -> Worker:
-    """A new process: of JAX the usual worker, of others theirs, which leaves the device to its library."""
-    if library == JAX:
-        return Worker(device)
-    # Workloads, which have the data and the reference, import JAX: there it is not to take a GPU.
-    variables = {"JAX_PLATFORMS": "cpu"}
-    return Worker(device, variables=variables, command=("jaxaccel.peers.worker", library))
+def library_of(name: str) -> str:
+    """The library whose worker the arm of such a name is measured in."""
+    framework = parts(name)[1]
+    return framework if framework == JAX else FRAMEWORKS[framework].library
+
+
+def starter(names: Iterable[str]) -> Start:
+    """Starts the workers of a session on a device that has arms of these names.
+
+    A worker of JAX is the usual one, that of another leaves the device to its library. Each knows how many
+    there are beside it.
+    """
+    beside = {COMPANIONS: str(len(set(map(library_of, names))) - 1)}
+
+    def start(device: str, library: str) -> Worker:
+        if library == JAX:
+            return Worker(device, variables=beside)
+        # Workloads, which have the data and the reference, import JAX: there it is not to take a GPU.
+        variables = {"JAX_PLATFORMS": "cpu", **beside}
+        return Worker(device, variables=variables, command=("jaxaccel.peers.worker", library))
+
+    return start
 
 
 class SharedLauncher:
@@ -38,14 +53,13 @@ class SharedLauncher:
     that works.
     """
 
-    def __init__(self, start: Start = start_worker) -> None:
+    def __init__(self, start: Start) -> None:
         self._start = start
         self._current: dict[tuple[str, str], _Shared] = {}
 
     def __call__(self, name: str) -> "Share":
         """A share in the worker for the arm of this name."""
-        device, framework = parts(name)
-        library = framework if framework == JAX else FRAMEWORKS[framework].library
+        device, library = parts(name)[0], library_of(name)
         shared = self._current.get((device, library))
         if shared is None or not shared.worker.alive or not shared.users:
             shared = self._current[device, library] = _Shared(self._start(device, library))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jaxaccel.commands import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, keep, process_start, stop_by
 from jaxaccel.config import BadInputError, RunConfig
 from jaxaccel.peers.frameworks import LIBRARIES, WORKLOADS, Framework, chosen, missing_lines
-from jaxaccel.peers.launching import SharedLauncher, arm_name
+from jaxaccel.peers.launching import SharedLauncher, arm_name, starter
 from jaxaccel.records import JAX, RESIDENT, Record, Status
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
                 hold_devices([session.device], wait_s=composed.jobs[0].config.wait_s, waiting=_waiting),
                 ShowProgress(make_console()) as progress,
             ):
-                launcher = SharedLauncher()
+                launcher = SharedLauncher(starter(name for group in session.groups for name in group.arms))
                 stack.callback(launcher.stop)
                 for place, record in measure(
                     Plan(groups=session.groups, command=command), launcher, progress
@@ -123,8 +123,12 @@ def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
         metrics = tuple(metric for metric in config.metrics if metric in RESIDENT)
         if not metrics:
             raise BadInputError(f"`metrics` must have one of {', '.join(RESIDENT)}, got none of them")
-        if getattr(config, "flags", None):
+        if config.flags:
             raise BadInputError("`device.flags` is not for peers: XLA's flags would be those of JAX alone")
+        if config.cpu_cores is not None:
+            raise BadInputError(
+                f"`device.cpu_cores` must be null here, got {config.cpu_cores}: peers run on all cores"
+            )
         for arm in config.arms:
             session = sessions.setdefault(arm.device, Session(device=arm.device))
             frameworks = _frameworks(config, arm.device, notes)

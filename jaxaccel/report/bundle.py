@@ -12,12 +12,13 @@ from pathlib import Path
 import msgspec
 
 from jaxaccel.arguments import choose
+from jaxaccel.commands import require_cores
 from jaxaccel.config import BadInputError, contents, sources
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.host import DeviceBusyError, hold_devices
 from jaxaccel.messages import Dump, Dumped, Failure, Started
 from jaxaccel.publish.names import case_name
-from jaxaccel.records import Arm, Record
+from jaxaccel.records import CPU_CORES, Arm, Record
 from jaxaccel.redact import all_without_secrets, without_places
 from jaxaccel.report.arguments import Arguments
 from jaxaccel.report.repro import NOT_SET, repro, timed
@@ -77,6 +78,9 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
     **Raises** BadInputError where the record's device is not here, or its program does not run.
     """
     flags = {name: text for name, text in record.arm.flags.items() if name not in (*NOT_SET, "JAX_PLATFORMS")}
+    cores = int(record.arm.flags[CPU_CORES]) if CPU_CORES in record.arm.flags else None
+    if cores is not None:
+        require_cores(f"`--bundle`: the record's {CPU_CORES}", cores)
 
     def waiting(device: str) -> None:
         print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
@@ -84,7 +88,7 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
     try:
         with (
             hold_devices([arm.device], wait_s=WAIT_S, waiting=waiting),
-            Worker(arm.device, variables=flags) as worker,
+            Worker(arm.device, variables=flags, cores=cores) as worker,
         ):
             notes = [*differences(record, worker.ready())]
             reply = worker.ask(Dump(arm=arm, folder=str(folder.absolute())))

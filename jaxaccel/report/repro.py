@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from jaxaccel.records import Metric, Record, Timing
+from jaxaccel.records import CPU_CORES, Metric, Record, Timing
 from jaxaccel.redact import without_places
 
 TIMED = (Metric.latency, Metric.throughput)
-# Which GPU it was is a matter of that machine.
-NOT_SET = ("CUDA_VISIBLE_DEVICES",)
+# No variables of whoever runs it: which GPU it was is a matter of that machine, and cores are no variable.
+NOT_SET = ("CUDA_VISIBLE_DEVICES", CPU_CORES)
 
 
 def repro(record: Record, takes: Sequence[str]) -> str:
-    """The script, of at most 40 lines. `takes`: type and shape of each array that the program reads."""
+    """The script, of at most 41 lines. `takes`: type and shape of each array that the program reads."""
     version = record.environment.get("packages", {}).get("jax", "of unknown version")
     # A record has the flags that were set: whoever runs the script may have set others.
     settings = {
@@ -31,6 +31,7 @@ def repro(record: Record, takes: Sequence[str]) -> str:
         record=",\n          ".join(f"'{metric}': {_told(timing)!r}" for metric, timing in known.items()),
         settings=settings,
         platform=record.arm.platform,
+        kept=KEPT.format(cores=int(record.arm.flags[CPU_CORES])) if CPU_CORES in record.arm.flags else "",
     )
 
 
@@ -56,6 +57,9 @@ def _clipped(takes: Sequence[str], most: int = 3) -> str:
     return ", ".join(takes[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+# The worker's own way (worker/devices.py), before JAX makes its threads.
+KEPT = "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}])\n"
+
 TEMPLATE = '''\
 """{words}.
 With jax {jax}: python repro.py, beside program.bin, program.json and exact.npz."""
@@ -67,10 +71,10 @@ if sys.argv[1:] != ["pass"]:  # a pass of the record was a process of its own, a
     runs = [[float(word) for word in subprocess.run(**start).stdout.split()] for _ in range({passes})]
     for (metric, told), here in zip(RECORD.items(), map(statistics.geometric_mean, zip(*runs))):
         recorded, (low, high) = told["median_s"], told["ci95_s"] or (0, 0)
-        where = "inside" if low <= here <= high else "OUTSIDE" if high else "too few passes for"
-        print(f"{{metric}} {{here:.4g}} s, recorded {{recorded:.4g}}, {{where}} {{low:.4g}} to {{high:.4g}}")
+        where = ("inside" if low <= here <= high else "OUTSIDE") + f" {{low:.4g}} to {{high:.4g}}"
+        print(f"{{metric}} {{here:.4g}} s, recorded {{recorded:.4g}},", where if high else "too few passes")
     sys.exit()
-import jax, jax.export, numpy as np
+{kept}import jax, jax.export, numpy as np
 assert jax.devices()[0].platform == "{platform}", jax.devices()
 folder, rng, leaf = pathlib.Path(__file__).parent, np.random.default_rng(0), lambda one: isinstance(one, dict)
 facts, exact = json.loads((folder / "program.json").read_text()), np.load(folder / "exact.npz")

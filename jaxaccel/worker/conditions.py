@@ -1,7 +1,9 @@
 """What the device's driver says of the conditions of a measurement. Never asked inside a timed region."""
 
+import os
 from typing import Any
 
+from jaxaccel.messages import COMPANIONS
 from jaxaccel.nvml import Gpu
 from jaxaccel.records import Flag
 from jaxaccel.worker.devices import open_nvml
@@ -11,6 +13,7 @@ class Conditions:
     """Slowdowns and company of a GPU, through NVIDIA's library; silent for other devices."""
 
     def __init__(self, device: Any) -> None:
+        self._ours = int(os.environ.get(COMPANIONS, "0"))
         gpu = None if device.platform == "cpu" else open_nvml(device)
         self._gpu = gpu if isinstance(gpu, Gpu) else None
 
@@ -19,9 +22,9 @@ class Conditions:
         return () if self._gpu is None else self._gpu.slowdowns()
 
     def warnings(self) -> tuple[Flag, ...]:
-        """Whether other processes compute on this GPU."""
-        others = 0 if self._gpu is None else self._gpu.other_processes()
-        if others == 0:
+        """Whether other processes compute on this GPU than this session's, which take turns."""
+        others = 0 if self._gpu is None else self._gpu.other_processes() - self._ours
+        if others <= 0:
             return ()
         return (
             Flag(name="gpu shared", metric=None, message=f"{others} other processes have work on this GPU"),

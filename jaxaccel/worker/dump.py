@@ -31,6 +31,8 @@ LOOK = 1000  # elements that mostly tell whether there are other numbers than wh
 WHOLE_BYTES = 32 << 20  # of arguments, with which an archive can still be attached to a bug report
 HOST_NAMES = 4  # the field of an XSpace that has them (tsl/profiler/protobuf/xplane.proto)
 
+_NODE = re.compile(r"node='[^']*'")
+_PROCESSES = re.compile(r"\n[^\n]*\n\| Processes:.*", re.DOTALL)  # the rule above, and all below
 _CUSTOM_CALL = re.compile(r"custom_call @([\w.$\-]+)")
 
 
@@ -178,8 +180,15 @@ def _described(leaf: Array) -> dict[str, Any]:
 
 
 def _environment() -> str:
-    told = jax.print_environment_info(return_string=True) or ""
-    return re.sub(r"node='[^']*'", "node='***'", told) + "\n"
+    return nameless(jax.print_environment_info(return_string=True) or "") + "\n"
+
+
+def nameless(told: str) -> str:
+    """What `jax.print_environment_info` tells, without the machine's name and what else runs on its GPU.
+
+    nvidia-smi, which it asks, ends in a table of everybody's processes, with where their programs lie.
+    """
+    return _NODE.sub("node='***'", _PROCESSES.sub("", told).rstrip())
 
 
 def _trace(compiled: Any, resident: Resident, folder: Path) -> None:
