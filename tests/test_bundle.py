@@ -209,7 +209,7 @@ def test_an_arm_on_some_cores_is_run_again_on_as_many(
     assert CPU_CORES not in (folder / "README.txt").read_text()  # no difference to tell of
     script = folder / "repro.py"
     lines = script.read_text().splitlines()
-    assert len(lines) == 41
+    assert len(lines) == 40
     assert not any(CPU_CORES in line for line in lines if line.startswith("SETTINGS"))
     script.write_text(script.read_text() + "print(len(os.sched_getaffinity(0)), file=sys.stderr)\n")
     assert run_alone(script.absolute(), "pass").stderr == "1\n"

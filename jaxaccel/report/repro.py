@@ -13,7 +13,7 @@ NOT_SET = ("CUDA_VISIBLE_DEVICES", CPU_CORES)
 
 
 def repro(record: Record, takes: Sequence[str]) -> str:
-    """The script, of at most 41 lines. `takes`: type and shape of each array that the program reads."""
+    """The script, of at most 40 lines. `takes`: type and shape of each array that the program reads."""
     version = record.environment.get("packages", {}).get("jax", "of unknown version")
     # A record has the flags that were set: whoever runs the script may have set others.
     settings = {
@@ -57,15 +57,15 @@ def _clipped(takes: Sequence[str], most: int = 3) -> str:
     return ", ".join(takes[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-# The worker's own way (worker/devices.py), before JAX makes its threads.
-KEPT = "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}])\n"
+# The worker's own way (worker/devices.py), before JAX makes its threads; passes inherit it.
+KEPT = "; os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:{cores}])"
 
 TEMPLATE = '''\
 """{words}.
 With jax {jax}: python repro.py, beside program.bin, program.json and exact.npz."""
 import dataclasses, gc, json, os, pathlib, statistics, subprocess, sys, time
 RECORD = {{{record}}}
-SETTINGS = {settings}
+SETTINGS = {settings}{kept}
 if sys.argv[1:] != ["pass"]:  # a pass of the record was a process of its own, and so it is here
     start = dict(args=[sys.executable, __file__, "pass"], env=os.environ | SETTINGS, stdout=-1, check=True)
     runs = [[float(word) for word in subprocess.run(**start).stdout.split()] for _ in range({passes})]
@@ -74,7 +74,7 @@ if sys.argv[1:] != ["pass"]:  # a pass of the record was a process of its own, a
         where = ("inside" if low <= here <= high else "OUTSIDE") + f" {{low:.4g}} to {{high:.4g}}"
         print(f"{{metric}} {{here:.4g}} s, recorded {{recorded:.4g}},", where if high else "too few passes")
     sys.exit()
-{kept}import jax, jax.export, numpy as np
+import jax, jax.export, numpy as np
 assert jax.devices()[0].platform == "{platform}", jax.devices()
 folder, rng, leaf = pathlib.Path(__file__).parent, np.random.default_rng(0), lambda one: isinstance(one, dict)
 facts, exact = json.loads((folder / "program.json").read_text()), np.load(folder / "exact.npz")
