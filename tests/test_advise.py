@@ -135,6 +135,18 @@ def test_cases_that_differ_in_more_than_size_are_not_mixed() -> None:
     assert families([make_failed("gpu"), side("cpu", 1, 1.0)]) == []
 
 
+def test_what_was_not_measured_is_told_with_what_was() -> None:
+    with pytest.raises(OutsideError, match="tells of every_call, only of latency"):
+        advise(
+            [replace(one, cpu=_resident(one.cpu), gpu=_resident(one.gpu)) for one in known(100)],
+            Ask(size=100, data="host"),
+        )
+
+
+def _resident(record: Record) -> Record:
+    return replace(record, timings={"latency": record.timings["latency"]})
+
+
 def by_batch(*batches: int, size: int = 50) -> list[Record]:
     """A CPU that takes 1 µs times the batch, beside the GPU of `pairs`."""
     return [
