@@ -1,7 +1,7 @@
 """`python -m jaxaccel.advise`: which device, from records that are there. It measures nothing."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ EXAMPLES = """\
 examples:
   python -m jaxaccel.advise experiments/accounting
   python -m jaxaccel.advise experiments/accounting workload=matvec size=5000 dtype=float32
-  python -m jaxaccel.advise experiments/crossover workload=mlp_article batch=100
+  python -m jaxaccel.advise DIR workload=mlp_article batch=100
   python -m jaxaccel.advise DIR workload=mlp size=1024 data=host calls=100 --price cpu=0.40 --price gpu=2.10
 
 In place of the size it may be a parameter that was measured in several values, such as batch.
@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxaccel.analyze.advice import families
 
         records = load("DIR", arguments.places)
-        overs = {pairs[0].over for pairs in families(records)} - {"size"}
-        only, ask = asked_of(arguments, overs)
+        only, ask = asked_of(arguments, families(records))
         (chosen,) = choose([records], only, option="")
         known = families(chosen)
         if not known:
@@ -150,16 +149,22 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
 
 
 def asked_of(
-    arguments: Arguments, overs: Set[str] = frozenset()
+    arguments: Arguments, known: "Sequence[Sequence[Measured]]" = ()
 ) -> "tuple[Mapping[str, tuple[str, ...]], Ask | None]":
-    """What is asked, and of which records. `overs` are parameters that may stand in place of the size.
+    """What is asked, and of which records. A parameter may stand for the size where `known` have it so.
+
+    Where a size is asked about too, and was measured at that value of the parameter, it is the size.
 
     **Raises** BadInputError, naming the argument, the value and what is allowed.
     """
     from jaxaccel.analyze.advice import Ask
 
     only, asked = dict(arguments.only), dict(arguments.asked)
-    over = next((name for name in overs if name in only), "size")
+    overs = {pairs[0].over for pairs in known} - {"size"}
+    if "size" in asked:
+        cases = [pairs[0].cpu.case for pairs in known if pairs[0].over == "size"]
+        overs -= {name for name in only for case in cases if str(case.params.get(name)) in only[name]}
+    over = next((name for name in only if name in overs), "size")
     try:
         if over != "size":
             if "size" in asked:

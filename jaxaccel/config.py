@@ -349,7 +349,12 @@ def _flags(value: Any) -> dict[str, tuple[str, ...]]:
     given = {} if value is None else value
     if not isinstance(given, Mapping) or not set(given) <= set(DEVICES):
         raise ValueError(f"`device.flags` must have flags for {' or '.join(DEVICES)}, got {value!r}")
-    return {device: xla_flags(f"device.flags.{device}", flags) for device, flags in given.items() if flags}
+    read = {
+        device: xla_flags(f"device.flags.{device}", flags)
+        for device, flags in given.items()
+        if flags is not None
+    }
+    return {device: flags for device, flags in read.items() if flags}
 
 
 def xla_flags(name: str, value: Any) -> tuple[str, ...]:
@@ -360,6 +365,8 @@ def xla_flags(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         texts = [
             f"--{str(key).removeprefix('--')}={str(found).lower() if isinstance(found, bool) else found}"
+            if found is not None  # which Python would write as a word
+            else f"{key}: null"
             for key, found in value.items()
         ]
     else:

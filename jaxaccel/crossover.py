@@ -29,7 +29,7 @@ from jaxaccel.commands import (
     stop_by,
 )
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, RunConfig
-from jaxaccel.records import Arm, Record
+from jaxaccel.records import NOT_NEEDED, Arm, Record
 from jaxaccel.redact import without_secrets
 
 if TYPE_CHECKING:
@@ -278,6 +278,14 @@ class Search:
         made = {at: passes for at, passes in made.items() if passes}
         return made | dict.fromkeys(failed, self.config.passes)
 
+    def can_have(self, question: str, at: int) -> bool:
+        """Whether its metrics can be had at a size; False where a record says why one can't."""
+        from jaxaccel.analyze.questions import metrics_for
+
+        absent = (record.absent for record in self.pairs().get(at, ()))
+        places = [f"timings.{metric}" for metric in metrics_for([question])]
+        return not any(why.get(place, NOT_NEEDED) != NOT_NEEDED for why in absent for place in places)
+
     def points(self, question: str) -> "list[Point]":
         """What is known of a question."""
         from jaxaccel.analyze.questions import family_size, point
@@ -359,7 +367,7 @@ def search(
             for at, need in wanted.items()
             if question in need.questions and found.passes(question).get(at, 0) < need.passes
         }
-    return not found.failed
+    return not any(found.can_have(question, at) for question, at in found.failed)
 
 
 if __name__ == "__main__":

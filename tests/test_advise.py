@@ -135,10 +135,22 @@ def test_cases_that_differ_in_more_than_size_are_not_mixed() -> None:
     assert families([make_failed("gpu"), side("cpu", 1, 1.0)]) == []
 
 
+def test_what_was_not_measured_is_told_with_what_was() -> None:
+    with pytest.raises(OutsideError, match="tells of every_call, only of latency"):
+        advise(
+            [replace(one, cpu=_resident(one.cpu), gpu=_resident(one.gpu)) for one in known(100)],
+            Ask(size=100, data="host"),
+        )
+
+
+def _resident(record: Record) -> Record:
+    return replace(record, timings={"latency": record.timings["latency"]})
+
+
 def by_batch(*batches: int, size: int = 50) -> list[Record]:
     """A CPU that takes 1 µs times the batch, beside the GPU of `pairs`."""
     return [
-        replace(record, case=case, case_id=case.case_id)
+        replace(record, case=case, case_id=case.case_id, arm_id=f"{case.case_id}-{record.arm.requested}")
         for batch in batches
         for record in pairs(batch)
         for case in [replace(record.case, size=size, params={"batch": batch, "adam": 1e-3})]
@@ -170,6 +182,17 @@ def test_it_is_asked_about_by_its_name(tmp_path: Path, capsys: pytest.CaptureFix
     assert "by batch" in " ".join(capsys.readouterr().out.split())
     assert main([str(tmp_path), "batch=0"]) == 2
     assert "`batch` must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_a_size_is_asked_about_where_sizes_were_measured_at_that_value(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = [record for size in (40, 60) for record in by_batch(900, size=size)]
+    store.save_all([*by_batch(100, 300, 500, 700), *by_batch(900, size=50), *sizes], tmp_path)
+    assert main([str(tmp_path), "size=55", "batch=900"]) == 0
+    assert "size 55, data on the device" in capsys.readouterr().out
+    assert main([str(tmp_path), "size=50", "batch=400"]) == 0
+    assert "batch 400, data on the device" in capsys.readouterr().out
 
 
 def test_held_out_cases_of_the_published_study_are_advised_well() -> None:

@@ -95,7 +95,10 @@ def test_xla_s_flags_are_a_mapping_or_a_list_for_a_device(given: Any, flags: Any
     assert config.case.case_id == parse(raw()).case.case_id
 
 
-@pytest.mark.parametrize("value", ["xla_a=1", "--xla_a=1 --xla_b=2", "--xla a", 3, {"xla_a": "x y"}, ["-a"]])
+@pytest.mark.parametrize(
+    "value",
+    ["xla_a=1", "--xla_a=1 --xla_b=2", "--xla a", 3, 0, False, {"xla_a": "x y"}, {"xla_a": None}, ["-a"]],
+)
 def test_what_is_no_flag_of_xla_s_is_refused(value: Any) -> None:
     assert_refused({"device__flags": {"cpu": value}}, "`device.flags.cpu`", "must be XLA flags", "got ")
 

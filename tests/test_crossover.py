@@ -389,6 +389,21 @@ def test_what_lacks_passes_for_ever_is_asked_for_once(tmp_path: Path) -> None:
     assert machine.sessions < 30
 
 
+def test_what_a_device_does_not_have_at_a_size_is_nothing_that_is_left_to_do(tmp_path: Path) -> None:
+    @dataclass(kw_only=True)
+    class Noisy(Machine):
+        """Has no device time of the smallest calls on the CPU."""
+
+        def gone_on_with(self, group: Group, arm: Arm, timings: dict[str, Timing]) -> Record:
+            lost = arm.device == "cpu" and arm.case.size == 64 and timings.pop("device", None)
+            record = super().gone_on_with(group, arm, timings)
+            return replace(record, absent={**record.absent, "timings.device": "noise"}) if lost else record
+
+    found = make_search(tmp_path, "device", "throughput")
+    assert search_records(found, Noisy(**crossing(2900)).measure)
+    assert {answer.question: answer.low for answer in found.answers()} == {"device": 128, "throughput": 64}
+
+
 # --- lines and sizes together ----------------------------------------------------------------------
 
 

@@ -1249,3 +1249,38 @@ def test_an_arm_is_inspected_again_once_its_device_time_is_needed() -> None:
     assert record.device_time == kernels
     assert "device_time" not in record.absent
     assert len(inspections(lab, "gpu")) == 1
+
+
+def test_a_pass_that_some_metrics_have_already_is_made_of_the_others_only() -> None:
+    first = run(FakeLab(seed=100), make_group(SMALL, "cpu", "gpu", metrics=ALL, needed=(Metric.latency,)))
+    earlier = {device: record for (_, device), record in first}
+    lab = FakeLab()
+    found = dict(run(lab, resumed(2, earlier, "cpu", "gpu", metrics=ALL, needed=TWO)))
+    for device, record in earlier.items():
+        before = record.timings[Metric.latency]
+        after = found[0, device].timings[Metric.latency]
+        assert [made for made in after.rounds if made[0] == 0] == list(before.rounds)
+        assert passes_of(found[0, device], Metric.latency) == {0, 1}
+        assert passes_of(found[0, device], Metric.throughput) == {0, 1}
+
+
+def test_what_a_search_had_no_need_of_is_said_to_be_that_in_all_its_places() -> None:
+    untold = Inspected(absent={"device_time": NOT_ASKED, "energy": "none"})
+    metrics = (Metric.latency, Metric.device, Metric.h2d)
+    known: dict[str, Record] = {}
+    for passes in (1, 2):
+        lab = FakeLab(lambda _: Behaviour(inspected=untold))
+        group = resumed(passes, known, "gpu", metrics=metrics, needed=(Metric.latency,))
+        known = {"gpu": decode_record(encode_record(run(lab, group)[-1][1]))}
+        absent = known["gpu"].absent
+        for place in ("timings.device", "timings.h2d", "device_time", "transfers"):
+            assert absent[place] == NOT_NEEDED, place
+        assert absent["timings.throughput"] == NOT_ASKED
+
+
+def test_a_device_that_does_not_start_any_more_leaves_timings_of_other_metrics_too() -> None:
+    earlier = prior(1, "gpu", metrics=TWO)
+    lab = FakeLab(broken={"gpu": failure("NoDevice", "there is no GPU")})
+    ((_, record),) = run(lab, resumed(2, earlier, "gpu", metrics=(Metric.latency,)))
+    assert record.timings == earlier["gpu"].timings
+    assert record.lacks_passes == "there is no GPU"

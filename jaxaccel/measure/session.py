@@ -230,7 +230,12 @@ class _Session:
         self._plan.meter.read()
         for metric in group.asked:
             going = {device: arm for device, arm in opened.items() if not tallies[device].failed}
-            able = {device: arm for device, arm in going.items() if tallies[device].offers(metric)}
+            # A pass is of one process: a metric that has it from an earlier session is not sampled again.
+            able = {
+                device: arm
+                for device, arm in going.items()
+                if tallies[device].offers(metric) and tallies[device].lacks_metric(metric, pass_index)
+            }
             found = sample(
                 able,
                 metric,

@@ -23,6 +23,7 @@ from jaxaccel.records import (
     NOT_NEEDED,
     PASS_FAILED,
     POWER_CAP,
+    RESIDENT,
     SCHEMA_VERSION,
     Arm,
     ArmFacts,
@@ -111,8 +112,12 @@ class Tally:
 
     def lacks(self, pass_index: int) -> bool:
         """Whether this pass is still to be made."""
-        done = (pass_index in self._done[metric] for metric in self._asked)
-        return pass_index < self._passes and not self.failed and not all(done)
+        lacking = any(self.lacks_metric(metric, pass_index) for metric in self._asked)
+        return pass_index < self._passes and not self.failed and lacking
+
+    def lacks_metric(self, metric: Metric, pass_index: int) -> bool:
+        """Whether no such pass has been made of this metric."""
+        return pass_index not in self._done[metric]
 
     @property
     def wants_inspection(self) -> bool:
@@ -276,15 +281,20 @@ class Tally:
             spent_s=replace(spent_s, total=spent_s.total + self.spent.accounted + overhead_s),
             environment=dict(self._environment),
             warnings=(*evidence.flags(self.stop), *self._flags()),
-            absent=evidence.absent(self._metrics, status) | self._unneeded() | self._absent,
+            absent=evidence.absent(self._metrics, status) | self._absent | self._unneeded(),
         )
 
     def _unneeded(self) -> dict[str, str]:
-        """Why metrics are null that no pass has been of yet."""
+        """Why metrics are null that no pass has been of yet, and what comes with them."""
         if self.facts is None:
             return {}
-        never = (metric for metric, done in self._done.items() if metric not in self._asked and not done)
-        return {f"timings.{metric}": NOT_NEEDED for metric in never}
+        never = [metric for metric, done in self._done.items() if metric not in self._asked and not done]
+        places = [f"timings.{metric}" for metric in never]
+        if Metric.device in never:
+            places.append("device_time")
+        if set(never) - {*RESIDENT} and not self.facts.transfers:
+            places.append("transfers")
+        return dict.fromkeys(places, NOT_NEEDED)
 
     def _evidence(self) -> Evidence:
         return Evidence(
@@ -347,7 +357,7 @@ class Tally:
         made = {m: {burst.pass_index for burst in bursts} for m, bursts in self._bursts.items()}
         # All passes of an ok record are whole; but of a metric that could not be had, they have no rounds.
         fewer = {flag.metric for flag in self._warnings if flag.name == FEWER_ROUNDS}
-        for metric in self._metrics:
+        for metric in dict.fromkeys((*self._metrics, *made)):  # where no worker starts, it may have others
             if prior.absent.get(f"timings.{metric}") == NOT_NEEDED:
                 self._done[metric] = set()
             elif metric in made and metric.value not in fewer:
