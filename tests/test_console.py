@@ -575,6 +575,21 @@ def test_what_a_sweep_measured_fits(show: Show, records: Sequence[Record]) -> No
     assert_fits(show(console.show_comparisons, pair(records)))
 
 
+def test_without_a_latency_the_first_metric_that_there_is_stands_in_its_place(show: Show) -> None:
+    def only(device: str, metric: str, time_s: float) -> Record:
+        return make_record(device, timings={metric: noisy_timing(time_s, seed=1)})
+
+    text = show(console.show_comparisons, pair([only("cpu", "device", 3e-4), only("gpu", "device", 1e-4)]))
+    assert "latency" not in text.replace("not latency", "")
+    assert "300 µs" in text
+    assert "100 µs" in text
+    assert "3.00x" in text
+    assert "device: of a call on the device alone, without the host's dispatch" in text
+    alone = show(console.show_comparisons, pair([only("gpu", "h2d_pinned", 1e-4)]))
+    assert "100 µs ±" in alone
+    assert "h2d pinned: of the inputs to the device, from pinned host memory" in alone
+
+
 @pytest.mark.parametrize("ratio", EXTREMES)
 def test_no_number_is_cut_off_where_all_are_wide(show: Show, ratio: float) -> None:
     (comparison,) = pair(extremes(ratio))

@@ -1,7 +1,8 @@
 """The table of a sweep: a row a case, in at most 100 columns, and a legend of what appears in it.
 
-What no case has is no column. Rows of the same machines stand together, under a title where there are
-several machines. Below 100 columns the cells are folded, and nothing of them is lost.
+What no case has is no column. Of records without a latency the first metric that there is stands in its
+place. Rows of the same machines stand together, under a title where there are several machines. Below 100
+columns the cells are folded, and nothing of them is lost.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.names import cores, device_name, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
 from jaxaccel.publish.variants import legend as variants_legend
-from jaxaccel.records import DEVICES, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
+from jaxaccel.records import DEVICES, RESIDENT, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
 
 WIDTH = 100
 LOOK_TWICE = "\n".join(
@@ -42,6 +43,24 @@ STYLES = {
 }
 UNKNOWN = "–"
 VERDICTS = {Verdict.gpu: "gpu", Verdict.cpu: "cpu", Verdict.equivalent: "equal", Verdict.undecided: "?"}
+_TITLES = {metric: str(metric).replace("_", " ") for metric in Metric}
+_MEANS = {
+    Metric.latency: "of one call, with its data resident on the device",
+    Metric.throughput: "of queued calls, each, with their data resident on the device",
+    Metric.device: "of a call on the device alone, without the host's dispatch",
+    Metric.end_to_end: "of a call with its inputs from the host and its output back to it",
+    Metric.end_to_end_pinned: "the same, with pinned host memory",
+    Metric.h2d: "of the inputs from the host to the device",
+    Metric.h2d_pinned: "of the inputs to the device, from pinned host memory",
+    Metric.d2h: "of the output to the host",
+    Metric.d2h_pinned: "of the output to pinned host memory",
+}
+# What else stands in the table of one device, and what is said below it.
+_BESIDE = {
+    Metric.throughput: None,
+    Metric.device: "throughput: of queued calls, each; device: without the host's dispatch",
+    Metric.end_to_end: "end to end: with each call's inputs from the host, and its output back",
+}
 _SHOWN_UNMATCHED = 3  # cases whose errors are told; of all others their number
 
 
@@ -77,15 +96,16 @@ class SweepTable:
         workloads = list(dict.fromkeys(comparison.case.workload for comparison in comparisons))
         self._rows = sorted(comparisons, key=lambda c: workloads.index(c.case.workload))
         self._devices = [d for d in DEVICES if any(getattr(comparison, d) for comparison in comparisons)]
-        self._scopes = _scopes(self._rows, both=len(self._devices) == 2)
+        self._metric = _first_metric(self._rows)
+        self._scopes = _scopes(self._rows, self._metric, both=len(self._devices) == 2)
         self._blocks = [self._block(title, rows) for title, rows in blocks(self._rows)]
 
     def _block(self, title: str | None, rows: Sequence[Comparison]) -> _Block:
         mixed, rated_by = len(self._scopes) > 1, _rated_by(self._rows)
         columns = (
-            _pair_columns(rows, mixed=mixed, rated_by=rated_by)
+            _pair_columns(rows, self._metric, mixed=mixed, rated_by=rated_by)
             if len(self._devices) == 2
-            else _single_columns(self._devices[0], mixed=mixed, rated_by=rated_by)
+            else _single_columns(self._devices[0], self._metric, mixed=mixed, rated_by=rated_by)
         )
         cells = [[column.cell(row) for row in rows] for column in columns]
         kept = [
@@ -167,7 +187,7 @@ class SweepTable:
             lines.append(undecided_legend(self._rows))
         for line in variants_legend(self._rows):
             lines += wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-        lines += no_interval_lines(self._rows)
+        lines += no_interval_lines(self._rows, self._metric)
         if UNMATCHED in shown:
             lines += _unmatched_legend(self._rows)
         if DIFFERENT_MARK in shown:
@@ -196,23 +216,31 @@ class _Name:
 # --- columns ---------------------------------------------------------------------------------------
 
 
-def _pair_columns(rows: Sequence[Comparison], *, mixed: bool, rated_by: str) -> list[_Column]:
+def _first_metric(rows: Sequence[Comparison]) -> Metric:
+    """The first that any record has: the latency, but where only others were asked for."""
+    known = {name for row in rows for record in row.arms for name in record.timings}
+    return next((metric for metric in Metric if metric in known), Metric.latency)
+
+
+def _pair_columns(rows: Sequence[Comparison], metric: Metric, *, mixed: bool, rated_by: str) -> list[_Column]:
     """`mixed`: not all intervals are of one kind, and those of one process are marked."""
     return [
         _Column(
-            title=_cpu_title(rows),
-            cell=lambda row: _latency(row.cpu),
+            title=_cpu_title(rows, metric),
+            cell=lambda row: _time(row.cpu, metric),
             optional=False,
-            legend="latency: of one call, with its data resident on the device",
+            legend=f"{_TITLES[metric]}: {_MEANS[metric]}",
         ),
-        _Column(title="GPU\nlatency", cell=lambda row: _latency(row.gpu), optional=False),
+        _Column(title=f"GPU\n{_TITLES[metric]}", cell=lambda row: _time(row.gpu, metric), optional=False),
         _Column(
             title="speedup [95%]",
-            cell=lambda row: _resident(row, mixed=mixed),
+            cell=lambda row: _speedup(row, metric, mixed=mixed),
             optional=False,
-            legend="speedup: CPU time / GPU time, with the data resident on each; above 1x the GPU is faster",
+            legend="speedup: CPU time / GPU time"
+            + (", with the data resident on each" if metric in RESIDENT else "")
+            + "; above 1x the GPU is faster",
         ),
-        _Column(title="faster", cell=_faster, optional=False, left=True),
+        _Column(title="faster", cell=lambda row: _faster(row, metric), optional=False, left=True),
         _Column(
             title="end\nto\nend",
             cell=_every_call,
@@ -233,28 +261,27 @@ def _pair_columns(rows: Sequence[Comparison], *, mixed: bool, rated_by: str) -> 
     ]
 
 
-def _single_columns(device: str, *, mixed: bool, rated_by: str) -> list[_Column]:
+def _single_columns(device: str, metric: Metric, *, mixed: bool, rated_by: str) -> list[_Column]:
     def timing(row: Comparison, metric: Metric) -> Text:
         record = getattr(row, device)
         found: Timing | None = record.timings.get(metric) if record.ok else None
         return Text(seconds(found.median_s if found else None))
 
+    others = (m for m in _BESIDE if m is not metric)
     return [
         _Column(
-            title="latency",
-            cell=lambda row: _latency(getattr(row, device), width=True, mixed=mixed),
+            title=_TITLES[metric],
+            cell=lambda row: _time(getattr(row, device), metric, width=True, mixed=mixed),
             optional=False,
+            legend=None if metric is Metric.latency else f"{_TITLES[metric]}: {_MEANS[metric]}",
         ),
-        _Column(title="throughput", cell=lambda row: timing(row, Metric.throughput)),
-        _Column(
-            title="device",
-            cell=lambda row: timing(row, Metric.device),
-            legend="throughput: of queued calls, each; device: without the host's dispatch",
-        ),
-        _Column(
-            title="end to end",
-            cell=lambda row: timing(row, Metric.end_to_end),
-            legend="end to end: with each call's inputs from the host, and its output back",
+        *(
+            _Column(
+                title=_TITLES[other],
+                cell=lambda row, other=other: timing(row, other),  # type: ignore[misc]
+                legend=_BESIDE[other],
+            )
+            for other in others
         ),
         _Column(
             title="% of ceiling",
@@ -266,28 +293,26 @@ def _single_columns(device: str, *, mixed: bool, rated_by: str) -> list[_Column]
     ]
 
 
-def _latency(record: Record | None, *, width: bool = False, mixed: bool = False) -> Text:
+def _time(record: Record | None, metric: Metric, *, width: bool = False, mixed: bool = False) -> Text:
     """The median, with its interval where asked for; how it ended where there is none."""
     if record is None:
         return Text(UNKNOWN)
-    timing = record.timings.get(Metric.latency)
+    timing = record.timings.get(metric)
     if not record.ok:
         return Text(str(record.status), style="red")
     words = seconds(timing.median_s if timing else None)
     if width and timing:
         words += f" {interval(timing)}"
         words += _scope_mark(timing.ci_over) if mixed and timing.ci95_s else ""
-    return Text.assemble(words, ("!", "yellow") if _marked(record) else "")
+    return Text.assemble(words, ("!", "yellow") if _marked(record, metric) else "")
 
 
-def _marked(record: Record) -> bool:
-    return any(
-        flag.name in SEVERE_FLAGS and flag.metric in (Metric.latency, None) for flag in record.warnings
-    )
+def _marked(record: Record, metric: Metric) -> bool:
+    return any(flag.name in SEVERE_FLAGS and flag.metric in (metric, None) for flag in record.warnings)
 
 
-def _resident(row: Comparison, *, mixed: bool) -> Text:
-    found = row.speedups.get(Metric.latency)
+def _speedup(row: Comparison, metric: Metric, *, mixed: bool) -> Text:
+    found = row.speedups.get(metric)
     if found is None:
         return Text(UNKNOWN)
     words = _marked_ratio(found, row)
@@ -302,8 +327,8 @@ def _scope_mark(ci_over: str) -> str:
     return ONE_PROCESS if ci_over == "rounds" else " "
 
 
-def _faster(row: Comparison) -> Text:
-    found = row.speedups.get(Metric.latency)
+def _faster(row: Comparison, metric: Metric) -> Text:
+    found = row.speedups.get(metric)
     return Text(VERDICTS[found.verdict], style=STYLES[found.verdict]) if found else Text(UNKNOWN)
 
 
@@ -382,10 +407,11 @@ def _device_names(rows: Sequence[Comparison], devices: Sequence[str]) -> list[st
     return list(dict.fromkeys(known)) or [device_name(_records(rows, d)[0]) for d in devices]
 
 
-def _cpu_title(rows: Sequence[Comparison]) -> str:
+def _cpu_title(rows: Sequence[Comparison], metric: Metric) -> str:
     found = {cores(record) for record in _records(rows, "cpu") if record.arm.kind} or {"?"}
     words = " or ".join(map(str, sorted(found, key=lambda known: (isinstance(known, str), known))))
-    return f"CPU\nlatency,\n{words} cores" if len(found) == 1 else f"CPU latency,\n{words}\ncores"
+    name = _TITLES[metric]
+    return f"CPU\n{name},\n{words} cores" if len(found) == 1 else f"CPU {name},\n{words}\ncores"
 
 
 def _records(rows: Sequence[Comparison], device: str) -> list[Record]:
@@ -398,12 +424,12 @@ def _rated_by(rows: Sequence[Comparison]) -> str:
     return " or ".join("device time" if metric == Metric.device else metric for metric in found)
 
 
-def _scopes(rows: Sequence[Comparison], *, both: bool) -> set[str]:
+def _scopes(rows: Sequence[Comparison], metric: Metric, *, both: bool) -> set[str]:
     """What the intervals that are shown are over: passes, rounds of one process, or some this, some that."""
     if both:
-        speedups = [row.speedups.get(Metric.latency) for row in rows]
+        speedups = [row.speedups.get(metric) for row in rows]
         return {speedup.ci_over for speedup in speedups if speedup and speedup.ci95}
-    timings = [record.timings.get(Metric.latency) for row in rows for record in row.arms]
+    timings = [record.timings.get(metric) for row in rows for record in row.arms]
     return {timing.ci_over for timing in timings if timing and timing.ci95_s}
 
 
