@@ -17,7 +17,7 @@ from jaxaccel.analyze.claims import Published, quantities_of, read_claim, select
 from jaxaccel.claims import CLAIMS, main, published, read_claims
 from jaxaccel.publish import store
 from jaxaccel.publish.claims import PLACEHOLDER, in_text, markdown
-from jaxaccel.records import Energy, Memory
+from jaxaccel.records import Energy, Memory, Metric
 
 EXPERIMENTS = CLAIMS.parent
 BLOCK = re.compile(r"<!-- claims -->\n(.*?)\n<!-- end -->", re.DOTALL)
@@ -199,6 +199,17 @@ def test_each_function_tells_its_number_in_words() -> None:
         quantities.factor([halves[0], quantities.Quantity(value=1.0, unit="B")])
     with pytest.raises(ValueError, match="the file has no a / c"):
         quantities.number({"a": {}}, key=["a", "c"], unit="B/s")
+
+
+def test_a_metric_is_that_of_the_run_that_has_it() -> None:
+    first, *_ = pairs(100)
+    later = replace(first, started_at="2027-01-01T00:00:00+00:00")
+    latency = {name: timing for name, timing in first.timings.items() if name == "latency"}
+    moved = {name: timing for name, timing in first.timings.items() if name != "latency"}
+    known = [replace(first, timings=latency), replace(later, timings=moved)]
+    assert quantities.time(known).value == first.timings[Metric.latency].median_s
+    with pytest.raises(ValueError, match="the record has no device"):
+        quantities.time(known, metric="device")
 
 
 def test_the_share_of_kernels_and_of_ceilings_is_that_of_the_record() -> None:

@@ -90,16 +90,13 @@ def right_choices(records: Sequence[Record], *, rule: str, data: str | None = No
 
 def time(records: Sequence[Record], *, metric: str = "latency") -> Quantity:
     """The median of a metric, with its interval."""
-    record = _record(records)
-    timing = record.timings.get(Metric(metric))
-    if timing is None:
-        raise ValueError(f"the record has no {metric}")
+    timing = _timed(records, metric).timings[Metric(metric)]
     return Quantity(value=timing.median_s, unit="s", interval=timing.ci95_s, within=timing.ci_over)
 
 
 def transfer_rate(records: Sequence[Record], *, metric: str) -> Quantity:
     """Bytes a second between host and device, by the median of h2d or d2h, pinned or not."""
-    record, taken = _record(records), time(records, metric=metric).value
+    record, taken = _timed(records, metric), time(records, metric=metric).value
     moved = record.transfers
     if moved is None or not taken:
         raise ValueError("the record does not say what was moved")
@@ -189,6 +186,14 @@ def _two(of: Sequence[Quantity]) -> tuple[Quantity, Quantity]:
     if len(of) != 2:
         raise ValueError(f"`of` must name two figures, got {len(of)}")
     return of[0], of[1]
+
+
+def _timed(records: Sequence[Record], metric: str) -> Record:
+    """The one record that has a metric: a study may time others of the same case in another run."""
+    having = [record for record in records if Metric(metric) in record.timings]
+    if records and not having:
+        raise ValueError(f"the record has no {metric}")
+    return _record(having)
 
 
 def _record(records: Sequence[Record]) -> Record:
