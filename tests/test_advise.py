@@ -169,7 +169,7 @@ def test_it_is_asked_about_by_what_was_measured(tmp_path: Path, capsys: pytest.C
     ]
     store.save_all(records, tmp_path)
     assert main([str(tmp_path), "size=10000"]) == 2
-    assert "no measured pair tells of latency; of device they do" in capsys.readouterr().err
+    assert "no measured pair tells of latency, only of device" in capsys.readouterr().err
     assert main([str(tmp_path), "size=10000", "metric=device"]) == 0
     assert "data on the device, by device: the GPU, 10x as fast" in capsys.readouterr().out
 

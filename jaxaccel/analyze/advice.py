@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxaccel.analyze.compare import MIN_PASSES, pair, verdict
 from jaxaccel.analyze.differences import one_machine
-from jaxaccel.analyze.questions import EVERY_CALL, SURE_AT_ONCE, answer, passes_of
+from jaxaccel.analyze.questions import EVERY_CALL, QUESTIONS, SURE_AT_ONCE, answer, passes_of
 from jaxaccel.analyze.ranges import SIZE, alike, ranges, value_at
 from jaxaccel.records import RESIDENT, Limit, Metric, Record, Speedup, Verdict
 
@@ -125,9 +125,9 @@ def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
         raise OutsideError(f"`{pairs[0].over}` must be given: several were measured")
     known = [(one, found) for one in pairs if (found := answer(ask.question, one.cpu, one.gpu))]
     if not known:
-        told = [metric for metric in RESIDENT if any(answer(metric, one.cpu, one.gpu) for one in pairs)]
-        instead = f"; of {', '.join(told)} they do" if told else ""
-        raise OutsideError(f"no measured pair tells of {ask.question}{instead}")
+        told = [name for name in QUESTIONS if any(answer(name, one.cpu, one.gpu) for one in pairs)]
+        others = f", only of {', '.join(told)}: a table without `{ask.over}` has them" if told else ""
+        raise OutsideError(f"no measured pair tells of {ask.question}{others}")
     low, high = known[0][0].size, known[-1][0].size
     if not low <= ask.size <= high:
         raise OutsideError(f"outside the measured range [{low}, {high}]")
