@@ -52,17 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Load, interpolate, say. Returns the exit code."""
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
+        if arguments.criteria:
+            return judge_all(arguments)
         from jaxaccel.analyze.advice import families
 
         records = load("DIR", arguments.places)
         overs = {pairs[0].over for pairs in families(records)} - {"size"}
-        only, ask = (arguments.only, None) if arguments.criteria else asked_of(arguments, overs)
+        only, ask = asked_of(arguments, overs)
         (chosen,) = choose([records], only, option="")
         known = families(chosen)
         if not known:
             raise BadInputError("`DIR` must hold records of a CPU and a GPU of one case: there is no pair")
-        if arguments.criteria:
-            return judge_all(known, arguments.asked.get("data"))
         if ask is None:
             show_all(known)
             return OK
@@ -115,15 +115,18 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
     show_winners(make_console(), rows)
 
 
-def judge_all(known: "Sequence[Sequence[Measured]]", data: str | None) -> int:
+def judge_all(arguments: Arguments) -> int:
     """A table: how often the article's criteria are right about these cases, and advice without them.
 
     **Raises** BadInputError where no case is between two others.
     """
+    from jaxaccel.analyze.advice import families
     from jaxaccel.analyze.choosing import held_cases, inner
     from jaxaccel.publish.console import make_console, show_criteria
 
-    held = [one for one in held_cases(known) if data in (None, one.ask.data)]
+    data = arguments.asked.get("data")
+    (chosen,) = choose([load("DIR", arguments.places)], arguments.only, option="")
+    held = [one for one in held_cases(families(chosen)) if data in (None, one.ask.data)]
     if not inner(held):
         raise BadInputError("`DIR` must hold three sizes of a case for `--criteria`, got fewer of each")
     show_criteria(make_console(), held)
