@@ -73,6 +73,13 @@ def test_every_claim_names_studies_that_exist_or_are_still_to_be_made() -> None:
             assert (EXPERIMENTS / study).is_dir() or study in expected, one.title
 
 
+def test_what_an_argument_calls_not_measured_yet_is_not() -> None:
+    for one in read_claims(CLAIMS):
+        if "not measured yet" in one.why:
+            studies = [EXPERIMENTS / study for study in one.study.split(", ")]
+            assert not all(any(study.glob("**/*.json*")) for study in studies), one.title
+
+
 def test_figures_that_are_not_measured_yet_will_be_by_their_studies() -> None:
     """Their workloads are those of the experiment: a wrong name would else be seen with the records."""
     claims = read_claims(CLAIMS)
