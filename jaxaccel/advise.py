@@ -21,30 +21,39 @@ examples:
   python -m jaxaccel.advise experiments/accounting workload=matvec size=5000 dtype=float32
   python -m jaxaccel.advise DIR workload=mlp_article batch=100
   python -m jaxaccel.advise DIR workload=mlp size=1024 data=host calls=100 --price cpu=0.40 --price gpu=2.10
+  python -m jaxaccel.advise experiments/crossover workload=mlp_article batch=100 metric=device
+  python -m jaxaccel.advise experiments/accounting experiments/own_code --criteria
 
 In place of the size it may be a parameter that was measured in several values, such as batch.
 data=device (the inputs are resident) or data=host: they come in once for so many `calls`, and the last
-output goes back. Times at sizes that were not measured lie on a line between those that were.
+output goes back. Of resident data metric=throughput tells of queued calls, metric=device of the work alone.
+Times at sizes that were not measured lie on a line between those that were.
 
 exit code: 0 there is an answer, 2 bad input, or a size outside of what was measured
 """
-ASKED = ("size", "calls", "data")
+ASKED = ("size", "calls", "data", "metric")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. asked: nothing where nothing but a table is asked for."""
+    """The command, read and checked. asked: nothing where nothing but a table is asked for.
+
+    criteria: whether that is the one of how often simple rules are right, and `advise`.
+    """
 
     places: tuple[str, ...]
     only: Mapping[str, tuple[str, ...]]
     asked: Mapping[str, str]
     prices: "Prices | None"
+    criteria: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Load, interpolate, say. Returns the exit code."""
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
+        if arguments.criteria:
+            return judge_all(arguments)
         from jaxaccel.analyze.advice import families
 
         records = load("DIR", arguments.places)
@@ -105,6 +114,24 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
     show_winners(make_console(), rows)
 
 
+def judge_all(arguments: Arguments) -> int:
+    """A table: how often the article's criteria are right about these cases, and advice without them.
+
+    **Raises** BadInputError where no case is between two others.
+    """
+    from jaxaccel.analyze.advice import families
+    from jaxaccel.analyze.choosing import held_cases, inner
+    from jaxaccel.publish.console import make_console, show_criteria
+
+    data = arguments.asked.get("data")
+    (chosen,) = choose([load("DIR", arguments.places)], arguments.only, option="")
+    held = [one for one in held_cases(families(chosen)) if data in (None, one.ask.data)]
+    if not inner(held):
+        raise BadInputError("`DIR` must hold three sizes of a case for `--criteria`, got fewer of each")
+    show_criteria(make_console(), held)
+    return OK
+
+
 # --- arguments -------------------------------------------------------------------------------------
 
 
@@ -119,10 +146,13 @@ def make_parser() -> Parser:
         "words",
         metavar="DIR|KEY=VALUE",
         nargs="+",
-        help="records; and what of them: size, calls, data, dtype",
+        help="records; and what of them: size, calls, data, metric, dtype",
     )
     parser.add_argument(
         "--price", metavar="DEVICE=PRICE", action="append", help="what an hour costs: cpu=0.40"
+    )
+    parser.add_argument(
+        "--criteria", action="store_true", help="how often simple rules are right, and advice, on these cases"
     )
     return parser
 
@@ -143,9 +173,11 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
         prices = given_prices(raw.price, None, None, today) if raw.price else None
     except ValueError as error:
         raise BadInputError(str(error)) from error
+    if raw.criteria:
+        _check_criteria(asked, prices)
     if prices and prices.ratio is None:
         raise BadInputError("`--price` must be given for cpu and for gpu")
-    return Arguments(places=places, only=only, asked=asked, prices=prices)
+    return Arguments(places=places, only=only, asked=asked, prices=prices, criteria=raw.criteria)
 
 
 def asked_of(
@@ -177,10 +209,20 @@ def asked_of(
         numbers = {"size": _number(over, asked["size"])}
         if "calls" in asked:
             numbers["calls"] = _number("calls", asked["calls"])
-        data = {"data": asked["data"]} if "data" in asked else {}
-        return only, Ask(over=over, **numbers, **data)  # type: ignore[arg-type]
+        words = {name: asked[name] for name in ("data", "metric") if name in asked}
+        return only, Ask(over=over, **numbers, **words)  # type: ignore[arg-type]
     except ValueError as error:
         raise BadInputError(str(error)) from error
+
+
+def _check_criteria(asked: Mapping[str, str], prices: "Prices | None") -> None:
+    from jaxaccel.analyze.advice import DATA
+
+    given = [*(name for name in asked if name != "data"), *(["--price"] if prices else [])]
+    if given:
+        raise BadInputError(f"`--criteria` is about all sizes of what is chosen: `{given[0]}` is not for it")
+    if asked.get("data", DATA[0]) not in DATA:
+        raise BadInputError(f"`data` must be one of {', '.join(DATA)}, got {asked['data']!r}")
 
 
 def _one(name: str, values: Sequence[str]) -> str:

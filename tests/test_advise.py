@@ -14,7 +14,7 @@ from jaxaccel.analyze.advice import Ask, Measured, OutsideError, advise, familie
 from jaxaccel.analyze.questions import answer
 from jaxaccel.publish import store
 from jaxaccel.publish.store import load_records
-from jaxaccel.records import Record, Verdict
+from jaxaccel.records import Metric, Record, Verdict
 
 ACCOUNTING = Path(__file__).parent.parent / "experiments/accounting"
 
@@ -112,6 +112,8 @@ def test_outside_of_what_was_measured_nothing_is_said(size: int) -> None:
         ({"size": 0}, "`size`"),
         ({"calls": 0}, "`calls`"),
         ({"data": "disk"}, "`data` must be one of device, host"),
+        ({"metric": "h2d"}, "`metric` must be one of latency, throughput, device"),
+        ({"data": "host", "metric": "device"}, "`metric` is for data=device"),
     ],
 )
 def test_what_can_not_be_asked_is_refused(wrong: dict[str, Any], told: str) -> None:
@@ -170,6 +172,18 @@ def test_of_cases_of_one_size_a_parameter_may_be_the_range() -> None:
 )
 def test_two_values_are_no_range_and_a_size_goes_first(records: list[Record]) -> None:
     assert {one.over for family in families(records) for one in family} == {"size"}
+
+
+def test_it_is_asked_about_by_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [
+        replace(record, timings={Metric.device: record.timings[Metric.latency]})
+        for record in pairs(100, 500, 10000)
+    ]
+    store.save_all(records, tmp_path)
+    assert main([str(tmp_path), "size=10000"]) == 2
+    assert "no measured pair tells of latency, only of device" in capsys.readouterr().err
+    assert main([str(tmp_path), "size=10000", "metric=device"]) == 0
+    assert "data on the device, by device: the GPU, 10x as fast" in capsys.readouterr().out
 
 
 def test_it_is_asked_about_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,6 +276,13 @@ def test_without_a_size_there_is_a_table(folder: str, capsys: pytest.CaptureFixt
         (["calls=2"], "`size` must be given with `calls`"),
         (["size=200", "calls=5"], "`calls` is for data=host"),
         (["size=200", "data=disk"], "`data` must be one of device, host, got 'disk'"),
+        (["size=200", "metric=h2d"], "`metric` must be one of latency, throughput, device, got 'h2d'"),
+        (
+            ["--criteria", "size=200"],
+            "`--criteria` is about all sizes of what is chosen: `size` is not for it",
+        ),
+        (["--criteria", "data=disk"], "`data` must be one of device, host, got 'disk'"),
+        (["--criteria"], "`DIR` must hold three sizes of a case for `--criteria`, got fewer of each"),
         (["size=200", "dtype=float16"], "`dtype=` must be of float32 here, got 'float16'"),
         (["size=200", "--price", "cpu=1"], "`--price` must be given for cpu and for gpu"),
         (["--price", "cpu=1", "--price", "gpu=1"], "`size` must be given with `--price`"),

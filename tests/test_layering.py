@@ -30,6 +30,7 @@ FLOORS = {
     "arguments": 4,
     "crossover": 4,
     "advise": 4,
+    "claims": 4,
     "report": 4,
     "dashboard": 4,
     "study": 4,

@@ -14,7 +14,7 @@ from jaxaccel.analyze.compare import MIN_PASSES, pair, verdict
 from jaxaccel.analyze.differences import one_machine
 from jaxaccel.analyze.questions import EVERY_CALL, QUESTIONS, SURE_AT_ONCE, answer, passes_of
 from jaxaccel.analyze.ranges import SIZE, alike, ranges, value_at
-from jaxaccel.records import Limit, Metric, Record, Speedup, Verdict
+from jaxaccel.records import RESIDENT, Limit, Metric, Record, Speedup, Verdict
 
 # How far off a straight line between two sizes may be that are a factor of two apart, in the logarithm of the
 # ratio: caches end somewhere, and kernels change.
@@ -27,13 +27,15 @@ DATA = ("device", "host")
 class Ask:
     """What is asked. data: `device` where the inputs are resident, `host` where they come from the host.
 
-    calls: so many calls on data that comes in once. over: what `size` is of; `size`, or a parameter.
+    calls: so many calls on data that comes in once. over: what `size` is of; `size`, or a parameter. metric:
+    by which time of resident data: of a call that is awaited, of queued ones, or of the work alone.
     """
 
     size: int
     over: str = SIZE
     calls: int = 1
     data: str = "device"
+    metric: str = str(Metric.latency)
 
     def __post_init__(self) -> None:
         for name, value in ((self.over, self.size), ("calls", self.calls)):
@@ -43,12 +45,16 @@ class Ask:
             raise ValueError(f"`data` must be one of {', '.join(DATA)}, got {self.data!r}")
         if self.data == "device" and self.calls != 1:
             raise ValueError(f"`calls` is for data=host: resident data comes in no more, got {self.calls}")
+        if self.metric not in RESIDENT:
+            raise ValueError(f"`metric` must be one of {', '.join(RESIDENT)}, got {self.metric!r}")
+        if self.data != "device" and self.metric != Metric.latency:
+            raise ValueError(f"`metric` is for data=device: what comes in is awaited, got {self.metric!r}")
 
     @property
     def question(self) -> str:
         """By its name in analyze.questions."""
         if self.data == "device":
-            return str(Metric.latency)
+            return self.metric
         return EVERY_CALL if self.calls == 1 else f"once_{self.calls}"
 
 

@@ -3,7 +3,7 @@
 from jaxaccel.analyze.advice import Advice, Ask, Measured
 from jaxaccel.publish.names import family_name
 from jaxaccel.publish.numbers import plain, ratio
-from jaxaccel.records import Verdict
+from jaxaccel.records import Metric, Verdict
 
 
 def title(family: Measured, ask: Ask) -> str:
@@ -11,7 +11,8 @@ def title(family: Measured, ask: Ask) -> str:
     calls = "" if ask.calls == 1 else f", {ask.calls} calls on it"
     where = "on the device" if ask.data == "device" else f"from the host{calls}"
     name = family_name(family.cpu.case, family.machines, family.over)
-    return f"{name}, {ask.over} {ask.size}, data {where}"
+    by = "" if ask.metric == Metric.latency else f", by {ask.metric}"
+    return f"{name}, {ask.over} {ask.size}, data {where}{by}"
 
 
 def in_words(advice: Advice, what: str = "fast") -> str:

@@ -1,0 +1,85 @@
+"""`python -m jaxaccel.claims`: what became of the article's claims, from published records."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jaxaccel.analyze.claims import Claim, Published, read_claim
+from jaxaccel.config import BadInputError, parser_with_examples
+
+OK, BAD_INPUT = 0, 2
+CLAIMS = Path(__file__).parent.parent / "experiments/claims.yaml"
+
+EXAMPLES = """\
+examples:
+  python -m jaxaccel.claims                            the table of experiments/README.md, and the arguments
+  python -m jaxaccel.claims experiments/claims.yaml
+
+FILE has `claims`: section, claim, verdict, depends_on, why, study and figures; the numbers of these come from
+records.jsonl in the folders beside FILE, or from JSON files there. CONTRIBUTING says how to add one.
+
+exit code: 0 all numbers are there that can be, 2 bad input, or a number that the records do not have
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, work out, print. Returns the exit code."""
+    parser = parser_with_examples(
+        prog="python -m jaxaccel.claims",
+        description="The article's claims, with verdicts and the numbers that they rest on, as Markdown.",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("file", metavar="FILE", nargs="?", type=Path, default=CLAIMS, help="the claims")
+    try:
+        path = parser.parse_args(sys.argv[1:] if argv is None else argv).file
+        claims = read_claims(path)
+        from jaxaccel.publish.claims import markdown
+
+        try:
+            print(markdown(claims, published(claims, path.parent)))
+        except ValueError as error:
+            raise BadInputError(f"{path}: {error}") from error
+        return OK
+    except BadInputError as error:
+        print(f"jaxaccel: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def read_claims(path: Path) -> list[Claim]:
+    """The claims that a file holds.
+
+    **Raises** BadInputError, in one line: the file, the key and what is allowed.
+    """
+    try:
+        raw: Any = msgspec.yaml.decode(path.read_bytes())
+        if not isinstance(raw, dict) or not {"claims"} <= raw.keys() <= {"claims", "select"}:
+            raise ValueError("it must have `claims`, and may have `select`")
+        return [read_claim(claim, raw.get("select", {})) for claim in raw["claims"]]
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInputError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def published(claims: Sequence[Claim], folder: Path) -> Published:
+    """What the figures of claims are of, as far as it is there; studies are folders of `folder`."""
+    from jaxaccel.publish.store import load_records
+
+    figures = [figure for claim in claims for figure in claim.figures]
+    studies = dict.fromkeys(study for figure in figures for study in figure.records)
+    files = dict.fromkeys(figure.file for figure in figures if figure.file)
+    return Published(
+        records={
+            study: load_records([folder / study])
+            for study in studies
+            if [*folder.glob(f"{study}/**/records.jsonl")]
+        },
+        files={name: json.loads((folder / name).read_text()) for name in files if (folder / name).is_file()},
+        told=frozenset(path.parent.name for path in folder.glob("*/README.md")),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
