@@ -177,7 +177,7 @@ def _absent(records: Sequence[Record], *, priced: bool) -> dict[str, str]:
     """By kind of figure, why there is none."""
     reasons = {
         "energy": next((r.absent["energy"] for r in records if "energy" in r.absent), "not measured"),
-        "speedup": "no case was measured on both devices",
+        "speedup": "no case has the latency, or the time with its transfers, of both devices",
         "roofline": "no case has FLOPs, bytes and a rate",
         "parts": "no case has both latency and device time",
         "samples": "no arm has a flag that says to look twice",
