@@ -40,7 +40,7 @@ def fed_call(workload: Workload, compiled: Any, resident: Resident, device: Any,
 
 
 def follow(workload: Any, case: Case, first: Any, call: Call) -> Outcome:
-    """The training from its start, of which `first` is what the first call gave, by the very calls that are timed.
+    """The training from its start, by the very calls that are timed; `first` is what the first of them gave.
 
     **Raises** InvariantError where its losses are not those of the reference.
     """
@@ -58,7 +58,7 @@ def follow(workload: Any, case: Case, first: Any, call: Call) -> Outcome:
 def host_work_s(
     workload: Any, seed: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of preparing an epoch's batches on the host, alone, an epoch at a time; nothing where none is."""
+    """Seconds of preparing an epoch's batches on the host, alone, an epoch at a time; none where none is."""
     work = workload.host_work(seed)
     if work is None:
         return {}

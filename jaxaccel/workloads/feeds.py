@@ -110,7 +110,7 @@ def queued(step: Step, source: Source) -> Epoch:
 def overlapped(step: Step, source: Source) -> Epoch:
     """Another thread prepares the next batch, while this one does with a batch what `serial` does.
 
-    The first batch of a call has no step to be prepared beside: of an epoch of n batches, n - 1 can be hidden.
+    The first batch of a call has no step to be prepared beside: of n batches, n - 1 can be hidden.
     """
     beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
 

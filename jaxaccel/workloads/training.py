@@ -1,4 +1,4 @@
-"""An epoch of the article's training on real data: Adam steps over batches that reach the device in several ways.
+"""An epoch of the article's training on real data, whose batches reach the device in several ways.
 
 The article's network is 10-50-1, its batches have 32 samples, its loop copies each batch to the device.
 """
@@ -151,11 +151,12 @@ class Training:
         """What came of a training: losses (epochs, batches) from the start on, and the leaves after it.
 
         Each epoch's losses are held norm-wise against the same training in float64, as far as `expected` has
-        it. In the first epoch rounding and a learning rate are tolerated, later on ten of them. Adam divides a
-        gradient by its own size: where rounding decides whether a unit that is hardly ever active is so, the
-        weights move by about as much as by a right decision, the learning rate. That took the losses
-        of 5 of 12 trainings 1e-4 to 5e-4 off, and those of the others less than 1e-5 (float32, size 50, 2-core
-        EPYC, JAX 0.10.2). Two devices that are within it of one reference are within twice of each other.
+        it. In the first epoch rounding and a learning rate are tolerated, later on ten of them. Adam divides
+        a gradient by its own size: where rounding decides whether a unit that is hardly ever active is so,
+        the weights move by about as much as by a right decision, the learning rate. That took the losses of 5
+        of 12 trainings 1e-4 to 5e-4 off, and those of the others at most 1e-5 (float32, size 50, 2-core EPYC,
+        JAX 0.10.2). A rate that is 1% wrong is 2e-3 off in the first epoch, batches in another order 0.1.
+        Two devices that are within it of one reference are within twice of each other.
         """
         rounding, apart = self._rounding(precision), rounding_error(self.dtype, precision)
         exact = expected(replace(self, feed=feeds.SCAN), seed, apart)
@@ -175,7 +176,7 @@ class Training:
         )
 
     def _held_out(self, seed: int, leaves: list[Array]) -> float:
-        """The share of the samples not trained on that are told rightly, by NumPy with the device's weights."""
+        """The share of the samples not trained on that the device's weights tell rightly, by NumPy."""
         data = tumours.split(seed)
         kernels, biases = self._layers(leaves)
         logits = exact_training.forward(kernels, biases, data.standardised(data.held_out))[-1][:, 0]
@@ -217,15 +218,17 @@ class Training:
 
 @lru_cache(maxsize=4)
 def expected(training: Training, seed: int, apart: float) -> Array:
-    """The losses of a training's steps in float64, as many as can be afforded and as rounding does not decide.
+    """The losses of a training's steps in float64: as many as can be afforded, and rounding does not decide.
 
     Another training beside it begins `apart` from its weights, relatively, and has Adam's constants in
-    float32. Where the steps amplify such differences, as those of two hidden layers of 256 do, nothing can be said
-    of a device once the two differ by more than a tenth of what is tolerated. All feeds have one training: it
-    is kept.
+    float32. Where the steps amplify such differences, as those of two hidden layers of 256 do, nothing can
+    be said of a device once the two differ by more than a tenth of what is tolerated. All feeds have one
+    training: it is kept.
     """
     total = training.epochs * training.batches
-    steps = min(total, max(CHECKED_STEPS, int(CHECKED_FLOPS * training.batches / training.cost().flops)))
+    flops = training.cost().flops
+    assert flops is not None
+    steps = min(total, max(CHECKED_STEPS, int(CHECKED_FLOPS / flops * training.batches)))
     batches = [training.prepare(seed)(number) for number in range(training.batches)]
     fed = [batches[at % len(batches)] for at in range(steps)]
     start = training.inputs(seed)[0]

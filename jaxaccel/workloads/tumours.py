@@ -40,7 +40,7 @@ def breast_cancer() -> tuple[Array, Array]:
 
 
 def moments(raw: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each column: the same bits whatever the processor, as fsum rounds once."""
+    """Mean and standard deviation of each column: the same bits on every processor, as fsum rounds once."""
     means, deviations = [], []
     for column in raw.T:
         means.append(math.fsum(column) / len(column))
@@ -83,9 +83,7 @@ def split(seed: int) -> Split:
     order = shuffled(len(labels), seed)
     train, held_out = order[:TRAINED], order[TRAINED:]
     mean, deviation = moments(raw[train])
-    return Split(
-        raw=raw, labels=labels, train=train, held_out=held_out, mean=mean, deviation=deviation
-    )
+    return Split(raw=raw, labels=labels, train=train, held_out=held_out, mean=mean, deviation=deviation)
 
 
 def preparation(data: Split, *, batch: int, copies: int, dtype: str, seed: int) -> Callable[[int], Batch]:
