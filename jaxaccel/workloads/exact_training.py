@@ -9,8 +9,8 @@ from jaxaccel.workloads.base import Array
 
 # Adam's, as Optax has them: Kingma and Ba, Adam: a method for stochastic optimization, 2015.
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
-# Multiplications of a product that is done without BLAS: its threads, beside those of others, took 50 ms for a
-# step that takes 2 ms of one core (a hidden layer of 2048, busy 2-core EPYC).
+# Multiplications of a product that is done without BLAS: its threads, beside those of others, took 50 ms
+# for a step that takes 2 ms of one core (a hidden layer of 2048, busy 2-core EPYC).
 _SMALL = 1 << 22
 
 
@@ -55,8 +55,8 @@ def losses(
 ) -> list[float]:
     """The loss of each step of a training with Adam on batches in turn: that before the step's update.
 
-    corrected_in: the type of what corrects the moments for having begun with nothing. Optax has it in float32,
-    in which 1 - 0.999^t is at first up to 6e-5 off.
+    corrected_in: the type of what corrects the moments for having begun with nothing. Optax has it in
+    float32, in which 1 - 0.999^t is at first up to 6e-5 off.
     """
     betas = corrected_in(BETA_1), corrected_in(BETA_2)
     many = len(kernels)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.machines import standing
-from jaxaccel.publish import machines, money, numbers
+from jaxaccel.publish import machines, money, numbers, training
 from jaxaccel.publish.console.sweep import SweepTable
 from jaxaccel.publish.findings import headlines
 from jaxaccel.publish.names import told_apart
@@ -48,6 +48,9 @@ def markdown(
     for title, head, rows in table.plain:
         parts += [f"**{_escaped(title)}**"] if title else []
         parts.append(_table(head, rows))
+    for section in training.sections(comparisons):
+        parts += [f"**{_escaped(section.title)}**", _table(training.HEAD, section.rows)]
+        parts += [_list([_escaped(line) for line in section.lines])] if section.lines else []
     if prices:
         parts += [_escaped(money.heading(prices)), _bills(comparisons, prices)]
     parts.append(
