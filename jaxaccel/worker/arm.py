@@ -132,7 +132,8 @@ class OpenArm:
 
         self._resident = resident = Resident(arguments, carries=workload.carries)
         call, block = make_call(compiled, resident)
-        if fed := fed_call(workload, compiled, resident, device, case.seed):
+        fed = fed_call(workload, compiled, resident, device, case.seed)
+        if fed:
             call = fed
             uncounted |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in TIMED), FED)
             metrics = [metric for metric in metrics if metric in TIMED]
@@ -221,7 +222,7 @@ class OpenArm:
             | ({ARGUMENTS: OPAQUE} if getattr(workload, "opaque", False) else {})
             | ({ANSWER: f"skipped: {UNCHECKED}"} if accuracy.ok is None else {})
             | dict.fromkeys((AWAITED, NO_TRANSFER), "passed" if set(metrics) & set(BLOCKED) else UNTIMED)
-            | ({NO_TRANSFER: COPIES} if fed else {}),
+            | ({NO_TRANSFER: COPIES} if fed and getattr(workload, "sends", False) else {}),
             warnings=(*warnings, *_not_finite(accuracy), *self._conditions.warnings()),
             absent=absent,
         )

@@ -40,7 +40,7 @@ class Workload(Protocol):
     many as it makes steps in a call, in a row.
 
     One whose call is a loop in Python over its function, or that follows a whole training beside the timing,
-    has more: see training.py for `epoch`, `host_work` and `outcome`.
+    has more: see training.py for `epoch`, `sends`, `host_work` and `outcome`.
 
     One that is a user's own has more: see custom.py for `answer` and `sketched`, exported.py for `opaque`.
     """

@@ -77,6 +77,11 @@ class Training:
         return tumours.TRAINED // self.batch
 
     @property
+    def sends(self) -> bool:
+        """Whether a call sends batches to the device."""
+        return self.feed not in (feeds.SCAN, "resident")
+
+    @property
     def operations(self) -> frozenset[str]:
         """A product."""
         return self._net.operations
