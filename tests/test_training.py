@@ -1,5 +1,6 @@
-"""A whole training: its data, its reference, how it is fed, how it is followed, and what records of it say."""
+"""A whole training: its data, its reference, how it is fed and followed, and what records of it say."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -33,8 +34,10 @@ BATCHES = 7  # of an epoch
 
 
 @pytest.fixture(autouse=True)
-def width() -> Iterator[None]:
+def as_before() -> Iterator[None]:
+    """The next test begins with 32 bits, and without what an arm has frozen, which no tool would find."""
     yield
+    gc.unfreeze()
     jax.config.update("jax_enable_x64", False)
 
 
