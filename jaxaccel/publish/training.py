@@ -14,7 +14,7 @@ from jaxaccel.analyze.training import (
 from jaxaccel.publish.numbers import ratio, seconds
 from jaxaccel.records import DEVICES, Comparison, Metric, Record
 
-HEAD = ("an epoch by feed", "CPU", "GPU", "CPU / GPU", "CPU, of the first", "GPU, of the first")
+HEAD = ("an epoch by feed", "CPU", "GPU", "CPU / GPU", "CPU / first feed", "GPU / first feed")
 UNKNOWN = "–"
 NOISY = "What is hidden can't be told: the two parts do not add up to the whole"
 

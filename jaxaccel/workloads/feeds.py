@@ -53,6 +53,7 @@ def copied(step: Step, source: Source) -> Epoch:
     """Copy a batch, take the step, await both, as the article's loop does.
 
     PyTorch's `.to()` of ordinary memory awaits its copy, which waits for the step before it in the stream.
+    For a CPU device nothing moves: it takes the host's memory as it is.
     """
 
     def epoch(leaves: Any) -> tuple[Any, list[jax.Array]]:
