@@ -418,7 +418,7 @@ def test_hidden_is_a_share_of_the_shorter_part() -> None:
     assert found.adds_up
     assert overlap(training, "cpu") is None
     text = words.as_text(words.sections(pair([training_record("gpu", feed) for feed in EPOCH_S])))
-    assert "overlapped 4.30 ms, which hides 90% of the shorter part" in text
+    assert "overlapped 4.30 ms (-39%), which hides 90% of the shorter part" in text
     assert "90.0% of the samples held out are told rightly" in text
 
 

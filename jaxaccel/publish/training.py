@@ -96,7 +96,7 @@ def _hidden(training: Training) -> list[str]:
         if found := overlap(training, device):
             parts = f"preparing {seconds(found.prepare_s)}, copies and steps {seconds(found.work_s)}"
             hiding = "; ".join(
-                f"{feed} {seconds(epoch_s)}"
+                f"{feed} {seconds(epoch_s)} ({epoch_s / found.serial_s - 1:+.0%})"
                 + (f", which hides {found.hidden(feed):.0%} of the shorter part" if found.adds_up else "")
                 for feed, epoch_s in found.hiding_s.items()
             )
