@@ -69,6 +69,7 @@ class Opened:
     transfers: Transfers | None = None
     variants: Mapping[str, Trial] = field(default_factory=dict)
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    results: Mapping[str, float] = field(default_factory=dict)
     invariants: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Flag, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)

@@ -456,6 +456,8 @@ class Record:
     dispatch_floor_s: what a call of a program that does next to nothing took in the same workers, by metric.
     invariants: by name, `passed`, or `skipped: ` and the reason; one that is broken fails the arm.
     variants: of a case of variant `best`, what was tried; `arm.variant` is the one that was chosen.
+    series: of a training, numbers a step or an epoch. results: what came of it, such as its accuracy on data
+    that it has not seen.
     """
 
     schema_version: int
@@ -484,6 +486,7 @@ class Record:
     ceilings: Ceilings | None = None
     variants: Mapping[str, Trial] = field(default_factory=dict)
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    results: Mapping[str, float] = field(default_factory=dict)
     dispatch_floor_s: Mapping[str, float] = field(default_factory=dict)
     host_load: HostLoad | None = None
     invariants: Mapping[str, str] = field(default_factory=dict)

@@ -142,6 +142,10 @@ GOLDEN = {
     ("sort", "float32"): "c88bccd955376e89",
     ("sort", "bfloat16"): "78a082938e76f008",
     ("sort", "float64"): "7bc61df14c743a3e",
+    ("training", "float32"): "5d83042dc6402d82",
+    ("training", "bfloat16"): "cd07b542ca456ece",
+    ("training", "float16"): "34452c1722649513",
+    ("training", "float64"): "f71080c1a0b859c7",
 }
 
 

@@ -138,10 +138,12 @@ def show_table(
 ) -> None:
     """The tables of the terminal."""
     from jaxaccel.analyze.machines import standing
-    from jaxaccel.publish import console
+    from jaxaccel.publish import console, training
 
     screen = console.make_console()
     console.show_comparisons(screen, comparisons)
+    if trained := training.as_text(training.sections(comparisons)):
+        print(trained)
     if prices:
         console.show_bills(screen, comparisons, prices)
     console.show_failures(screen, [placed.record for placed in standing(records)])

@@ -39,6 +39,7 @@ from jaxaccel.worker.checks import (
 )
 from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.estimate import complete
+from jaxaccel.worker.feeding import COPIES, FED, TIMED, fed_call, follow, host_work_s
 from jaxaccel.worker.kernels import KernelTimer, make_trace
 from jaxaccel.worker.program import (
     ARGUMENTS,
@@ -131,6 +132,11 @@ class OpenArm:
 
         self._resident = resident = Resident(arguments, carries=workload.carries)
         call, block = make_call(compiled, resident)
+        fed = fed_call(workload, compiled, resident, device, case.seed)
+        if fed:
+            call = fed
+            uncounted |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in TIMED), FED)
+            metrics = [metric for metric in metrics if metric in TIMED]
         call, block = getattr(workload, "tamper", _as_they_are)(call, block, arguments)
         del arguments
         result = jax.block_until_ready(call())
@@ -143,7 +149,12 @@ class OpenArm:
         accuracy = check_answer(workload, case, inputs, answer, device)
         reference_s = watch.lap()
         name = getattr(workload, "series", None)
-        series = {name: watch_steps(call, output)} if name else {}
+        series: dict[str, tuple[float, ...]] = {name: watch_steps(call, output)} if name else {}
+        results: dict[str, float] = {}
+        if hasattr(workload, "outcome"):
+            outcome = follow(workload, case, result, call)
+            accuracy, results = outcome.accuracy, dict(outcome.results)
+            series = {**outcome.series, **host_work_s(workload, case.seed)}
         series_s = watch.lap()
 
         self._stopwatch = Stopwatch(
@@ -180,6 +191,8 @@ class OpenArm:
                 beside_bytes=(memory.outputs_bytes or 0) + (memory.temporaries_bytes or 0),
             )
         transfers = _find_transfers(self._travel, travels, absent)
+        if fed:
+            absent["transfers"] = FED
         del inputs  # but for those that travel
         if analysis is None:
             absent["memory.arguments_bytes"] = "XLA gives no memory analysis here"
@@ -196,6 +209,7 @@ class OpenArm:
             transfers=transfers,
             variants=chosen.trials if chosen else {},
             series=series,
+            results=results,
             spent_s=Spent(
                 data=data_s,
                 compile=compile_s,
@@ -207,7 +221,8 @@ class OpenArm:
             | {OPERATIONS: operations}
             | ({ARGUMENTS: OPAQUE} if getattr(workload, "opaque", False) else {})
             | ({ANSWER: f"skipped: {UNCHECKED}"} if accuracy.ok is None else {})
-            | dict.fromkeys((AWAITED, NO_TRANSFER), "passed" if set(metrics) & set(BLOCKED) else UNTIMED),
+            | dict.fromkeys((AWAITED, NO_TRANSFER), "passed" if set(metrics) & set(BLOCKED) else UNTIMED)
+            | ({NO_TRANSFER: COPIES} if fed and getattr(workload, "sends", False) else {}),
             warnings=(*warnings, *_not_finite(accuracy), *self._conditions.warnings()),
             absent=absent,
         )

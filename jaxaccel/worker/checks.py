@@ -139,14 +139,7 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
 
     found = jax.device_get(output)
     accuracy = workload.verify(inputs, found, case.precision, run)
-    if accuracy.ok is False and accuracy.relative_error is not None:
-        if math.isinf(accuracy.relative_error):
-            raise InvariantError(ANSWER, f"the output is not finite, or far from {accuracy.reference}")
-        raise InvariantError(
-            ANSWER,
-            f"the output differs from {accuracy.reference} by {accuracy.relative_error:.1e}, "
-            f"and {accuracy.tolerance:.1e} is tolerated",
-        )
+    refuse_wrong(accuracy)
     if not getattr(workload, "sketched", False):
         return accuracy
 
@@ -156,6 +149,22 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
     negligible = partial(negligible_norm, **rules) if given is None else None
     sketches = sketch(found, tolerance, negligible)
     return replace(accuracy, sketch=sketches, inputs=digest_of(inputs))
+
+
+def refuse_wrong(accuracy: Accuracy) -> None:
+    """Stop where an answer is known to be wrong.
+
+    **Raises** InvariantError: a time of a wrong answer is no measurement.
+    """
+    if accuracy.ok is not False or accuracy.relative_error is None:
+        return
+    if math.isinf(accuracy.relative_error):
+        raise InvariantError(ANSWER, f"the output is not finite, or far from {accuracy.reference}")
+    raise InvariantError(
+        ANSWER,
+        f"the output differs from {accuracy.reference} by {accuracy.relative_error:.1e}, "
+        f"and {accuracy.tolerance:.1e} is tolerated",
+    )
 
 
 def binary(count: int) -> str:

@@ -39,6 +39,9 @@ class Workload(Protocol):
     One that trains says by `series = "loss"` that its output is a number to be kept, a step at a time; or as
     many as it makes steps in a call, in a row.
 
+    One whose call is a loop in Python over its function, or that follows a whole training beside the timing,
+    has more: see training.py for `epoch`, `sends`, `host_work` and `outcome`.
+
     One that is a user's own has more: see custom.py for `answer` and `sketched`, exported.py for `opaque`.
     """
 
@@ -100,6 +103,15 @@ def check_arguments(workload: "Workload | Plain", **counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`workload.{name}` must be a positive whole number, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a whole training: how right it was, numbers an epoch by name, and single ones."""
+
+    accuracy: Accuracy
+    series: Mapping[str, tuple[float, ...]]
+    results: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

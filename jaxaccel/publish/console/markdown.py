@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.machines import standing
-from jaxaccel.publish import machines, money, numbers
+from jaxaccel.publish import machines, money, numbers, training
 from jaxaccel.publish.console.sweep import SweepTable
 from jaxaccel.publish.findings import headlines
 from jaxaccel.publish.names import told_apart
@@ -46,6 +46,9 @@ def markdown(
     for title, head, rows in table.plain:
         parts += [f"**{escaped(title)}**"] if title else []
         parts.append(as_table(head, rows))
+    for section in training.sections(comparisons):
+        parts += [f"**{escaped(section.title)}**", as_table(training.HEAD, section.rows)]
+        parts += [as_list([escaped(line) for line in section.lines])] if section.lines else []
     if prices:
         parts += [escaped(money.heading(prices)), _bills(comparisons, prices)]
     parts.append(

@@ -132,6 +132,7 @@ def point_summary(record: Record) -> dict[str, Any]:
         found |= {"device/source": record.device_time.source, "device/slope_s": record.device_time.slope_s}
     if record.energy:
         found |= {f"energy/{name}": value for name, value in asdict(record.energy).items()}
+    found |= {f"result/{name}": value for name, value in record.results.items()}
     found |= {"first_call_s": record.first_call_s, "spent/total_s": record.spent_s.total}
     if record.error:
         found["error"] = record.error.message

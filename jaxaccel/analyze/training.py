@@ -1,0 +1,114 @@
+"""What records of workload=training say beside each other: feeds, losses, what overlapping hides. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from jaxaccel.records import DEVICES, Case, Comparison, Metric, Record
+
+WORKLOAD, FEED = "training", "feed"
+SERIAL, COPIED, PREPARE_S = "serial", "copied", "prepare_s"
+HIDING = ("queued", "overlapped")  # feeds that prepare a batch while the device works
+LOSS, HELD_OUT = "loss", "held_out_accuracy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The comparisons of one training that differ only in how it is fed, by feed, on the same machines."""
+
+    feeds: Mapping[str, Comparison]
+
+    @property
+    def case(self) -> Case:
+        """Its case, of whichever feed is first."""
+        return next(iter(self.feeds.values())).case
+
+    def record(self, feed: str, device: str) -> Record | None:
+        """What was measured of a feed on a device; None where nothing was."""
+        row = self.feeds.get(feed)
+        found = None if row is None else row.cpu if device == "cpu" else row.gpu
+        return found if found is not None and found.ok else None
+
+    def epoch_s(self, feed: str, device: str) -> float | None:
+        """Seconds of an epoch that is awaited, the median."""
+        record = self.record(feed, device)
+        timing = record.timings.get(Metric.latency) if record else None
+        return timing.median_s if timing else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """How far the losses of two devices are apart, at most, relative to the larger one, and in which epoch.
+
+    tolerance: each device's own against the reference, added.
+    """
+
+    difference: float
+    epoch: int
+    tolerance: float
+
+    @property
+    def agree(self) -> bool:
+        """Whether they are within the tolerance all along."""
+        return self.difference <= self.tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """What preparing batches beside the device's work hides on a device, of an epoch, by feed in `hiding_s`.
+
+    prepare_s: the host's part by itself. work_s: copies and steps of batches that are ready.
+    """
+
+    device: str
+    prepare_s: float
+    work_s: float
+    serial_s: float
+    hiding_s: Mapping[str, float]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the parts make up the whole, within half of the shorter: else shares would be noise."""
+        return abs(self.serial_s - self.prepare_s - self.work_s) <= min(self.prepare_s, self.work_s) / 2
+
+    def hidden(self, feed: str) -> float:
+        """The share of the shorter part that is hidden behind the longer; below 0 where hiding costs more."""
+        return (self.serial_s - self.hiding_s[feed]) / min(self.prepare_s, self.work_s)
+
+
+def trainings(comparisons: Sequence[Comparison]) -> list[Training]:
+    """The trainings among comparisons, each with its feeds."""
+    found: dict[tuple[str, str, str], dict[str, Comparison]] = {}
+    for row in comparisons:
+        if row.case.workload == WORKLOAD and FEED in row.case.params:
+            rest = {name: value for name, value in row.case.params.items() if name != FEED}
+            alike = replace(row.case, params=rest).case_id
+            cpu, gpu = row.cpu_machine or "", row.gpu_machine or ""
+            found.setdefault((alike, cpu or gpu, gpu or cpu), {})[row.case.params[FEED]] = row
+    return [Training(feeds=feeds) for feeds in found.values()]
+
+
+def curves(cpu: Record | None, gpu: Record | None) -> Curves | None:
+    """How the losses of one training on two devices agree, epoch by epoch; None where one has none."""
+    sides = [record for record in (cpu, gpu) if record and record.series.get(LOSS) and record.accuracy]
+    if len(sides) < len(DEVICES):
+        return None
+    losses = zip(*(record.series[LOSS] for record in sides), strict=False)
+    apart = [abs(one - other) / max(abs(one), abs(other), 1e-300) for one, other in losses]
+    worst = max(range(len(apart)), key=apart.__getitem__)
+    tolerance = sum(record.accuracy.tolerance for record in sides if record.accuracy)
+    return Curves(difference=apart[worst], epoch=worst + 1, tolerance=tolerance)
+
+
+def overlap(training: Training, device: str) -> Overlap | None:
+    """What is hidden on a device; None where a feed that tells of it was not measured."""
+    record = training.record(SERIAL, device)
+    prepared = record.series.get(PREPARE_S) if record else None
+    serial_s, work_s = training.epoch_s(SERIAL, device), training.epoch_s(COPIED, device)
+    hiding = {feed: training.epoch_s(feed, device) for feed in HIDING}
+    known = {feed: epoch_s for feed, epoch_s in hiding.items() if epoch_s is not None}
+    if not prepared or serial_s is None or work_s is None or not known:
+        return None
+    return Overlap(
+        device=device, prepare_s=median(prepared), work_s=work_s, serial_s=serial_s, hiding_s=known
+    )

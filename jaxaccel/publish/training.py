@@ -1,0 +1,120 @@
+"""What came of trainings, in words and in a table of feeds: for the terminal and for Markdown alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxaccel.analyze.training import (
+    HELD_OUT,
+    LOSS,
+    Training,
+    curves,
+    overlap,
+    trainings,
+)
+from jaxaccel.publish.numbers import ratio, seconds
+from jaxaccel.records import DEVICES, Comparison, Metric, Record
+
+HEAD = ("an epoch by feed", "CPU", "GPU", "CPU / GPU", "CPU / first feed", "GPU / first feed")
+UNKNOWN = "–"
+NOISY = "What is hidden can't be told: the two parts do not add up to the whole"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A training: its title, the rows of HEAD, a feed each, and what else is to be said."""
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    lines: tuple[str, ...]
+
+
+def sections(comparisons: Sequence[Comparison]) -> list[Section]:
+    """Of each training among comparisons that was fed in several ways, or followed on two devices."""
+    return [_section(each) for each in trainings(comparisons)]
+
+
+def as_text(sections: Sequence[Section]) -> str:
+    """All of them for the terminal; empty where there are none."""
+    return "\n".join(line for section in sections for line in ("", *_aligned(section)))
+
+
+def _section(training: Training) -> Section:
+    case = training.case
+    params = " ".join(f"{name}={value}" for name, value in case.params.items() if name != "feed")
+    first = next(iter(training.feeds))
+    return Section(
+        title=f"training {case.size} {params}",
+        rows=tuple(_row(training, feed, first) for feed in training.feeds),
+        lines=(*_followed(training), *_hidden(training)),
+    )
+
+
+def _row(training: Training, feed: str, first: str) -> tuple[str, ...]:
+    times = {device: training.epoch_s(feed, device) for device in DEVICES}
+    speedup = training.feeds[feed].speedups.get(Metric.latency)
+    firsts = {device: training.epoch_s(first, device) for device in DEVICES}
+    shares = [
+        UNKNOWN if (took := times[device]) is None or not (base := firsts[device]) else ratio(took / base)
+        for device in DEVICES
+    ]
+    return (
+        feed,
+        *(seconds(times[device]) for device in DEVICES),
+        f"{ratio(speedup.ratio)} ({speedup.verdict})" if speedup else UNKNOWN,
+        *shares,
+    )
+
+
+def _followed(training: Training) -> list[str]:
+    """The loss, the accuracy, and whether two devices agree: of the first feed, for all train alike."""
+    lines = []
+    for row in training.feeds.values():
+        sides = [record for record in row.arms if record.ok and record.series.get(LOSS)]
+        if not sides:
+            continue
+        lines += [_trained(record) for record in sides]
+        if found := curves(row.cpu, row.gpu):
+            how = "" if found.agree else ", more than is tolerated"
+            lines.append(
+                f"the losses of the two are at most {found.difference:.1e} of the loss apart (epoch "
+                f"{found.epoch}){how}; each may be half of {found.tolerance:.1e} off its reference"
+            )
+        break
+    return lines
+
+
+def _trained(record: Record) -> str:
+    losses, right = record.series[LOSS], record.results.get(HELD_OUT)
+    told = "" if right is None else f"; {right:.1%} of the samples held out are told rightly"
+    name = record.arm.requested.upper()
+    return f"{name}: in {len(losses)} epochs the loss goes from {losses[0]:.4f} to {losses[-1]:.4f}{told}"
+
+
+def _hidden(training: Training) -> list[str]:
+    lines = []
+    for device in DEVICES:
+        if found := overlap(training, device):
+            parts = f"preparing {seconds(found.prepare_s)}, copies and steps {seconds(found.work_s)}"
+            hiding = "; ".join(
+                f"{feed} {seconds(epoch_s)} ({epoch_s / found.serial_s - 1:+.0%})"
+                + (f", which hides {found.hidden(feed):.0%} of the shorter part" if found.adds_up else "")
+                for feed, epoch_s in found.hiding_s.items()
+            )
+            hiding += "" if found.adds_up else f". {NOISY}"
+            lines.append(
+                f"{device.upper()}: {parts}, one after the other {seconds(found.serial_s)}; {hiding}"
+            )
+    return lines
+
+
+def _aligned(section: Section) -> list[str]:
+    table = (HEAD, *section.rows)
+    widths = [max(len(row[at]) for row in table) for at in range(len(HEAD))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in table
+    ]
+    return [section.title, *lines, *section.lines]
