@@ -1,11 +1,12 @@
 """Shared by the tests: the command line in a process of its own, without a GPU and without W&B's account."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +26,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LEAN = ("ceilings=off", "metrics=[latency,throughput]")
 QUICK = ("timing=quick", "timing.limit_s=0.1", "wandb=disabled", *LEAN)
 TIMEOUT_S = 180
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    """An arm freezes what is there before it is timed: others in this process are to see it again."""
+    yield
+    gc.unfreeze()
 
 
 @dataclass(frozen=True, kw_only=True)

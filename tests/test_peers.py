@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -79,13 +78,6 @@ def peer_record(framework: str, seconds: float, **changes: Any) -> Record:
 
 def jax_record(seconds: float = 1e-4, **changes: Any) -> Record:
     return make_record(timings={"latency": noisy_timing(seconds, passes=5)}, **changes)
-
-
-@pytest.fixture(autouse=True)
-def thawed() -> Iterator[None]:
-    """An arm freezes what is there before it is timed: others in this process are to see it again."""
-    yield
-    gc.unfreeze()
 
 
 # --- ratios ----------------------------------------------------------------------------------------

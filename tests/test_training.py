@@ -1,6 +1,5 @@
 """A whole training: its data, its reference, how it is fed and followed, and what records of it say."""
 
-import gc
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -35,9 +34,8 @@ BATCHES = 7  # of an epoch
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """The next test begins with 32 bits, and without what an arm has frozen, which no tool would find."""
+    """The next test begins with 32 bits."""
     yield
-    gc.unfreeze()
     jax.config.update("jax_enable_x64", False)
 
 
