@@ -67,7 +67,7 @@ def test_no_number_in_an_argument_is_written_by_hand() -> None:
 
 
 def test_every_claim_names_studies_that_exist_or_are_still_to_be_made() -> None:
-    expected = {"mlp_training", "cooperation", "frameworks", "none is needed"}  # of issue 10
+    expected = {"frameworks", "none is needed"}  # of issue 10
     for one in read_claims(CLAIMS):
         for study in one.study.split(", "):
             assert (EXPERIMENTS / study).is_dir() or study in expected, one.title
@@ -227,6 +227,11 @@ def test_the_share_of_kernels_and_of_ceilings_is_that_of_the_record() -> None:
     share = quantities.kernel_share([record], match=re.escape(names[0])).value
     assert share == record.device_time.kernels[0].share
     assert quantities.ceiling_share([record], ceiling="memory").value == record.rates.of_memory_ceiling
+
+
+def test_the_rate_of_what_is_no_transfer_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`metric` must be h2d or d2h, .* got 'latency'"):
+        quantities.transfer_rate([make_record("gpu")], metric="latency")
 
 
 # --- the command -----------------------------------------------------------------------------------
