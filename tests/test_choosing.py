@@ -59,6 +59,7 @@ def test_one_criterion_for_the_cpu_is_enough(against: dict[str, Any]) -> None:
     ("workload", "params", "task"),
     [
         ("mlp", {}, Task.training),
+        ("training", {"feed": "serial"}, Task.training),
         ("chain", {}, Task.sequential),
         ("matvec", {}, Task.parallel),
         ("custom", {"fn": "a.module:step"}, Task.training),

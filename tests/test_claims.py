@@ -67,7 +67,7 @@ def test_no_number_in_an_argument_is_written_by_hand() -> None:
 
 
 def test_every_claim_names_studies_that_exist_or_are_still_to_be_made() -> None:
-    expected = {"mlp_training", "cooperation", "frameworks", "none is needed"}  # of issue 10
+    expected = {"frameworks", "none is needed"}  # of issue 10
     for one in read_claims(CLAIMS):
         for study in one.study.split(", "):
             assert (EXPERIMENTS / study).is_dir() or study in expected, one.title
@@ -227,6 +227,23 @@ def test_the_share_of_kernels_and_of_ceilings_is_that_of_the_record() -> None:
     share = quantities.kernel_share([record], match=re.escape(names[0])).value
     assert share == record.device_time.kernels[0].share
     assert quantities.ceiling_share([record], ceiling="memory").value == record.rates.of_memory_ceiling
+
+
+def test_a_share_of_a_ceiling_has_the_interval_of_the_time_that_it_is_by() -> None:
+    record = make_record("cpu")
+    assert record.rates
+    by = Metric(record.rates.metric)
+    timing = replace(record.timings[by], median_s=8e-5, ci95_s=(4e-5, 1.6e-4), ci_over="passes")
+    wide = replace(record, timings={**record.timings, by: timing})
+    assert in_text(quantities.ceiling_share([wide], ceiling="memory")) == "50% [25%, 100%]"
+    assert quantities.memory_rate([wide]).interval == pytest.approx((2.5e10, 1e11))
+    alone = replace(wide, timings={**wide.timings, by: replace(timing, ci95_s=None)})
+    assert in_text(quantities.ceiling_share([alone], ceiling="memory")) == "50%"
+
+
+def test_the_rate_of_what_is_no_transfer_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`metric` must be h2d or d2h, .* got 'latency'"):
+        quantities.transfer_rate([make_record("gpu")], metric="latency")
 
 
 # --- the command -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A whole training: its data, its reference, how it is fed and followed, and what records of it say."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -19,7 +20,7 @@ from jaxaccel.messages import Round
 from jaxaccel.publish import training as words
 from jaxaccel.publish.console.markdown import markdown
 from jaxaccel.publish.wandb.points import point, point_summary
-from jaxaccel.records import Arm, ArmFacts, Case, Metric, Record
+from jaxaccel.records import Accuracy, Arm, ArmFacts, Case, Metric, Record
 from jaxaccel.worker.arm import NO_TRANSFER, OpenArm
 from jaxaccel.worker.feeding import COPIES, FED, PREPARED_EPOCHS, PREPARED_S, host_work_s
 from jaxaccel.worker.program import compile_function
@@ -186,11 +187,14 @@ def test_overlapped_prepares_the_next_batch_while_a_step_runs() -> None:
             assert prepared[y + 1].wait(20), "the next batch is prepared only after this step"
         return log.step(leaves, x, y)
 
-    source = replace(log.source, prepare=prepare)
+    epoch = feeds.overlapped(step, replace(log.source, prepare=prepare))
     for _ in range(2):
-        leaves, _ = feeds.overlapped(step, source)(0)
-        assert leaves == 3
-    assert [said for said in log.said if said.startswith("step")] == ["step 0", "step 1", "step 2"] * 2
+        for event in prepared:
+            event.clear()
+        leaves, losses = epoch(0)
+        assert (leaves, len(losses)) == (3, 3)
+    in_turn = [f"{did} {n}" for n in range(3) for did in ("send", "await batch", "step", "await loss")]
+    assert log.said == in_turn * 2
 
 
 @cache
@@ -252,7 +256,7 @@ def test_held_out_accuracy_is_of_the_leaves_that_were_given() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["rate", "order", "uncorrected", "not a number", "no update"])
-def test_the_losses_of_another_training_are_rejected(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_losses_of_another_training_are_rejected(wrong: str) -> None:
     workload, exact, leaves = right()
     batches = [*map(workload.prepare(0), range(BATCHES))] * 3
     kernels, biases = workload._layers(leaves)
@@ -260,14 +264,17 @@ def test_the_losses_of_another_training_are_rejected(wrong: str, monkeypatch: py
     found = {
         "rate": lambda: losses(batches, 1.05 * LEARNING_RATE),
         "order": lambda: losses(batches[::-1], LEARNING_RATE),
-        "uncorrected": lambda: losses(batches, 1.3 * LEARNING_RATE),
+        # Decay rates of 0 in the corrections leave the moments as they are.
+        "uncorrected": lambda: losses(
+            batches, LEARNING_RATE, corrected_in=lambda value: value if value >= 1 else 0.0
+        ),
         "no update": lambda: losses(batches, 0.0),
         "not a number": lambda: [*exact.ravel()[:-1], float("nan")],
     }[wrong]()
     assert not workload.outcome(0, np.reshape(found, (3, BATCHES)), leaves, "highest").accuracy.ok
 
 
-def test_what_rounding_decides_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_rounding_decides_is_not_compared() -> None:
     workload = Training(**SMALL, feed="scan", copies=2)
     whole = expected(workload, 0, 1e-7)
     assert len(whole) == 3 * BATCHES
@@ -377,6 +384,25 @@ def test_the_host_s_work_is_timed_for_so_many_epochs_or_so_long(work_s: float, c
     assert host_work_s(Training(**SMALL, feed="copied"), 0) == {}
 
 
+def test_on_the_host_a_batch_is_gone_before_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Batch:
+        pass
+
+    alive, seen = weakref.WeakSet[Batch](), list[int]()
+
+    def prepare(number: int) -> Batch:
+        seen.append(len(alive))
+        made = Batch()
+        alive.add(made)
+        return made
+
+    monkeypatch.setattr(tumours, "preparation", lambda *_, **__: prepare)
+    work = Training(**SMALL, feed="serial").host_work(0)
+    assert work is not None
+    work()
+    assert seen == [0] * BATCHES
+
+
 # --- what records say ------------------------------------------------------------------------------
 
 EPOCH_S = {"copied": 4e-3, "serial": 7e-3, "queued": 5.5e-3, "overlapped": 4.3e-3}
@@ -418,6 +444,15 @@ def test_hidden_is_a_share_of_the_shorter_part() -> None:
     text = words.as_text(words.sections(pair([training_record("gpu", feed) for feed in EPOCH_S])))
     assert "overlapped 4.30 ms (-39%), which hides 90% of the shorter part" in text
     assert "90.0% of the samples held out are told rightly" in text
+    assert words.ADDED.format(0.0) in text
+
+
+def test_how_far_the_parts_are_off_the_whole_is_told_with_the_shares() -> None:
+    found = Overlap(device="gpu", prepare_s=2.0, work_s=10.0, serial_s=11.5, hiding_s={"queued": 10.0})
+    assert (found.left_over, found.adds_up, found.hidden("queued")) == (-0.25, True, 0.75)
+    records = [training_record("gpu", feed) for feed in EPOCH_S if feed != "copied"]
+    records.append(training_record("gpu", "copied", factor=0.9))  # 3.6 ms: 0.4 of 7 are in neither part
+    assert words.ADDED.format(0.4 / 3) in words.as_text(words.sections(pair(records)))
 
 
 def test_no_share_is_told_where_the_parts_do_not_add_up() -> None:
@@ -431,19 +466,25 @@ def test_no_share_is_told_where_the_parts_do_not_add_up() -> None:
 
 
 def test_curves_agree_within_what_each_may_be_off() -> None:
-    cpu, gpu = training_record("cpu", "copied"), training_record("gpu", "copied")
+    reference = "NumPy float64, the losses of 2 of 28 steps"
+    check = Accuracy(relative_error=0.0, tolerance=0.01, ok=True, reference=reference)
+    cpu, gpu = (training_record(device, "copied", accuracy=check) for device in ("cpu", "gpu"))
     tolerance = cpu.accuracy.tolerance + gpu.accuracy.tolerance  # type: ignore[union-attr]
     near = curves(cpu, replace(gpu, series={"loss": (0.5, 0.25 * (1 - tolerance / 2))}))
     assert near is not None
     assert (near.epoch, near.agree) == (2, True)
     assert near.difference == pytest.approx(tolerance / 2, rel=1e-3)
+    assert near.reference == reference
     far = replace(gpu, series={"loss": (0.6, 0.25)})
     found = curves(cpu, far)
     assert found is not None
     assert (found.epoch, found.agree) == (1, False)
     assert curves(cpu, None) is None
     assert curves(cpu, replace(gpu, series={})) is None
-    assert "more than is tolerated" in words.as_text(words.sections(pair([cpu, far])))
+    # Of 28 steps two are checked: what comes after them may be apart by rounding, and no device is accused.
+    text = words.as_text(words.sections(pair([cpu, far])))
+    assert "more than is tolerated where they are checked; each may be half of" in text
+    assert f"off {reference}" in text
 
 
 def test_markdown_has_the_table_of_feeds() -> None:

@@ -32,6 +32,7 @@ class Task(StrEnum):
 TASKS = {
     "mlp": Task.training,
     "mlp_article": Task.training,
+    "training": Task.training,
     "step": Task.training,
     "loss_and_gradients": Task.training,
     "chain": Task.sequential,

@@ -138,14 +138,12 @@ def read_claim(raw: Mapping[str, Any], select: Mapping[str, Any]) -> Claim:
     if missing := [name for name in ("section", "claim", "verdict", "why", "study") if name not in raw]:
         raise ValueError(f"a claim must have `{missing[0]}`: {raw!r}")
     figures = tuple(_read_figure(figure, select) for figure in raw.get("figures", ()))
+    section = str(raw["section"])  # YAML reads 2.2 as a number, and true as no text
     try:
-        section, verdict = (
-            str(raw["section"]),
-            Judgement(str(raw["verdict"]).lower()),
-        )  # YAML has true, and 2.2
+        verdict = Judgement(str(raw["verdict"]).lower())
         return Claim(**{**raw, "section": section, "verdict": verdict, "figures": figures})
     except ValueError as error:
-        raise ValueError(f"{raw['section']}: {error}") from error
+        raise ValueError(f"{section}: {error}") from error
 
 
 def _read_figure(raw: Mapping[str, Any], select: Mapping[str, Any]) -> Figure:

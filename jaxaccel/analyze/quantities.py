@@ -7,7 +7,7 @@ those of one arm, or one pair, or one kind of case, as it needs them: nothing is
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,11 +96,13 @@ def time(records: Sequence[Record], *, metric: str = "latency") -> Quantity:
 
 def transfer_rate(records: Sequence[Record], *, metric: str) -> Quantity:
     """Bytes a second between host and device, by the median of h2d or d2h, pinned or not."""
+    way = metric.removesuffix("_pinned")
+    if way not in (Metric.h2d, Metric.d2h):
+        raise ValueError(f"`metric` must be h2d or d2h, or one of them with _pinned, got {metric!r}")
     record, taken = _timed(records, metric), time(records, metric=metric).value
     moved = record.transfers
     if moved is None or not taken:
         raise ValueError("the record does not say what was moved")
-    way = metric.removesuffix("_pinned")
     size_bytes, how = getattr(moved, f"{way}_bytes"), getattr(moved, way)
     if how != "copied":
         raise ValueError(f"{way} is {how}: nothing moves")
@@ -109,19 +111,19 @@ def transfer_rate(records: Sequence[Record], *, metric: str) -> Quantity:
 
 def memory_rate(records: Sequence[Record]) -> Quantity:
     """Bytes a second that a call reads and writes, as the record has it."""
-    return _known(_record(records).rates, "bytes_per_s", "B/s")
+    return _rate(records, "bytes_per_s", "B/s")
 
 
 def compute_rate(records: Sequence[Record]) -> Quantity:
     """FLOPs a second of a call, as the record has it."""
-    return _known(_record(records).rates, "flops_per_s", "FLOP/s")
+    return _rate(records, "flops_per_s", "FLOP/s")
 
 
 def ceiling_share(records: Sequence[Record], *, ceiling: str) -> Quantity:
     """The share that a call reaches of a measured ceiling, `memory` or `compute`."""
     if ceiling not in ("memory", "compute"):
         raise ValueError(f"`ceiling` must be memory or compute, got {ceiling!r}")
-    return _known(_record(records).rates, f"of_{ceiling}_ceiling", "share")
+    return _rate(records, f"of_{ceiling}_ceiling", "share")
 
 
 def capacity(records: Sequence[Record]) -> Quantity:
@@ -205,6 +207,18 @@ def _one(found: Sequence[_T], what: str) -> _T:
     if len(found) != 1:
         raise ValueError(f"one {what} must be chosen, got {len(found)}")
     return found[0]
+
+
+def _rate(records: Sequence[Record], name: str, unit: str) -> Quantity:
+    """A rate, or its share of a ceiling, with the interval of the time that it is by."""
+    record = _record(records)
+    found = _known(record.rates, name, unit)
+    timing = record.timings.get(Metric(record.rates.metric)) if record.rates else None
+    if timing is None or timing.ci95_s is None or found.value is None or min(timing.ci95_s) <= 0:
+        return found
+    fast_s, slow_s = timing.ci95_s
+    worked = found.value * timing.median_s
+    return replace(found, interval=(worked / slow_s, worked / fast_s), within=timing.ci_over)
 
 
 def _known(block: Any, name: str, unit: str) -> Quantity:

@@ -40,16 +40,18 @@ class Training:
 class Curves:
     """How far the losses of two devices are apart, at most, relative to the larger one, and in which epoch.
 
-    tolerance: each device's own against the reference, added.
+    tolerance: each device's own against the reference, added. reference: what that was, and of how many of
+    the steps; of those after them, in which rounding may decide, nothing is known to be right or wrong.
     """
 
     difference: float
     epoch: int
     tolerance: float
+    reference: str
 
     @property
     def agree(self) -> bool:
-        """Whether they are within the tolerance all along."""
+        """Whether they are within the tolerance all along, beyond the steps that were checked too."""
         return self.difference <= self.tolerance
 
 
@@ -67,13 +69,23 @@ class Overlap:
     hiding_s: Mapping[str, float]
 
     @property
+    def shorter_s(self) -> float:
+        """The shorter part: all that can be hidden."""
+        return min(self.prepare_s, self.work_s)
+
+    @property
+    def left_over(self) -> float:
+        """By how much the whole is longer than its parts, of the shorter: so far `hidden` may be off."""
+        return (self.serial_s - self.prepare_s - self.work_s) / self.shorter_s
+
+    @property
     def adds_up(self) -> bool:
         """Whether the parts make up the whole, within half of the shorter: else shares would be noise."""
-        return abs(self.serial_s - self.prepare_s - self.work_s) <= min(self.prepare_s, self.work_s) / 2
+        return abs(self.left_over) <= 0.5
 
     def hidden(self, feed: str) -> float:
         """The share of the shorter part that is hidden behind the longer; below 0 where hiding costs more."""
-        return (self.serial_s - self.hiding_s[feed]) / min(self.prepare_s, self.work_s)
+        return (self.serial_s - self.hiding_s[feed]) / self.shorter_s
 
 
 def trainings(comparisons: Sequence[Comparison]) -> list[Training]:
@@ -96,8 +108,13 @@ def curves(cpu: Record | None, gpu: Record | None) -> Curves | None:
     losses = zip(*(record.series[LOSS] for record in sides), strict=False)
     apart = [abs(one - other) / max(abs(one), abs(other), 1e-300) for one, other in losses]
     worst = max(range(len(apart)), key=apart.__getitem__)
-    tolerance = sum(record.accuracy.tolerance for record in sides if record.accuracy)
-    return Curves(difference=apart[worst], epoch=worst + 1, tolerance=tolerance)
+    checks = [record.accuracy for record in sides if record.accuracy]
+    return Curves(
+        difference=apart[worst],
+        epoch=worst + 1,
+        tolerance=sum(check.tolerance for check in checks),
+        reference="; ".join(dict.fromkeys(check.reference or "no reference" for check in checks)),
+    )
 
 
 def overlap(training: Training, device: str) -> Overlap | None:

@@ -74,14 +74,10 @@ def _scaled(value: float, unit: str) -> str:
 
 
 def _doubt(found: Quantity) -> str:
-    if found.interval is None or found.unit != "x":
+    if found.interval is None or found.unit not in ("x", "share"):
         return ""
-    low, high = found.interval
-    return (
-        f" [{brief(low)}, {brief(high)}]"
-        + ("¹" if found.within == "rounds" else "")
-        + ("" if found.sure else "?")
-    )
+    low, high = (f"{end:.0%}" if found.unit == "share" else brief(end) for end in found.interval)
+    return f" [{low}, {high}]" + ("¹" if found.within == "rounds" else "") + ("" if found.sure else "?")
 
 
 def _verdict(claim: Claim) -> str:

@@ -16,6 +16,7 @@ from jaxaccel.records import DEVICES, Comparison, Metric, Record
 
 HEAD = ("an epoch by feed", "CPU", "GPU", "CPU / GPU", "CPU / first feed", "GPU / first feed")
 UNKNOWN = "–"
+ADDED = "The two parts are {:.0%} of the shorter one off the whole"
 NOISY = "What is hidden can't be told: the two parts do not add up to the whole"
 
 
@@ -29,7 +30,7 @@ class Section:
 
 
 def sections(comparisons: Sequence[Comparison]) -> list[Section]:
-    """Of each training among comparisons that was fed in several ways, or followed on two devices."""
+    """One of each training among comparisons."""
     return [_section(each) for each in trainings(comparisons)]
 
 
@@ -74,10 +75,10 @@ def _followed(training: Training) -> list[str]:
             continue
         lines += [_trained(record) for record in sides]
         if found := curves(row.cpu, row.gpu):
-            how = "" if found.agree else ", more than is tolerated"
+            how = "" if found.agree else ", more than is tolerated where they are checked"
             lines.append(
                 f"the losses of the two are at most {found.difference:.1e} of the loss apart (epoch "
-                f"{found.epoch}){how}; each may be half of {found.tolerance:.1e} off its reference"
+                f"{found.epoch}){how}; each may be half of {found.tolerance:.1e} off {found.reference}"
             )
         break
     return lines
@@ -100,7 +101,7 @@ def _hidden(training: Training) -> list[str]:
                 + (f", which hides {found.hidden(feed):.0%} of the shorter part" if found.adds_up else "")
                 for feed, epoch_s in found.hiding_s.items()
             )
-            hiding += "" if found.adds_up else f". {NOISY}"
+            hiding += f". {ADDED.format(abs(found.left_over))}" if found.adds_up else f". {NOISY}"
             lines.append(
                 f"{device.upper()}: {parts}, one after the other {seconds(found.serial_s)}; {hiding}"
             )

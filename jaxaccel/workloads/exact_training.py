@@ -1,6 +1,6 @@
 """Training in float64, by NumPy alone: what the losses of a training on a device are held against."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def losses(
     biases: Sequence[Array],
     batches: Iterable[tuple[Array, Array]],
     rate: float,
-    corrected_in: type[np.floating[Any]] = np.float64,
+    corrected_in: Callable[[float], Any] = np.float64,
 ) -> list[float]:
     """The loss of each step of a training with Adam on batches in turn: that before the step's update.
 

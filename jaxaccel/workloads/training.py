@@ -115,12 +115,17 @@ class Training:
         ready = [*map(prepare, range(self.batches))]
         return feeds.LOOPS[self.feed](step, feeds.Source(ready=ready, prepare=prepare, place=place))
 
-    def host_work(self, seed: int) -> Callable[[], Any] | None:
+    def host_work(self, seed: int) -> Callable[[], None] | None:
         """What the host prepares for each epoch, by itself; None where nothing is prepared in a call."""
         if self.feed not in feeds.PREPARING:
             return None
         prepare = self.prepare(seed)
-        return lambda: [prepare(number) for number in range(self.batches)]
+
+        def work() -> None:  # each batch goes before the next is made, as in an epoch
+            for number in range(self.batches):
+                prepare(number)
+
+        return work
 
     def cost(self) -> Cost:
         """That of a step, as often as there are batches: see Mlp."""
@@ -146,7 +151,7 @@ class Training:
     def verify(self, inputs: Inputs, output: Any, precision: str, run: Callable[..., Any]) -> Accuracy:
         """The first step's loss against float64; those after it are for `outcome` to judge."""
         leaves, x, y = inputs
-        found = np.concatenate([np.ravel(np.asarray(loss, np.float64)) for loss in _listed(output)])
+        found = np.concatenate([np.ravel(np.asarray(loss, np.float64)) for loss in jax.tree.leaves(output)])
         first = (x, y) if self.feed != feeds.SCAN else (x[0], y[0])
         (exact,) = self.exact(leaves, [first])
         error = abs(found[0] - exact) / exact if np.isfinite(found).all() else math.inf
@@ -254,12 +259,5 @@ def norms_apart(found: Array, exact: Array, batches: int) -> list[float]:
     ]
 
 
-def _listed(output: Any) -> list[Any]:
-    return list(output) if isinstance(output, list | tuple) else [output]
-
-
 def _stacked(parts: Sequence[Array]) -> Array:
-    whole = aligned_empty((len(parts), *parts[0].shape), parts[0].dtype)
-    for at, part in enumerate(parts):
-        whole[at] = part
-    return whole
+    return np.stack(parts, out=aligned_empty((len(parts), *parts[0].shape), parts[0].dtype))
