@@ -230,3 +230,17 @@ def test_the_advice_in_the_readme_is_what_the_records_give() -> None:
     )
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert " ".join(told.stdout.split()) in readme
+
+
+def test_what_jaxaccel_costs_is_told_as_it_was_measured() -> None:
+    folder = ROOT / "experiments/own_cost"
+    found, text = json.loads((folder / "results.json").read_text()), (folder / "README.md").read_text()
+    for sweep in found["sweeps"]:
+        wall, own, memory = sweep["wall_s"], sweep["own_s_per_job"], sweep["peak_bytes"] / 1e6
+        assert f"| {sweep['jobs']} | {wall:.1f} s | {own:.2f} s | {memory:.0f} MB |" in text
+        assert sweep["records"] == sweep["jobs"]
+    medians = {name: float(np.median(times)) for name, times in found["help_s"].items()}
+    run = medians.pop("run")
+    assert f"`--help` is {run:.2f} s for run and {max(medians.values()):.2f} s at most" in text
+    report = found["report"]
+    assert f"took {report['wall_s']:.1f} s and {report['peak_bytes'] / 1e6:.0f} MB" in text
