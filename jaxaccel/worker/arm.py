@@ -39,7 +39,7 @@ from jaxaccel.worker.checks import (
 )
 from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.estimate import complete
-from jaxaccel.worker.feeding import COPIES, FED, TIMED, fed_call, follow, host_work_s
+from jaxaccel.worker.feeding import COPIES, FED, fed_call, follow, host_work_s
 from jaxaccel.worker.kernels import KernelTimer, make_trace
 from jaxaccel.worker.program import (
     ARGUMENTS,
@@ -50,7 +50,7 @@ from jaxaccel.worker.program import (
     make_fed_call,
 )
 from jaxaccel.worker.slope import LoopError, Slope
-from jaxaccel.worker.timing import AWAITED, Block, Call, InvariantError, Laps, Stopwatch
+from jaxaccel.worker.timing import AWAITED, BLOCKED, Block, Call, InvariantError, Laps, Stopwatch
 from jaxaccel.worker.transfer import TRAVELS, Travel
 
 NO_TRANSFER = "no transfer timed"
@@ -60,7 +60,6 @@ UNTIMED = "skipped: no call on resident data is timed from Python"
 
 SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
 
-BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls of the compiled program
 SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too much of the slope
 
 
@@ -135,8 +134,8 @@ class OpenArm:
         fed = fed_call(workload, compiled, resident, device, case.seed)
         if fed:
             call = fed
-            uncounted |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in TIMED), FED)
-            metrics = [metric for metric in metrics if metric in TIMED]
+            uncounted |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in BLOCKED), FED)
+            metrics = [metric for metric in metrics if metric in BLOCKED]
         call, block = getattr(workload, "tamper", _as_they_are)(call, block, arguments)
         del arguments
         result = jax.block_until_ready(call())

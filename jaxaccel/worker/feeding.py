@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxaccel.records import Case, Metric
+from jaxaccel.records import Case
 from jaxaccel.worker.checks import refuse_wrong
 from jaxaccel.worker.program import Resident
 from jaxaccel.worker.timing import Call, quiet
@@ -16,7 +16,6 @@ from jaxaccel.workloads.base import Outcome, Workload
 
 FED = "not of a call that is a loop in Python over steps, whose feed is a part of it: see workload.feed=scan"
 COPIES = "skipped: such a call sends its batches by explicit copies, which are timed; any other is refused"
-TIMED = (Metric.latency, Metric.throughput)  # what can be had of such a call
 
 # The host's part by itself: so many epochs, in so many seconds.
 PREPARED_EPOCHS, PREPARED_S = 20, 0.5

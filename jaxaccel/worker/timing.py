@@ -12,6 +12,7 @@ import numpy as np
 from jaxaccel.messages import Round
 from jaxaccel.records import Metric
 
+BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls that are awaited
 AWAITED = "output awaited"
 
 Call = Callable[[], Any]

@@ -11,21 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxaccel.messages import (
-    AskRound,
-    Close,
-    Closed,
-    Failure,
-    Inspect,
-    Message,
-    Open,
-    Started,
-    Unavailable,
-    decode_message,
-    encode_message,
-)
+from jaxaccel.messages import AskRound, Close, Closed, Inspect, Message, Open, Started
 from jaxaccel.peers.worker.program import Library
-from jaxaccel.records import ArmFacts, Problem
+from jaxaccel.records import ArmFacts
+from jaxaccel.worker.serving import answer_all, answering, claim_stdout, round_of, send, start_failure
 
 # Each in a module that its library is imported in, and nowhere else.
 KINDS = {
@@ -38,27 +27,19 @@ KINDS = {
 def main(device: str, library: str) -> int:
     """Import the library, say so, and serve. Returns the exit code."""
     # What a library prints as it is imported must not get among the messages.
-    replies = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    from jaxaccel.worker.devices import NoDeviceError, environment
+    replies = claim_stdout()
+    from jaxaccel.worker.devices import environment
 
     host = environment()
     try:
         connected, facts, known = connect(device, library, host)
     except Exception as error:  # the worker's edge: whatever it is becomes an answer
-        from jaxaccel.worker.problems import describe
-
-        problem = describe(error)
-        if isinstance(error, NoDeviceError):
-            problem = Problem(type="NoDevice", message=str(error), hint=error.hint)
-        replies.write(encode_message(Failure(error=problem, environment=host)))
+        send(replies, start_failure(error, host))
         return 1
     from jaxaccel.peers.worker import arm  # noqa: F401  # its imports are part of the start
 
-    replies.write(encode_message(Started(arm=facts, ready_at=time.time(), environment=host | known)))
-    answer = make_answer(connected, facts)
-    for line in sys.stdin.buffer:
-        replies.write(encode_message(answer(line)))
+    send(replies, Started(arm=facts, ready_at=time.time(), environment=host | known))
+    answer_all(replies, make_answer(connected, facts))
     return 0
 
 
@@ -91,10 +72,7 @@ def connect(device: str, library: str, host: Mapping[str, Any]) -> tuple[Library
 
 def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]:
     """A function that answers each request with one message, a Failure where it went wrong."""
-    from jaxaccel.peers.worker.arm import TIMED, Data, PeerArm, empty_call_s
-    from jaxaccel.worker.checks import RefusedError
-    from jaxaccel.worker.problems import describe
-    from jaxaccel.worker.timing import InvariantError
+    from jaxaccel.peers.worker.arm import Data, PeerArm, empty_call_s
 
     arms: dict[str, PeerArm] = {}
     data = Data()
@@ -114,14 +92,7 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
                 )
                 return opened.facts
             case AskRound():
-                try:
-                    return arms[request.key].round(request.metric)
-                except InvariantError:
-                    raise
-                except Exception as error:  # the worker's edge: a profiler's trouble costs its metric
-                    if request.metric in TIMED:
-                        raise
-                    return Unavailable(reason=describe(error).message)
+                return round_of(arms[request.key], request.metric)
             case Inspect():
                 return arms[request.key].inspect()
             case Close():
@@ -134,15 +105,7 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
             case _:
                 raise ValueError(f"a worker answers no {type(request).__name__}")
 
-    def answered(line: bytes) -> Message:
-        try:
-            return answer(decode_message(line))
-        except RefusedError as error:
-            return Failure(error=describe(error), refused=True)
-        except Exception as error:  # the worker's edge
-            return Failure(error=describe(error))
-
-    return answered
+    return answering(answer)
 
 
 if __name__ == "__main__":

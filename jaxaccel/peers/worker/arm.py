@@ -15,9 +15,8 @@ from jaxaccel.records import NOT_ASKED, Arm, ArmFacts, DeviceTime, Memory, Metri
 from jaxaccel.worker.checks import ANSWER, RefusedError, binary, make_workload
 from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.kernels import KernelTimer
-from jaxaccel.worker.timing import AWAITED, InvariantError, Laps, Stopwatch
+from jaxaccel.worker.timing import AWAITED, BLOCKED, InvariantError, Laps, Stopwatch
 
-TIMED = (Metric.latency, Metric.throughput)
 NO_LOOP = "a loop around another library's calls would have their dispatch in it"
 NO_STEPS = "the library does not tell tracing from compiling: first_call_s has both"
 NOT_HERE = "jaxaccel.peers measures it of no framework but JAX"
@@ -50,7 +49,7 @@ class PeerArm:
         library: Library,
         facts: ArmFacts,
         floor_s: Mapping[str, float],
-        metrics: Sequence[Metric] = TIMED,
+        metrics: Sequence[Metric] = BLOCKED,
         data: "Data | None" = None,
     ) -> None:
         """Place the data, compile, check the answer, warm up, be ready for rounds of `metrics`.
@@ -98,7 +97,9 @@ class PeerArm:
         absent = {
             "compile": NO_STEPS,
             "memory.peak_bytes": NOT_HERE,
-            **{f"timings.{metric}": NOT_HERE for metric in metrics if metric not in (*TIMED, Metric.device)},
+            **{
+                f"timings.{metric}": NOT_HERE for metric in metrics if metric not in (*BLOCKED, Metric.device)
+            },
         }
         self._conditions = Conditions(library)
         self._timer: KernelTimer | None = None
@@ -167,4 +168,4 @@ def empty_call_s(library: Library, framework: str) -> dict[str, float]:
     """Median seconds of a call of a program that adds one to a number, by metric: the cost of dispatch."""
     stopwatch = stopwatch_of(library.empty(framework))
     stopwatch.warm_up()
-    return {metric.value: float(np.median(stopwatch.round(metric).samples_s)) for metric in TIMED}
+    return {metric.value: float(np.median(stopwatch.round(metric).samples_s)) for metric in BLOCKED}

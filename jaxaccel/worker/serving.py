@@ -1,0 +1,79 @@
+"""How a worker speaks: requests on its standard input, an answer to each on what was its standard output."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Protocol
+
+from jaxaccel.messages import Failure, Message, Round, Unavailable, decode_message, encode_message
+from jaxaccel.records import Metric, Problem
+
+
+class Arm(Protocol):
+    """What can be asked for rounds."""
+
+    def round(self, metric: Metric) -> Round | Unavailable:
+        """A short burst of samples, or why there is none."""
+
+
+def claim_stdout() -> BinaryIO:
+    """Standard output, for messages alone: whatever a library prints goes to standard error from now on."""
+    private = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return private
+
+
+def send(replies: BinaryIO, message: Message) -> None:
+    """Say it."""
+    replies.write(encode_message(message))
+
+
+def start_failure(error: Exception, host: Mapping[str, Any]) -> Failure:
+    """Why a worker has not started, whatever it is."""
+    from jaxaccel.worker.devices import NoDeviceError
+
+    if isinstance(error, NoDeviceError):
+        problem = Problem(type="NoDevice", message=str(error), hint=error.hint)
+    else:
+        from jaxaccel.worker.problems import describe
+
+        problem = describe(error)
+    return Failure(error=problem, environment=host)
+
+
+def answering(answer: Callable[[Message], Message]) -> Callable[[bytes], Message]:
+    """A function that answers each line with one message, a Failure where it went wrong."""
+    from jaxaccel.worker.checks import RefusedError
+    from jaxaccel.worker.problems import describe
+    from jaxaccel.workloads.own import BadCodeError
+
+    def answered(line: bytes) -> Message:
+        try:
+            return answer(decode_message(line))
+        except (RefusedError, BadCodeError) as error:
+            return Failure(error=describe(error), refused=True)
+        except Exception as error:  # the worker's edge
+            return Failure(error=describe(error))
+
+    return answered
+
+
+def answer_all(replies: BinaryIO, answered: Callable[[bytes], Message]) -> None:
+    """Answer each request, until standard input closes."""
+    for line in sys.stdin.buffer:
+        send(replies, answered(line))
+
+
+def round_of(arm: Arm, metric: Metric) -> Message:
+    """A round, or why there is none; an arm that can't be called any more raises."""
+    from jaxaccel.worker.problems import describe
+    from jaxaccel.worker.timing import BLOCKED, InvariantError
+
+    try:
+        return arm.round(metric)
+    except InvariantError:
+        raise
+    except Exception as error:  # the worker's edge: a profiler's trouble costs its metric
+        if metric in BLOCKED:
+            raise
+        return Unavailable(reason=describe(error).message)
