@@ -144,6 +144,39 @@ class Plain:
         return self.variants[self.variant]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stepped(Plain):
+    """What workloads of so many dependent steps in one call have in common, their number known beforehand.
+
+    A variant takes that number after its arrays.
+    """
+
+    steps: int = 100
+
+    def __post_init__(self) -> None:
+        check_arguments(self, steps=self.steps)
+
+    @property
+    def loops(self) -> bool:
+        """Of a single step, XLA does away with the loop."""
+        return self.steps > 1
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """What scales an element in each step."""
+        return frozenset({"multiply"})
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The variant, of its arrays alone."""
+        variant, steps = self.variants[self.variant], self.steps
+
+        def stepped(*arrays: Any) -> Any:
+            return variant(*arrays, steps)
+
+        return stepped
+
+
 def product_operations(size: int) -> frozenset[str]:
     """The HLO operations that a product of matrices or vectors of `size` may end up as."""
     as_product = {"dot", "custom-call", "reduce", "reduce-window", "convolution"}

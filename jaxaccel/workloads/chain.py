@@ -15,7 +15,7 @@ import numpy as np
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.base import (
     Array,
-    check_arguments,
+    Stepped,
     elementwise_error,
     itemsize,
     judged,
@@ -37,39 +37,10 @@ def reference(x: Array, a: Array, b: Array, steps: int) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chain:
+class Chain(Stepped):
     """`steps` dependent steps x -> a x + b on zero-mean random vectors, |a| < 1/2. `size` is their length."""
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
-    carries: ClassVar[bool] = False
-
-    size: int
-    dtype: str = "float32"
-    variant: str = "direct"
-    steps: int = 100
-
-    def __post_init__(self) -> None:
-        check_arguments(self, steps=self.steps)
-
-    @property
-    def loops(self) -> bool:
-        """Of a single step, XLA does away with the loop."""
-        return self.steps > 1
-
-    @property
-    def operations(self) -> frozenset[str]:
-        """The multiplication."""
-        return frozenset({"multiply"})
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """(n,), (n,), (n,) -> (n,)."""
-
-        def chain(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
-            last: jax.Array = self.variants[self.variant](x, a, b, self.steps)
-            return last
-
-        return chain
 
     def cost(self) -> Cost:
         """Of each step a multiplication and an addition an element; it reads three vectors and writes one.

@@ -38,15 +38,7 @@ class Source:
 def resident(step: Step, source: Source) -> Epoch:
     """All batches lie on the device; nothing is awaited."""
     there = jax.block_until_ready([source.place(batch) for batch in source.ready])
-
-    def epoch(leaves: Any) -> tuple[Any, list[jax.Array]]:
-        losses = []
-        for x, y in there:
-            leaves, loss = step(leaves, x, y)
-            losses.append(loss)
-        return leaves, losses
-
-    return epoch
+    return _in_turn(source, lambda leaves, number: step(leaves, *there[number]))
 
 
 def copied(step: Step, source: Source) -> Epoch:
@@ -56,14 +48,10 @@ def copied(step: Step, source: Source) -> Epoch:
     For a CPU device nothing moves: it takes the host's memory as it is.
     """
 
-    def epoch(leaves: Any) -> tuple[Any, list[jax.Array]]:
-        losses = []
-        for batch in source.ready:
-            leaves, loss = _one_by_one(step, leaves, source.place(batch))
-            losses.append(loss)
-        return leaves, losses
+    def take(leaves: Any, number: int) -> tuple[Any, jax.Array]:
+        return _one_by_one(step, leaves, source.place(source.ready[number]))
 
-    return epoch
+    return _in_turn(source, take)
 
 
 def prefetched(step: Step, source: Source) -> Epoch:
@@ -85,27 +73,19 @@ def prefetched(step: Step, source: Source) -> Epoch:
 def serial(step: Step, source: Source) -> Epoch:
     """Prepare a batch on the host, copy it, take the step, await it: one after the other."""
 
-    def epoch(leaves: Any) -> tuple[Any, list[jax.Array]]:
-        losses = []
-        for number in range(source.count):
-            leaves, loss = _one_by_one(step, leaves, source.place(source.prepare(number)))
-            losses.append(loss)
-        return leaves, losses
+    def take(leaves: Any, number: int) -> tuple[Any, jax.Array]:
+        return _one_by_one(step, leaves, source.place(source.prepare(number)))
 
-    return epoch
+    return _in_turn(source, take)
 
 
 def queued(step: Step, source: Source) -> Epoch:
     """The same without awaiting: the device works while this thread prepares the next batch."""
 
-    def epoch(leaves: Any) -> tuple[Any, list[jax.Array]]:
-        losses = []
-        for number in range(source.count):
-            leaves, loss = step(leaves, *source.place(source.prepare(number)))
-            losses.append(loss)
-        return leaves, losses
+    def take(leaves: Any, number: int) -> tuple[Any, jax.Array]:
+        return step(leaves, *source.place(source.prepare(number)))
 
-    return epoch
+    return _in_turn(source, take)
 
 
 def overlapped(step: Step, source: Source) -> Epoch:
@@ -123,6 +103,19 @@ def overlapped(step: Step, source: Source) -> Epoch:
             if number + 1 < source.count:
                 ahead = beside.submit(source.prepare, number + 1)
             leaves, loss = _one_by_one(step, leaves, source.place(batch))
+            losses.append(loss)
+        return leaves, losses
+
+    return epoch
+
+
+def _in_turn(source: Source, take: Callable[[Any, int], tuple[Any, jax.Array]]) -> Epoch:
+    """An epoch of `take`, the step on the batch of a number."""
+
+    def epoch(leaves: Any) -> tuple[Any, list[jax.Array]]:
+        losses = []
+        for number in range(source.count):
+            leaves, loss = take(leaves, number)
             losses.append(loss)
         return leaves, losses
 

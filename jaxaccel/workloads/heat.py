@@ -16,7 +16,7 @@ import scipy.fft
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.base import (
     Array,
-    check_arguments,
+    Stepped,
     itemsize,
     judged,
     norm_error,
@@ -59,40 +59,14 @@ def reference(u: Array, steps: int) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heat:
+class Heat(Stepped):
     """`steps` steps from a plate of zero-mean random temperatures. `size` is n, its side in points."""
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]] = {"direct": direct}
-    carries: ClassVar[bool] = False
-
-    size: int
-    dtype: str = "float32"
-    variant: str = "direct"
-    steps: int = 100
 
     def __post_init__(self) -> None:
-        check_arguments(self, steps=self.steps)
+        super().__post_init__()
         require_dtype("heat", self.dtype, DTYPES)
-
-    @property
-    def loops(self) -> bool:
-        """Of a single step, XLA does away with the loop."""
-        return self.steps > 1
-
-    @property
-    def operations(self) -> frozenset[str]:
-        """What scales a temperature."""
-        return frozenset({"multiply"})
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """(n, n) -> (n, n): how many steps there are is known beforehand."""
-
-        def heat(u: jax.Array) -> jax.Array:
-            stepped: jax.Array = self.variants[self.variant](u, self.steps)
-            return stepped
-
-        return heat
 
     def cost(self) -> Cost:
         """Of each step two multiplications and five additions a point; it reads the plate and writes one.
