@@ -93,6 +93,11 @@ def process_start() -> float:
         return psutil.Process().create_time()
 
 
+def say_waiting(device: str) -> None:
+    """Why nothing happens yet."""
+    print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
+
+
 def require_cores(name: str, cores: int) -> None:
     """Refuse to keep a process to so many cores where that can't be.
 
@@ -144,7 +149,7 @@ class Launcher:
     def make_way(self, device: str) -> None:
         """Another jaxaccel measures on the device: idle workers would disturb what we wait for."""
         self.stop_early()
-        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
+        say_waiting(device)
 
     def stop_early(self) -> None:
         """End those that were started and not yet given."""

@@ -298,15 +298,12 @@ def records_of(folder: Path) -> list["Record"]:
 
     **Raises** BadInputError for a file that holds no record.
     """
-    from jaxaccel.analyze.machines import latest
+    from jaxaccel.analyze.machines import latest_by_framework
     from jaxaccel.publish.store import load_records
 
     if not folder.is_dir():
         return []
-    by_framework: dict[str, list[Record]] = {}
-    for record in load_records([folder], peers=True):
-        by_framework.setdefault(record.arm.framework, []).append(record)
-    return [record for records in by_framework.values() for record in latest(records).values()]
+    return list(latest_by_framework(load_records([folder], peers=True)).values())
 
 
 def folder_of(study: Study, overrides: Iterable[str], outputs: Path) -> Path:

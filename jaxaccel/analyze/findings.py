@@ -5,11 +5,12 @@ Verdicts allow for the sizes of one kind of case, as those of a search for cross
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from jaxaccel.analyze.compare import MIN_PASSES
 from jaxaccel.analyze.crossover import Answer, Bracket, Point, brackets, conclude, leaning
 from jaxaccel.analyze.questions import QUESTIONS, answer, family_size, passes_of, point_of, tells
+from jaxaccel.analyze.ranges import SIZE, alike
 from jaxaccel.records import Case, Comparison, Record, Speedup
 
 
@@ -54,13 +55,13 @@ def families(comparisons: Sequence[Comparison]) -> list[Family]:
     """Comparisons that differ only in size, together; those of other machines are another family."""
     found: dict[tuple[str, str, str], list[Comparison]] = {}
     for comparison in comparisons:
-        alike = replace(comparison.case, size=1).case_id
+        kind = alike(comparison.case, SIZE)
         cpu, gpu = comparison.cpu_machine or "", comparison.gpu_machine or ""
-        found.setdefault((alike, cpu or gpu, gpu or cpu), []).append(comparison)
+        found.setdefault((kind, cpu or gpu, gpu or cpu), []).append(comparison)
     several = len({letter for _, *letters in found for letter in letters}) > 1
     return [
-        _family(sorted(alike, key=lambda comparison: comparison.case.size), (cpu, gpu) if several else None)
-        for (_, cpu, gpu), alike in found.items()
+        _family(sorted(its, key=lambda comparison: comparison.case.size), (cpu, gpu) if several else None)
+        for (_, cpu, gpu), its in found.items()
     ]
 
 

@@ -44,6 +44,14 @@ def latest(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
     return arms
 
 
+def latest_by_framework(records: Iterable[Record]) -> dict[tuple[str, str, str], Record]:
+    """The same of each case_id, device and framework: one framework's are never taken for another's."""
+    of: dict[str, list[Record]] = {}
+    for record in records:
+        of.setdefault(record.arm.framework, []).append(record)
+    return {(*arm, framework): record for framework, its in of.items() for arm, record in latest(its).items()}
+
+
 def standing(records: Iterable[Record]) -> list[Placed]:
     """The records that count, of every arm on every machine: one machine's are never taken for another's."""
     records = list(records)

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel.commands import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, keep, process_start, stop_by
+from jaxaccel.commands import (
+    BAD_INPUT,
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    keep,
+    process_start,
+    say_waiting,
+    stop_by,
+)
 from jaxaccel.config import BadInputError, RunConfig
 from jaxaccel.peers.frameworks import LIBRARIES, WORKLOADS, Framework, chosen, missing_lines
 from jaxaccel.peers.launching import SharedLauncher, arm_name, starter
@@ -53,7 +62,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
     try:
         for session in sessions:
             with (
-                hold_devices([session.device], wait_s=composed.jobs[0].config.wait_s, waiting=_waiting),
+                hold_devices([session.device], wait_s=composed.jobs[0].config.wait_s, waiting=say_waiting),
                 ShowProgress(make_console()) as progress,
             ):
                 launcher = SharedLauncher(starter(name for group in session.groups for name in group.arms))
@@ -146,17 +155,10 @@ def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
 
 def records_of(folder: Path) -> dict[tuple[str, str, str], Record]:
     """The records of an earlier run that count, by case, device and framework."""
-    from jaxaccel.analyze.machines import latest
+    from jaxaccel.analyze.machines import latest_by_framework
     from jaxaccel.publish.store import load_records
 
-    records = load_records([folder], peers=True)
-    return {
-        (case_id, device, framework): record
-        for framework in dict.fromkeys(record.arm.framework for record in records)
-        for (case_id, device), record in latest(
-            record for record in records if record.arm.framework == framework
-        ).items()
-    }
+    return latest_by_framework(load_records([folder], peers=True))
 
 
 def _frameworks(config: RunConfig, device: str, notes: dict[str, None]) -> list[Framework]:
@@ -179,7 +181,3 @@ def _lacking(config: RunConfig, device: str) -> int:
     asked = config.peers.frameworks if config.peers else None
     of_device = [one for one in chosen(asked) if device in one.devices] if asked else []
     return sum(not LIBRARIES[one.library].installed for one in of_device)
-
-
-def _waiting(device: str) -> None:
-    print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)

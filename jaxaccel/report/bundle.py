@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from jaxaccel.arguments import choose
-from jaxaccel.commands import require_cores
+from jaxaccel.commands import require_cores, say_waiting
 from jaxaccel.config import BadInputError, contents, sources
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.host import DeviceBusyError, hold_devices
@@ -82,12 +82,9 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
     if cores is not None:
         require_cores(f"`--bundle`: the record's {CPU_CORES}", cores)
 
-    def waiting(device: str) -> None:
-        print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
-
     try:
         with (
-            hold_devices([arm.device], wait_s=WAIT_S, waiting=waiting),
+            hold_devices([arm.device], wait_s=WAIT_S, waiting=say_waiting),
             Worker(arm.device, variables=flags, cores=cores) as worker,
         ):
             notes = [*differences(record, worker.ready())]
