@@ -57,9 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxaccel.analyze.advice import families
 
         records = load("DIR", arguments.places)
-        only, ask = asked_of(arguments, families(records))
-        (chosen,) = choose([records], only, option="")
-        known = families(chosen)
+        known = families(records)
+        only, ask = asked_of(arguments, known)
+        if only:
+            (chosen,) = choose([records], only, option="")
+            known = families(chosen)
         if not known:
             raise BadInputError("`DIR` must hold records of a CPU and a GPU of one case: there is no pair")
         if ask is None:

@@ -361,12 +361,13 @@ def search(
         if not found.pairs():
             return False
         # What still lacks passes that were asked for would be asked for again, for ever.
-        found.failed |= {
-            (question, at)
-            for question in found.settings.questions
-            for at, need in wanted.items()
-            if question in need.questions and found.passes(question).get(at, 0) < need.passes
-        }
+        for question in found.settings.questions:
+            made = found.passes(question)
+            found.failed |= {
+                (question, at)
+                for at, need in wanted.items()
+                if question in need.questions and made.get(at, 0) < need.passes
+            }
     return not any(found.can_have(question, at) for question, at in found.failed)
 
 
