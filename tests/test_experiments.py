@@ -104,9 +104,11 @@ SEARCHES = {
     ("crossover", "matvec"): (1, 1),
     ("crossover", "dot"): (0, 1),
     ("crossover", "matmul"): (0, 1),
+    ("crossover", "mlp"): (0, 1),
     ("crossover", "mlp_article"): (1, 0),
     ("crossover_again", "matvec"): (1, 1),
     ("crossover_again", "dot"): (0, 0),
+    ("crossover_again", "mlp"): (0, 0),
 }
 
 

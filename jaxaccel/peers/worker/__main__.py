@@ -9,11 +9,12 @@ import pkgutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from jaxaccel.messages import AskRound, Close, Closed, Inspect, Message, Open, Started
 from jaxaccel.peers.worker.program import Library
-from jaxaccel.records import ArmFacts
+from jaxaccel.records import ArmFacts, Spent
 from jaxaccel.worker.serving import answer_all, answering, claim_stdout, round_of, send, start_failure
 
 # Each in a module that its library is imported in, and nowhere else.
@@ -85,12 +86,14 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
                 if not arms:
                     library.forget()
                     data.forget()
-                if framework not in floors:
+                begin = time.perf_counter()
+                if framework not in floors:  # to compile for the first time can take half a minute
                     floors[framework] = empty_call_s(library, framework)
+                floor_took = Spent(warmup=time.perf_counter() - begin)
                 arms[request.key] = opened = PeerArm(
                     request.arm, library, facts, floors[framework], request.metrics, data
                 )
-                return opened.facts
+                return replace(opened.facts, spent_s=opened.facts.spent_s + floor_took)
             case AskRound():
                 return round_of(arms[request.key], request.metric)
             case Inspect():
