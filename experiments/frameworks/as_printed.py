@@ -5,8 +5,8 @@
 
 The network is torch.nn's, 10-50-1, from its own first weights, by the seed; batches and epochs are those of
 workload=training, labels have the shape of outputs, and each batch is copied to the device. Some trainings
-beside it have a sigmoid before the loss. Each has a process of its own: an assertion in a CUDA kernel leaves its
-process without CUDA. Needs PyTorch; half a minute.
+beside it have a sigmoid before the loss. Each has a process of its own: an assertion in a CUDA kernel leaves
+its process without CUDA. Needs PyTorch; half a minute.
 """
 
 import json
