@@ -234,6 +234,23 @@ def test_the_advice_in_the_readme_is_what_the_records_give() -> None:
     assert " ".join(told.stdout.split()) in readme
 
 
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("experiments/frameworks/as_printed_*.json")), ids=lambda p: p.stem
+)
+def test_what_came_of_the_articles_code_is_counted_of_its_trainings(path: Path) -> None:
+    found = json.loads(path.read_text())
+    for kind in ("as_printed", "with_sigmoid"):
+        each = found[kind]["each"]
+        assert found[kind]["trainings"] == len(each) == len({one["seed"] for one in each})
+        assert found[kind]["finished"] == sum(one["error"] is None for one in each)
+        stopped = sum(one["error"] is not None and one["updates"] == 0 for one in each)
+        assert found[kind]["stopped_before_an_update"] == stopped
+        for one in each:  # a loss that is a number is that of a training that came to its end
+            assert (one["loss"] is None) == (one["error"] is not None)
+            assert one["error"] is None or one["error"] in found[kind]["errors"]
+    assert all(one["outside"] == 0 for one in found["with_sigmoid"]["each"])
+
+
 def test_what_jaxaccel_costs_is_told_as_it_was_measured() -> None:
     folder = ROOT / "experiments/own_cost"
     found, text = json.loads((folder / "results.json").read_text()), (folder / "README.md").read_text()

@@ -2,11 +2,13 @@
 
 import gc
 import json
+import re
 import subprocess
 import sys
 import weakref
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from jaxaccel.peers.launching import SharedLauncher, arm_name, parts, starter
 from jaxaccel.peers.measuring import plan
 from jaxaccel.peers.worker.__main__ import KINDS, connect, make_answer
 from jaxaccel.peers.worker.arm import PeerArm
+from jaxaccel.peers.worker.program import fed_epoch
 from jaxaccel.peers.worker.with_numpy import NumpyLibrary, Training
 from jaxaccel.peers.worker.with_torch import WARM_CALLS, TorchLibrary
 from jaxaccel.publish.console import make_console
@@ -64,6 +67,7 @@ TARGETS = {
     "dot": "jaxaccel.workloads.dot:Dot",
     "mlp": "jaxaccel.workloads.mlp:Mlp",
     "mlp_article": "jaxaccel.workloads.mlp_article:MlpArticle",
+    "training": "jaxaccel.workloads.training:Training",
 }
 
 
@@ -291,6 +295,37 @@ def test_each_device_has_a_session_with_jax_and_the_peers_that_it_has(
     assert sessions[0].groups[0].metrics == (Metric.latency, Metric.throughput, Metric.device)
 
 
+def test_a_training_is_held_against_frameworks_that_feed_it_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Library, "installed", True)
+
+    def arms(feed: str, *more: str) -> tuple[dict[str, list[str]], list[str]]:
+        words = ("workload=training", f"workload.feed={feed}", "device=both", *more)
+        sessions, notes = planned(tmp_path, monkeypatch, *words)
+        return {session.device: list(session.groups[0].arms) for session in sessions}, notes
+
+    looped = ["numpy", "torch", "torch_compile", "tensorflow"]
+    for feed in ("resident", "copied"):
+        found, notes = arms(feed)
+        assert found == {
+            "cpu": ["cpu", *(f"cpu:{name}" for name in looped)],
+            "gpu": ["gpu", "gpu:torch", "gpu:torch_compile"],
+        }
+        graphs = "torch_cuda_graph, torch_compile_graph"
+        assert notes == [f"not measured with workload.feed={feed}, which they have not: {graphs}"]
+    found, _ = arms("scan")
+    assert found == {
+        "cpu": ["cpu", "cpu:tensorflow"],
+        "gpu": ["gpu", "gpu:torch_cuda_graph", "gpu:torch_compile_graph"],
+    }
+    monkeypatch.setattr(Library, "installed", property(lambda self: self.package == "numpy"))
+    (session,), _ = planned(
+        tmp_path, monkeypatch, "workload=training", "peers.frameworks=[numpy,torch,torch_cuda_graph]"
+    )
+    assert session.lacking == 1, "torch alone: a graph is not for batches that are copied"
+
+
 def test_what_was_asked_for_by_name_and_is_not_installed_counts_as_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,12 +341,23 @@ def test_what_was_asked_for_by_name_and_is_not_installed_counts_as_not_measured(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("workload=matmul", "`workload` must be one of matvec, dot, mlp, mlp_article here, got 'matmul'"),
+        (
+            "workload=matmul",
+            "`workload` must be one of matvec, dot, mlp, mlp_article, training here, got 'matmul'",
+        ),
         ("device.cpu_cores=1", "`device.cpu_cores` must be null here, got 1"),
         ("device.flags.cpu={xla_cpu_use_thunk_runtime: true}", "`device.flags` is not for peers"),
         ("metrics=[h2d]", "`metrics` must have one of latency, throughput, device"),
         ("peers.frameworks=[mxnet]", "got 'mxnet'"),
         ("peers.frameworks=[torch_cuda_graph]", "must have one that runs on the cpu"),
+        (
+            "workload=training workload.feed=prefetched",
+            "`workload.feed` must be one of resident, copied, scan for a peer on the cpu, got 'prefetched'",
+        ),
+        (
+            "workload=training workload.feed=scan peers.frameworks=[numpy,torch]",
+            "`workload.feed` must be one of resident, copied for a peer on the cpu, got 'scan'",
+        ),
         ("peers.frameworks=numpy", "`peers.frameworks` must be a list"),
         ("peers.nothing=1", "peers.nothing"),
     ],
@@ -320,7 +366,7 @@ def test_what_is_not_for_peers_is_refused_in_one_line(
     argument: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(BadInputError) as error:
-        planned(tmp_path, monkeypatch, argument)
+        planned(tmp_path, monkeypatch, *re.split(r" (?=[\w.]+=)", argument))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -427,6 +473,90 @@ def test_a_peer_computes_the_workload_and_is_timed(framework: str, case: Case) -
     answer(encode_message(Close(key="a")))
 
 
+TRAININGS = [
+    (name, feed) for name, framework in FRAMEWORKS.items() for feed in framework.feeds if name in INSTALLED
+]
+
+
+def training_arm(framework: str, feed: str) -> Arm:
+    case = case_of("training", 8, params={"batch": 64, "epochs": 3, "feed": feed})
+    return Arm(case=case, device="cpu", target=TARGETS["training"], framework=framework)
+
+
+@cache
+def losses_of_jax() -> Any:
+    """The losses of an epoch each, and the accuracy on held-out data, of the training below."""
+    import jax
+
+    from jaxaccel.worker.arm import OpenArm
+
+    arm = OpenArm(training_arm(JAX, "resident"), jax.devices()[0], facts_of("cpu"), {})
+    return arm.facts.series["loss"], arm.facts.results
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, where it is installed
+@pytest.mark.parametrize(("framework", "feed"), TRAININGS)
+def test_a_peer_trains_as_jax_does_however_it_is_fed(framework: str, feed: str) -> None:
+    from jaxaccel.messages import encode_message
+
+    answer = answers(framework)
+    facts = answer(encode_message(Open(key="a", arm=training_arm(framework, feed))))
+    assert isinstance(facts, Opened), facts
+    assert facts.accuracy.ok
+    assert facts.accuracy.reference == "NumPy float64, the losses of 21 of 21 steps"
+    losses, results = losses_of_jax()
+    # TensorFlow has Adam's epsilon beside a square root that is not corrected.
+    assert facts.series["loss"] == pytest.approx(losses, rel=1e-3)
+    assert losses[2] < losses[0]
+    assert facts.results == results
+    assert (facts.cost.steps, facts.arm.framework) == (7, framework)
+    found = answer(encode_message(AskRound(key="a", metric=Metric.latency)))
+    assert isinstance(found, Round)
+    assert min(found.samples_s) > 0
+
+
+def test_a_training_by_another_rate_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jaxaccel.peers.worker import with_numpy
+    from jaxaccel.worker.timing import InvariantError
+    from jaxaccel.workloads.mlp import LEARNING_RATE
+
+    monkeypatch.setattr(with_numpy, "learning_rate", lambda: 1.1 * LEARNING_RATE)
+    with pytest.raises(InvariantError, match=r"differs from NumPy float64, the losses of 7 of 21 steps"):
+        PeerArm(training_arm("numpy", "copied"), NumpyLibrary("cpu"), facts_of("cpu"), {})
+
+
+def test_a_worker_refuses_a_feed_that_its_framework_has_not() -> None:
+    from jaxaccel.worker.checks import RefusedError
+
+    with pytest.raises(RefusedError, match="of numpy must be one of resident, copied, got 'scan'"):
+        PeerArm(training_arm("numpy", "scan"), NumpyLibrary("cpu"), facts_of("cpu"), {})
+
+
+@pytest.mark.parametrize(
+    ("feed", "said"),
+    [
+        ("resident", ["place a", "place b", "epoch", "step a", "step b", "epoch", "step a", "step b"]),
+        ("copied", ["epoch", *(each := ["place a", "step a", "place b", "step b"]), "epoch", *each]),
+    ],
+)
+def test_batches_are_placed_beforehand_or_each_before_its_step(feed: str, said: list[str]) -> None:
+    log: list[str] = []
+
+    def place(batch: str) -> list[str]:
+        log.append(f"place {batch}")
+        return [batch]
+
+    def step(batch: str) -> str:
+        log.append(f"step {batch}")
+        return batch
+
+    epoch = fed_epoch(feed, ["a", "b"], place, step)
+    for _ in range(2):
+        log.append("epoch")
+        assert epoch() == ["a", "b"]
+    assert log == said
+
+
 class Wrong(NumpyLibrary):
     """NumPy that makes a mistake."""
 
@@ -491,12 +621,12 @@ def test_steps_in_numpy_are_those_of_optax() -> None:
 
     workload = Mlp(size=16, batch=8)
     leaves, x, y = workload.inputs(0)
-    training = Training(parameters(leaves, workload.widths), x, y, "float32")
+    training = Training(parameters(leaves, workload.widths), "float32")
     step, ours, theirs = jax.jit(workload.function), [], []
     for _ in range(5):
         leaves, loss = step(leaves, x, y)
         ours.append(float(loss))
-        theirs.append(float(training.step()))
+        theirs.append(float(training.step(x, y)))
     assert theirs == pytest.approx(ours, rel=1e-5)
     assert ours[4] < ours[0]
 

@@ -19,7 +19,7 @@ from fakes import FakeClock, make_case, make_failed, make_record
 from jaxaccel import study as module
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError, CeilingsMode
-from jaxaccel.peers.composing import compose_all
+from jaxaccel.peers.composing import GROUPS, compose_all
 from jaxaccel.publish import store
 from jaxaccel.records import Flag, Problem, Record
 from jaxaccel.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
@@ -528,8 +528,9 @@ def test_a_quick_form_composes_and_takes_a_cpu_and_one_pass_of_few_cases(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)
     short = read_study(path).in_short
-    # one size, as above
-    composed = [compose([*short.arguments(run), "size=8"], "0123abcd") for run in short.runs]
+    # one size, as above; peers read what run reads
+    words = [[word for word in short.arguments(run) if word != "peers"] for run in short.runs]
+    composed = [compose([*arguments, "size=8"], "0123abcd", GROUPS) for arguments in words]
     jobs = [job for each in composed for job in each.jobs]
     assert {job.config.devices for job in jobs} == {("cpu",)}
     assert {job.config.passes for job in jobs} == {1}

@@ -44,6 +44,8 @@ VALUES: Mapping[str, Callable[..., Quantity]] = {
         quantities.kernel_share,
         quantities.right_choices,
         quantities.number,
+        quantities.count,
+        quantities.text,
         quantities.factor,
         quantities.product,
     )

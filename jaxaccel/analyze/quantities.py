@@ -160,14 +160,23 @@ def kernel_share(records: Sequence[Record], *, match: str) -> Quantity:
 
 def number(file: Any, *, key: Sequence[str], unit: str) -> Quantity:
     """A number of a published file, by the keys that lead to it."""
-    found = file
-    for name in key:
-        if not isinstance(found, Mapping) or name not in found:
-            raise ValueError(f"the file has no {' / '.join(key)}")
-        found = found[name]
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        raise ValueError(f"{' / '.join(key)} must be a number, got {found!r}")
-    return Quantity(value=float(found), unit=unit)
+    return Quantity(value=_number_at(file, key), unit=unit)
+
+
+def count(file: Any, *, key: Sequence[str], out_of: Sequence[str]) -> Quantity:
+    """How many of how many, both numbers of a published file."""
+    found, among = _number_at(file, key), _number_at(file, out_of)
+    if not (found.is_integer() and among.is_integer() and 0 <= found <= among):
+        raise ValueError(f"{' / '.join(key)} must be a count of {' / '.join(out_of)}, got {found} of {among}")
+    return Quantity(value=found, out_of=int(among))
+
+
+def text(file: Any, *, key: Sequence[str]) -> Quantity:
+    """What a published file has in words."""
+    found = _at(file, key)
+    if not isinstance(found, str) or not found.strip():
+        raise ValueError(f"{' / '.join(key)} must be a text that is not empty, got {found!r}")
+    return Quantity(text=found)
 
 
 def factor(of: Sequence[Quantity]) -> Quantity:
@@ -182,6 +191,23 @@ def product(*, matrix: Sequence[Sequence[float]], vector: Sequence[float]) -> Qu
     """A matrix-vector product, worked out here."""
     found = np.asarray(matrix) @ np.asarray(vector)
     return Quantity(text=f"[{', '.join(f'{one:g}' for one in found)}]")
+
+
+def _at(file: Any, key: Sequence[str]) -> Any:
+    """What the keys lead to."""
+    found = file
+    for name in key:
+        if not isinstance(found, Mapping) or name not in found:
+            raise ValueError(f"the file has no {' / '.join(key)}")
+        found = found[name]
+    return found
+
+
+def _number_at(file: Any, key: Sequence[str]) -> float:
+    found = _at(file, key)
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        raise ValueError(f"{' / '.join(key)} must be a number, got {found!r}")
+    return float(found)
 
 
 def _two(of: Sequence[Quantity]) -> tuple[Quantity, Quantity]:

@@ -16,7 +16,9 @@ in turn with JAX, and tells their times as ratios.
 Usage: scripts/peers [-m] [KEY=VALUE ...]     or     python -m jaxaccel.peers [-m] [KEY=VALUE ...]
        python -m jaxaccel.peers report PLACE ... [--every] [--format table|markdown] [--only KEY=VALUE ...]
 
-  workload=matvec|dot|mlp|mlp_article  what is computed; its keys, size, dtype, precision: as in jaxaccel.run
+  workload=matvec|dot|mlp|mlp_article|training
+                                       what is computed; its keys, size, dtype, precision: as in jaxaccel.run;
+                                       of training: workload.feed=scan|resident|copied, as its peer can
   device=cpu|gpu|both                  where; each device by itself, one after the other
   peers.frameworks=[numpy,torch,torch_compile,torch_cuda_graph,torch_compile_graph,tensorflow]
                                        which, of those that the device has       (all that are installed)
@@ -31,6 +33,7 @@ Examples:
   scripts/peers workload=matvec size=1024
   scripts/peers -m workload=matvec,dot size=1048576 device=cpu passes=3 'peers.frameworks=[numpy,torch]'
   scripts/peers workload=mlp_article device=both passes=3
+  scripts/peers -m workload=training workload.feed=scan,resident,copied passes=3
   python -m jaxaccel.peers report experiments/peers --format markdown
 
 PyTorch and TensorFlow are measured where they are installed: pip install 'jaxaccel[peers]', or into the

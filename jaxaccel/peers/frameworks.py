@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES
 
-WORKLOADS = ("matvec", "dot", "mlp", "mlp_article")  # those that peers are written for
+WORKLOADS = ("matvec", "dot", "mlp", "mlp_article", "training")  # those that peers are written for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class Library:
 class Framework:
     """One way to use a library, on the devices where it makes sense; `meaning` is what of it is timed.
 
-    dtypes: those that it has fast products of; None: all.
+    dtypes: those that it has fast products of; None: all. feeds: the ways that it has of feeding the workload
+    training; scan is one program of a whole epoch.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Framework:
     devices: Sequence[str]
     meaning: str
     dtypes: Sequence[str] | None = None
+    feeds: Sequence[str] = ("resident", "copied")
 
 
 LIBRARIES = {
@@ -57,18 +59,21 @@ FRAMEWORKS = {
             library="torch",
             devices=("gpu",),
             meaning="PyTorch, all steps of a call as one CUDA graph",
+            feeds=("scan",),
         ),
         Framework(
             name="torch_compile_graph",
             library="torch",
             devices=("gpu",),
             meaning="PyTorch, a step by torch.compile, and all steps of a call as one CUDA graph",
+            feeds=("scan",),
         ),
         Framework(
             name="tensorflow",
             library="tensorflow",
             devices=("cpu",),
             meaning="TensorFlow, all steps of a call as one tf.function",
+            feeds=("scan", "resident", "copied"),
         ),
     )
 }

@@ -162,13 +162,24 @@ def records_of(folder: Path) -> dict[tuple[str, str, str], Record]:
 
 
 def _frameworks(config: RunConfig, device: str, notes: dict[str, None]) -> list[Framework]:
-    """Those that are measured on a device; why others are not is added to `notes`."""
+    """Those that are measured on a device; why others are not is added to `notes`.
+
+    **Raises** BadInputError where none of those that are asked for runs there, or feeds a training so.
+    """
     asked = config.peers.frameworks if config.peers else None
     of_device = [framework for framework in chosen(asked) if device in framework.devices]
     if asked and not of_device:
         raise BadInputError(f"`peers.frameworks` must have one that runs on the {device}, got {list(asked)}")
-    notes.update(dict.fromkeys(missing_lines(of_device)))
-    found = [framework for framework in of_device if LIBRARIES[framework.library].installed]
+    able, feed = _fed(config, of_device), config.case.params.get("feed")
+    if not able:
+        known = ", ".join(dict.fromkeys(feed for framework in of_device for feed in framework.feeds))
+        raise BadInputError(
+            f"`workload.feed` must be one of {known} for a peer on the {device}, got {feed!r}"
+        )
+    if unable := [framework.name for framework in of_device if framework not in able]:
+        notes[f"not measured with workload.feed={feed}, which they have not: {', '.join(unable)}"] = None
+    notes.update(dict.fromkeys(missing_lines(able)))
+    found = [framework for framework in able if LIBRARIES[framework.library].installed]
     dtype = str(config.dtype)
     for framework in found:
         if framework.dtypes and dtype not in framework.dtypes:
@@ -180,4 +191,10 @@ def _lacking(config: RunConfig, device: str) -> int:
     """How many frameworks were asked for by name that run on the device and are not installed."""
     asked = config.peers.frameworks if config.peers else None
     of_device = [one for one in chosen(asked) if device in one.devices] if asked else []
-    return sum(not LIBRARIES[one.library].installed for one in of_device)
+    return sum(not LIBRARIES[one.library].installed for one in _fed(config, of_device))
+
+
+def _fed(config: RunConfig, frameworks: Sequence[Framework]) -> list[Framework]:
+    """Those that feed a training as the case says; of another workload, all."""
+    feed = config.case.params.get("feed")
+    return [framework for framework in frameworks if feed is None or feed in framework.feeds]

@@ -39,7 +39,7 @@ from jaxaccel.worker.checks import (
 )
 from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.estimate import complete
-from jaxaccel.worker.feeding import COPIES, FED, fed_call, follow, host_work_s
+from jaxaccel.worker.feeding import COPIES, FED, fed_call, follow, host_work_s, leaves_of, losses_of
 from jaxaccel.worker.kernels import KernelTimer, make_trace
 from jaxaccel.worker.program import (
     ARGUMENTS,
@@ -151,7 +151,7 @@ class OpenArm:
         series: dict[str, tuple[float, ...]] = {name: watch_steps(call, output)} if name else {}
         results: dict[str, float] = {}
         if hasattr(workload, "outcome"):
-            outcome = follow(workload, case, result, call)
+            outcome = follow(workload, case, result, call, losses_of=losses_of, leaves_of=leaves_of)
             accuracy, results = outcome.accuracy, dict(outcome.results)
             series = {**outcome.series, **host_work_s(workload, case.seed)}
         series_s = watch.lap()

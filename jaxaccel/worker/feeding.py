@@ -12,7 +12,7 @@ from jaxaccel.records import Case
 from jaxaccel.worker.checks import refuse_wrong
 from jaxaccel.worker.program import Resident
 from jaxaccel.worker.timing import Call, quiet
-from jaxaccel.workloads.base import Outcome, Workload
+from jaxaccel.workloads.base import Array, Outcome, Workload
 
 FED = "not of a call that is a loop in Python over steps, whose feed is a part of it: see workload.feed=scan"
 COPIES = "skipped: such a call sends its batches by explicit copies, which are timed; any other is refused"
@@ -38,8 +38,18 @@ def fed_call(workload: Workload, compiled: Any, resident: Resident, device: Any,
     return call
 
 
-def follow(workload: Any, case: Case, first: Any, call: Call) -> Outcome:
+def follow(
+    workload: Any,
+    case: Case,
+    first: Any,
+    call: Call,
+    *,
+    losses_of: Callable[[Any], Array],
+    leaves_of: Callable[[Any], list[Array]],
+) -> Outcome:
     """The training from its start, by the very calls that are timed; `first` is what the first of them gave.
+
+    Of what a call gave, `losses_of` has the loss of each step, `leaves_of` the parameters after it.
 
     **Raises** InvariantError where its losses are not those of the reference.
     """
@@ -47,11 +57,22 @@ def follow(workload: Any, case: Case, first: Any, call: Call) -> Outcome:
     for epoch in range(workload.epochs):
         if epoch:
             result = call()
-        losses.append(np.concatenate([np.ravel(loss) for loss in jax.device_get(jax.tree.leaves(result[1]))]))
-    leaves = jax.device_get(result[0])
+        losses.append(losses_of(result))
+    leaves = leaves_of(result)
     found: Outcome = workload.outcome(case.seed, np.array(losses, np.float64), leaves, case.precision)
     refuse_wrong(found.accuracy)
     return found
+
+
+def losses_of(result: Any) -> Array:
+    """The losses (steps,) of an epoch that JAX made, on the host."""
+    return np.concatenate([np.ravel(loss) for loss in jax.device_get(jax.tree.leaves(result[1]))])
+
+
+def leaves_of(result: Any) -> list[Array]:
+    """The leaves after it, on the host."""
+    leaves: list[Array] = jax.device_get(result[0])
+    return leaves
 
 
 def host_work_s(

@@ -82,6 +82,11 @@ class Training:
         return self.feed not in (feeds.SCAN, "resident")
 
     @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of each layer, from the features to the one logit."""
+        return self._net.widths
+
+    @property
     def operations(self) -> frozenset[str]:
         """A product."""
         return self._net.operations

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from jaxaccel.messages import Inspected, Opened, Round, Unavailable
-from jaxaccel.peers.frameworks import WORKLOADS
+from jaxaccel.peers.frameworks import FRAMEWORKS, WORKLOADS
 from jaxaccel.peers.worker.program import Library, Program
 from jaxaccel.records import NOT_ASKED, Arm, ArmFacts, DeviceTime, Memory, Metric, Spent
 from jaxaccel.worker.checks import ANSWER, RefusedError, binary, make_workload
 from jaxaccel.worker.conditions import Conditions
+from jaxaccel.worker.feeding import follow
 from jaxaccel.worker.kernels import KernelTimer
 from jaxaccel.worker.timing import AWAITED, BLOCKED, InvariantError, Laps, Stopwatch
 
@@ -63,6 +64,11 @@ class PeerArm:
             case = replace(case, variant="scan" if (case.params.get("steps") or 1) > 1 else "direct")
         self._precision, self._library = case.precision, library
         workload = make_workload(arm.target, case, arm.files)
+        feed, feeds = getattr(workload, "feed", None), FRAMEWORKS[arm.framework].feeds
+        if feed and feed not in feeds:
+            raise RefusedError(
+                f"`workload.feed` of {arm.framework} must be one of {', '.join(feeds)}, got {feed!r}"
+            )
         memory = Memory(
             predicted_bytes=workload.memory_bytes(),
             capacity_bytes=library.capacity_bytes(),
@@ -77,7 +83,8 @@ class PeerArm:
 
         self._program = program = library.program(arm.framework, workload, case, inputs)
         made_s = watch.lap()
-        output = program.fetch(program.block(program.call()))
+        result = program.block(program.call())
+        output = program.fetch(result)
         first_call_s = made_s + watch.lap()
         accuracy = workload.verify(inputs, output, case.precision, program.run)
         if not accuracy.ok:
@@ -87,7 +94,20 @@ class PeerArm:
                 f"{accuracy.relative_error or math.inf:.1e}, and {accuracy.tolerance:.1e} is tolerated",
             )
         reference_s = watch.lap()
-        del inputs, output
+        series: dict[str, tuple[float, ...]] = {}
+        results: dict[str, float] = {}
+        if leaves := program.leaves:
+            outcome = follow(
+                workload,
+                case,
+                result,
+                lambda: program.block(program.call()),
+                losses_of=program.fetch,
+                leaves_of=lambda _: leaves(),
+            )
+            accuracy, series, results = outcome.accuracy, dict(outcome.series), dict(outcome.results)
+        series_s = watch.lap()
+        del inputs, result, output
         self._stopwatch = stopwatch_of(program)
         self._stopwatch.warm_up()
         gc.unfreeze()
@@ -122,7 +142,9 @@ class PeerArm:
             accuracy=accuracy,
             memory=memory,
             metrics=tuple(metric for metric in metrics if f"timings.{metric}" not in absent),
-            spent_s=Spent(data=data_s, compile=made_s, warmup=first_call_s - made_s + warmup_s)
+            series=series,
+            results=results,
+            spent_s=Spent(data=data_s, compile=made_s, warmup=first_call_s - made_s + series_s + warmup_s)
             + Spent(reference=reference_s),
             invariants={ANSWER: "passed", AWAITED: "passed"},
             warnings=self._conditions.warnings(),

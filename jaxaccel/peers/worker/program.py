@@ -23,6 +23,7 @@ class Program:
     `call` makes one call, whose result `block` awaits; `ready` says whether it is there, `fetch` gives it as
     NumPy has it. `run` stands for what a workload's `verify` asks for: a function and its arguments. Where
     `chained`, each call takes up what the one before it left. `output_bytes` stay alive for each queued call.
+    `leaves` gives the parameters after the last call, kernels before biases, of a training that is followed.
     """
 
     call: Callable[[], Any]
@@ -32,6 +33,7 @@ class Program:
     run: Callable[..., Any]
     chained: bool
     output_bytes: int
+    leaves: Callable[[], list[Array]] | None = None
 
 
 class Library(Protocol):
@@ -98,6 +100,25 @@ def learning_rate() -> float:
 def steps_of(case: Case) -> int | None:
     """How many training steps a call makes and gives the losses of; None: one, and its loss alone."""
     return int(case.params.get("steps") or 1) if case.variant == "scan" else None
+
+
+def batches_of(workload: Any, seed: int) -> list[tuple[Array, Array]]:
+    """Those of an epoch of `training` on the host, features and labels, in the order of JAX's."""
+    return [*map(workload.prepare(seed), range(workload.batches))]
+
+
+def fed_epoch(
+    feed: str, batches: Sequence[Any], place: Callable[[Any], Any], step: Callable[..., Any]
+) -> Callable[[], list[Any]]:
+    """An epoch as a loop in Python over `step`, which gives a loss; as workloads/feeds.py has its loops.
+
+    `resident`: all batches have been placed beforehand. `copied`: each is placed before its step; `place`
+    returns once it is there, and it is there once the step before it is done.
+    """
+    if feed == "resident":
+        there = [place(batch) for batch in batches]
+        return lambda: [step(*batch) for batch in there]
+    return lambda: [step(*place(batch)) for batch in batches]
 
 
 def answers_for(

@@ -23,28 +23,28 @@ from jaxaccel.peers.worker.program import (
 
 
 class Training(Protocol):
-    """Steps on one batch, each of which takes up the parameters that the one before it left."""
+    """Steps on batches, each of which takes up the parameters that the one before it left."""
 
-    def step(self) -> Any:
+    def step(self, x: Any, y: Any) -> Any:
         """One of them; gives the loss before it, as a tensor."""
-
-    def step_to_number(self) -> float:
-        """The same, awaited."""
 
     def reset(self) -> None:
         """Put parameters and moments back to where they began, in their places."""
+
+    def leaves(self) -> list[Array]:
+        """The parameters as they are now."""
 
 
 class Eager:
     """Op by op, with torch.optim.Adam in its fused form. `captured`: its steps go into a CUDA graph."""
 
     def __init__(
-        self, leaves: Sequence[Array], widths: Sequence[int], x: Any, y: Any, *, captured: bool
+        self, leaves: Sequence[Array], widths: Sequence[int], device: Any, *, captured: bool
     ) -> None:
         import torch
 
-        self._torch, self._x, self._y = torch, x, y
-        self._given = placed(parameters(leaves, widths), x.device)
+        self._torch = torch
+        self._given = placed(parameters(leaves, widths), device)
         self._params = [param.clone().requires_grad_() for param in self._given]
         self._adam = torch.optim.Adam(
             self._params,
@@ -55,17 +55,13 @@ class Eager:
             capturable=captured,
         )
 
-    def step(self) -> Any:
+    def step(self, x: Any, y: Any) -> Any:
         """Forward, backward, update."""
         self._adam.zero_grad(set_to_none=True)
-        loss = loss_of(self._params, self._x, self._y)
+        loss = loss_of(self._params, x, y)
         loss.backward()
         self._adam.step()
         return loss.detach()
-
-    def step_to_number(self) -> float:
-        """The same, awaited."""
-        return float(self.step())
 
     def reset(self) -> None:
         """In place, for a graph knows where they are."""
@@ -76,31 +72,30 @@ class Eager:
                 for value in state.values():
                     value.zero_()
 
+    def leaves(self) -> list[Array]:
+        """The parameters as they are now."""
+        return leaves_of(self._params)
+
 
 class Compiled:
     """The whole step as one function by torch.compile."""
 
     def __init__(
-        self, leaves: Sequence[Array], widths: Sequence[int], x: Any, y: Any, *, captured: bool
+        self, leaves: Sequence[Array], widths: Sequence[int], device: Any, *, captured: bool
     ) -> None:
         import torch
 
-        self._x, self._y = x, y
-        self._given = placed(parameters(leaves, widths), x.device)
+        self._given = placed(parameters(leaves, widths), device)
         self._params = [param.clone() for param in self._given]
         self._means = [torch.zeros_like(param) for param in self._params]
         self._squares = [torch.zeros_like(param) for param in self._params]
-        self._count = torch.zeros((), device=x.device)
+        self._count = torch.zeros((), device=device)
         self._rate = learning_rate()
         self._step = compile_once(whole_step)
 
-    def step(self) -> Any:
+    def step(self, x: Any, y: Any) -> Any:
         """Forward, backward, update."""
-        return self._step(self._params, self._means, self._squares, self._count, self._x, self._y, self._rate)
-
-    def step_to_number(self) -> float:
-        """The same, awaited."""
-        return float(self.step())
+        return self._step(self._params, self._means, self._squares, self._count, x, y, self._rate)
 
     def reset(self) -> None:
         """In place, for a graph knows where they are."""
@@ -108,6 +103,10 @@ class Compiled:
             param.copy_(given)
         for state in (*self._means, *self._squares, self._count):
             state.zero_()
+
+    def leaves(self) -> list[Array]:
+        """The parameters as they are now."""
+        return leaves_of(self._params)
 
 
 def tensor(array: Array, device: Any) -> Any:
@@ -123,6 +122,13 @@ def placed(params: Parameters, device: Any) -> list[Any]:
     """Weights as torch.nn.Linear keeps them, (outputs, inputs), then biases."""
     weights = [tensor(np.ascontiguousarray(kernel.T), device) for kernel in params.kernels]
     return [*weights, *(tensor(bias, device) for bias in params.biases)]
+
+
+def leaves_of(params: Sequence[Any]) -> list[Array]:
+    """What `placed` gave, or the gradients of it, as a workload has it: kernels (inputs, outputs), biases."""
+    half = len(params) // 2
+    kernels = [on_host(weight).T for weight in params[:half]]
+    return as_gradients(kernels, [on_host(bias) for bias in params[half:]])
 
 
 def layers_of(params: Sequence[Any], x: Any) -> list[Any]:
@@ -182,10 +188,7 @@ def checked(params: Parameters, x: Array, y: Array, device: Any, *, compiled: bo
     """Loss, gradients as `verify` takes them, and what each layer gives, all as NumPy has them."""
     function = compile_once(gradients_and_layers) if compiled else gradients_and_layers
     found, (loss, outputs) = function(placed(params, device), tensor(x, device), tensor(y, device))
-    half = len(found) // 2
-    weights = [on_host(gradient).T for gradient in found[:half]]
-    biases = [on_host(gradient) for gradient in found[half:]]
-    return float(loss), as_gradients(weights, biases), [on_host(output) for output in outputs]
+    return float(loss), leaves_of(found), [on_host(output) for output in outputs]
 
 
 @cache
@@ -198,6 +201,8 @@ def compile_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def on_host(value: Any) -> Array:
-    """As NumPy has it: of narrow types the very same numbers, as float32."""
+    """As NumPy has it, of several numbers all of them: of narrow types the very same ones, as float32."""
+    if isinstance(value, list):
+        return np.array([on_host(one) for one in value])
     wide = value.detach().float() if value.element_size() < 4 else value.detach()
     return np.asarray(wide.cpu().numpy())

@@ -1,6 +1,7 @@
 """NumPy: the product by its BLAS, and a training step as it is written by hand."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from jaxaccel.peers.worker.program import (
     Program,
     answers_for,
     as_gradients,
+    batches_of,
+    fed_epoch,
     learning_rate,
     parameters,
     steps_of,
@@ -65,20 +68,24 @@ class NumpyLibrary:
             return _simple((lambda: a @ b) if case.workload == "matvec" else (lambda: np.dot(a, b)))
         leaves, x, y = inputs
         params = parameters(leaves, workload.widths)
-        training, steps = Training(params, x, y, case.dtype), steps_of(case)
-        call: Callable[[], Any] = training.step
+        training, steps = Training(params, case.dtype), steps_of(case)
+        if case.workload == "training":  # for NumPy the host's memory is where the batches are to be
+            batches = batches_of(workload, case.seed)
+            epoch = fed_epoch(workload.feed, batches, lambda batch: batch, training.step)
+            return _program(epoch, chained=True, run=None, leaves=training.leaves)
+        call: Callable[[], Any] = partial(training.step, x, y)
         if steps is not None:
             count = steps
 
             def call() -> Array:
-                return np.array([training.step() for _ in range(count)])
+                return np.array([training.step(x, y) for _ in range(count)])
 
         return _program(
             call,
             chained=True,
             run=answers_for(
                 workload.widths,
-                lambda: Training(params, x, y, case.dtype).step,
+                lambda: partial(Training(params, case.dtype).step, x, y),
                 lambda given, x, y: _checked(given, x, y, case.dtype),
             ),
         )
@@ -92,18 +99,18 @@ class NumpyLibrary:
 class Training:
     """Steps of an mlp: forward, backward, Adam. Parameters and moments are float32, layers of `dtype`."""
 
-    def __init__(self, params: Parameters, x: Array, y: Array, dtype: str) -> None:
+    def __init__(self, params: Parameters, dtype: str) -> None:
         self._params = [np.array(leaf) for leaf in (*params.kernels, *params.biases)]
         self._means = [np.zeros_like(leaf) for leaf in self._params]
         self._squares = [np.zeros_like(leaf) for leaf in self._params]
-        self._x, self._y, self._dtype, self._steps = x, y, dtype, 0
+        self._dtype, self._steps = dtype, 0
         self._rate = learning_rate()
 
-    def step(self) -> Any:
-        """One of them; gives the loss before it."""
+    def step(self, x: Array, y: Array) -> Any:
+        """One of them, on a batch; gives the loss before it."""
         layers = len(self._params) // 2
         params = Parameters(kernels=self._params[:layers], biases=self._params[layers:])
-        loss, kernels, biases, _ = loss_and_gradients(params, self._x, self._y, self._dtype)
+        loss, kernels, biases, _ = loss_and_gradients(params, x, y, self._dtype)
         self._steps += 1
         first, second = 1 - BETA1**self._steps, 1 - BETA2**self._steps
         for param, mean, square, gradient in zip(
@@ -117,6 +124,10 @@ class Training:
             down += np.float32(EPSILON)
             param -= np.float32(self._rate / first) * mean / down
         return loss
+
+    def leaves(self) -> list[Array]:
+        """The parameters as they are now."""
+        return self._params
 
 
 def loss_and_gradients(
@@ -152,7 +163,13 @@ def _simple(call: Callable[[], Any]) -> Program:
     return _program(call, chained=False, run=None)
 
 
-def _program(call: Callable[[], Any], *, chained: bool, run: Callable[..., Any] | None) -> Program:
+def _program(
+    call: Callable[[], Any],
+    *,
+    chained: bool,
+    run: Callable[..., Any] | None,
+    leaves: Callable[[], list[Array]] | None = None,
+) -> Program:
     return Program(
         call=call,
         block=lambda result: result,  # NumPy returns when it is done
@@ -161,6 +178,7 @@ def _program(call: Callable[[], Any], *, chained: bool, run: Callable[..., Any] 
         run=run or _nothing_to_run,
         chained=chained,
         output_bytes=np.asarray(call()).nbytes if not chained else 8,
+        leaves=leaves,
     )
 
 

@@ -15,6 +15,8 @@ from jaxaccel.peers.worker.program import (
     Program,
     answers_for,
     as_gradients,
+    batches_of,
+    fed_epoch,
     learning_rate,
     parameters,
     steps_of,
@@ -62,18 +64,43 @@ class TensorFlowLibrary:
             function = tf.linalg.matvec if case.workload == "matvec" else _dot_by(tf)
             return self._simple(tf.function(function), a, b)
         leaves, x, y = inputs
-        training, steps = self._training(leaves, workload, x, y), steps_of(case)
-        function = tf.function(lambda: training.steps(steps) if steps else training.step())
+
+        def begin() -> "_Training":
+            return _Training(tf, parameters(leaves, workload.widths))
+
+        training, steps = begin(), steps_of(case)
+        if case.workload == "training":
+            return self._epochs(workload, case, training)
+        data = tf.constant(x), tf.constant(y)
+        function = tf.function(
+            lambda: training.steps(steps, lambda _: data) if steps else training.step(*data)
+        )
+
+        def first_steps() -> Callable[[], float]:
+            step = tf.function(begin().step)
+            return lambda: float(step(*data))
+
         return _program(
             function,
             chained=True,
             output_bytes=8,
-            run=answers_for(
-                workload.widths,
-                lambda: _numbers(tf.function(self._training(leaves, workload, x, y).step)),
-                lambda given, x, y: self._checked(given, x, y),
-            ),
+            run=answers_for(workload.widths, first_steps, lambda given, x, y: self._checked(given, x, y)),
         )
+
+    def _epochs(self, workload: Any, case: Case, training: "_Training") -> Program:
+        """A call is an epoch: a tf.function of all of it, or one of a step in a loop in Python."""
+        tf, batches = self._tf, batches_of(workload, case.seed)
+        if workload.feed == "scan":
+            x, y = (tf.constant(np.stack(column)) for column in zip(*batches, strict=True))
+            call = tf.function(lambda: training.steps(len(batches), lambda at: (x[at], y[at])))
+        else:
+
+            def place(batch: Sequence[Array]) -> list[Any]:
+                return [tf.constant(array) for array in batch]
+
+            step = tf.function(training.step).get_concrete_function(*place(batches[0]))
+            call = fed_epoch(workload.feed, batches, place, step)
+        return _program(call, chained=True, output_bytes=8 * len(batches), leaves=training.leaves)
 
     def empty(self, framework: str) -> Program:
         """One added to a tensor of one number."""
@@ -85,12 +112,10 @@ class TensorFlowLibrary:
         held_bytes = int(np.prod(result.shape)) * result.dtype.size
         return _program(lambda: concrete(*arguments), chained=False, output_bytes=held_bytes)
 
-    def _training(self, leaves: Sequence[Array], workload: Any, x: Array, y: Array) -> "_Training":
-        return _Training(self._tf, parameters(leaves, workload.widths), x, y)
-
     def _checked(self, given: Parameters, x: Array, y: Array) -> Any:
-        training = _Training(self._tf, given, x, y)
-        loss, gradients, outputs = self._tf.function(training.gradients)()
+        tf = self._tf
+        function = tf.function(_Training(tf, given).gradients)
+        loss, gradients, outputs = function(tf.constant(x), tf.constant(y))
         half = len(gradients) // 2
         found = [_host(gradient) for gradient in gradients]
         return float(loss), as_gradients(found[:half], found[half:]), [_host(one) for one in outputs]
@@ -99,30 +124,30 @@ class TensorFlowLibrary:
 class _Training:
     """Steps of an mlp on variables: GradientTape, and Adam by TensorFlow's own fused operation."""
 
-    def __init__(self, tf: Any, params: Parameters, x: Array, y: Array) -> None:
-        self._tf, self._x, self._y = tf, tf.constant(x), tf.constant(y)
+    def __init__(self, tf: Any, params: Parameters) -> None:
+        self._tf = tf
         self._params = [tf.Variable(leaf) for leaf in (*params.kernels, *params.biases)]
         self._moments = [[tf.Variable(tf.zeros_like(leaf)) for leaf in self._params] for _ in range(2)]
         self._powers = [tf.Variable(tf.constant(beta)) for beta in (BETA1, BETA2)]
         self._rate = learning_rate()
 
-    def gradients(self) -> Any:
+    def gradients(self, x: Any, y: Any) -> Any:
         """The loss, the gradients of kernels and of biases, and what each layer gives."""
         tf, half, outputs = self._tf, len(self._params) // 2, list[Any]()
         with tf.GradientTape() as tape:
             for kernel, bias in zip(self._params[:half], self._params[half:], strict=True):
-                given = tf.nn.relu(outputs[-1]) if outputs else self._x
-                product = tf.matmul(given, tf.cast(kernel, self._x.dtype))
-                outputs.append(tf.nn.bias_add(product, tf.cast(bias, self._x.dtype)))
-            wide = tf.float64 if self._x.dtype == tf.float64 else tf.float32
+                given = tf.nn.relu(outputs[-1]) if outputs else x
+                product = tf.matmul(given, tf.cast(kernel, x.dtype))
+                outputs.append(tf.nn.bias_add(product, tf.cast(bias, x.dtype)))
+            wide = self._wide(x)
             logits = tf.cast(outputs[-1][:, 0], wide)
-            each = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(self._y, wide), logits=logits)
+            each = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(y, wide), logits=logits)
             loss = tf.reduce_mean(each)
         return loss, tape.gradient(loss, self._params), outputs
 
-    def step(self) -> Any:
-        """One of them; gives the loss before it."""
-        loss, gradients, _ = self.gradients()
+    def step(self, x: Any, y: Any) -> Any:
+        """One of them, on a batch; gives the loss before it."""
+        loss, gradients, _ = self.gradients(x, y)
         powers, rules = self._powers, (self._rate, BETA1, BETA2, EPSILON)
         for param, mean, square, gradient in zip(self._params, *self._moments, gradients, strict=True):
             self._tf.raw_ops.ResourceApplyAdam(
@@ -141,26 +166,29 @@ class _Training:
             power.assign(power * beta)
         return loss
 
-    def steps(self, count: int) -> Any:
-        """So many, in a loop of the graph's own; gives the loss before each."""
+    def steps(self, count: int, batch: Callable[[Any], tuple[Any, Any]]) -> Any:
+        """So many in a loop of the graph's own, each on the batch of its number; gives all losses."""
         tf = self._tf
-        kind = tf.float64 if self._x.dtype == tf.float64 else tf.float32
-        losses = tf.TensorArray(kind, size=count)
+        losses = tf.TensorArray(self._wide(batch(0)[0]), size=count)
         _, losses = tf.while_loop(
             lambda at, _: at < count,
-            lambda at, losses: (at + 1, losses.write(at, self.step())),
+            lambda at, losses: (at + 1, losses.write(at, self.step(*batch(at)))),
             (tf.constant(0), losses),
             parallel_iterations=1,
         )
         return losses.stack()
 
+    def leaves(self) -> list[Array]:
+        """The parameters as they are now."""
+        return [param.numpy() for param in self._params]
+
+    def _wide(self, x: Any) -> Any:
+        """The type of a loss."""
+        return self._tf.float64 if x.dtype == self._tf.float64 else self._tf.float32
+
 
 def _dot_by(tf: Any) -> Callable[[Any, Any], Any]:
     return lambda a, b: tf.tensordot(a, b, 1)
-
-
-def _numbers(function: Callable[[], Any]) -> Callable[[], float]:
-    return lambda: float(function())
 
 
 def _program(
@@ -169,6 +197,7 @@ def _program(
     chained: bool,
     output_bytes: int,
     run: Callable[..., Any] = lambda *_: None,
+    leaves: Callable[[], list[Array]] | None = None,
 ) -> Program:
     return Program(
         call=call,
@@ -178,6 +207,7 @@ def _program(
         run=run,
         chained=chained,
         output_bytes=output_bytes,
+        leaves=leaves,
     )
 
 

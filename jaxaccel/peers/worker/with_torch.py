@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxaccel.peers.worker.program import Program, answers_for, steps_of
+from jaxaccel.peers.worker.program import Program, answers_for, batches_of, fed_epoch, steps_of
 from jaxaccel.peers.worker.torch_training import (
     Compiled,
     Eager,
@@ -89,34 +89,60 @@ class TorchLibrary:
     def _training(self, framework: str, workload: Any, case: Case, inputs: Any) -> Program:
         torch = self._torch
         leaves, x, y = inputs
-        data = tensor(x, self._device), tensor(y, self._device)
         compiled = framework in COMPILED
 
         def begin() -> Training:
             kind = Compiled if compiled else Eager
-            return kind(leaves, workload.widths, *data, captured=framework in GRAPHS)
+            return kind(leaves, workload.widths, self._device, captured=framework in GRAPHS)
 
         training, steps = begin(), steps_of(case)
-        call = training.step
+        if case.workload == "training":
+            return self._epochs(framework, workload, case, training)
+        data = tensor(x, self._device), tensor(y, self._device)
+        step = call = _bound(training.step, *data)
         if steps is not None:
             count = steps
 
             def call() -> Any:
-                return torch.stack([training.step() for _ in range(count)])
+                return torch.stack([step() for _ in range(count)])
 
         if framework in GRAPHS:
-            call = self._captured(call, training.step)
+            call = self._captured(call, step)
             training.reset()
+
+        def first_steps() -> Callable[[], float]:
+            begun = begin()
+            return lambda: float(begun.step(*data))
+
         return self._program(
             call,
             chained=True,
             output_bytes=8,
             run=answers_for(
                 workload.widths,
-                lambda: begin().step_to_number,
+                first_steps,
                 lambda given, x, y: checked(given, x, y, self._device, compiled=compiled),
             ),
         )
+
+    def _epochs(self, framework: str, workload: Any, case: Case, training: Training) -> Program:
+        """A call is an epoch: a loop over steps, each fed as the case says, or one graph of all of them."""
+        batches = [[tensor(array, "cpu") for array in batch] for batch in batches_of(workload, case.seed)]
+
+        def place(batch: Sequence[Any]) -> list[Any]:
+            """As the article's loop does; it awaits the copy, and with it what the device did before."""
+            return [array.to(self._device) for array in batch]
+
+        if framework in GRAPHS:
+            there = [place(batch) for batch in batches]
+            call = self._captured(
+                lambda: self._torch.stack([training.step(*batch) for batch in there]),
+                _bound(training.step, *there[0]),
+            )
+            training.reset()
+        else:
+            call = fed_epoch(workload.feed, batches, place, training.step)
+        return self._program(call, chained=True, output_bytes=8 * len(batches), leaves=training.leaves)
 
     def _captured(self, call: Callable[[], Any], warm: Callable[[], Any]) -> Callable[[], Any]:
         """A function that replays `call` as a CUDA graph, and gives what that leaves each time in one place.
@@ -148,6 +174,7 @@ class TorchLibrary:
         chained: bool,
         output_bytes: int,
         run: Callable[..., Any] = lambda *_: None,
+        leaves: Callable[[], list[Any]] | None = None,
     ) -> Program:
         stream: Any = self._torch.cuda.current_stream() if self._on_gpu else None
 
@@ -163,6 +190,7 @@ class TorchLibrary:
             run=run,
             chained=chained,
             output_bytes=output_bytes,
+            leaves=leaves,
         )
 
     def _traced(self, run: Callable[[], None]) -> Sequence[Any]:
