@@ -14,6 +14,7 @@ import pytest
 from jaxaccel.analyze.agreement import of_pair
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.crossover import Point, conclude
+from jaxaccel.analyze.peers import beside
 from jaxaccel.analyze.questions import family_size, point
 from jaxaccel.analyze.ranges import value_at
 from jaxaccel.config import contents
@@ -270,3 +271,61 @@ def test_what_jaxaccel_costs_is_told_as_it_was_measured() -> None:
     assert f"`--help` is {run:.2f} s for run and {max(medians.values()):.2f} s at most" in text
     report = found["report"]
     assert f"took {report['wall_s']:.1f} s and {report['peak_bytes'] / 1e6:.0f} MB" in text
+
+
+# --- targets ---------------------------------------------------------------------------------------
+
+
+def test_the_table_of_targets_says_what_the_records_say() -> None:
+    def near_read_ceiling(folder: str, workload: str, size: int, device: str, variant: str) -> str:
+        (record,) = (
+            r
+            for r in load_records([ROOT / "experiments" / folder])
+            if (r.case.workload, r.case.size, r.case.dtype, r.case.precision, r.case.variant)
+            == (workload, size, "float32", "highest", variant)
+            and r.arm.requested == device
+        )
+        assert record.rates.metric == "device"
+        return f"{record.rates.of_memory_ceiling:.0%}"
+
+    def behind(place: str, workload: str, size: int, metric: str, peer: str, steps: int = 1) -> str:
+        found = beside(load_records([ROOT / "experiments/peers" / place], peers=True))
+        (one,) = (
+            b
+            for b in found
+            if (b.case.workload, b.case.size, b.metric, b.framework, b.device)
+            == (workload, size, metric, peer, "gpu")
+            and (b.case.params.get("steps") or 1) == steps
+        )
+        return f"{one.judged.ratio:.2f}"
+
+    rows = (ROOT / "experiments/targets/README.md").read_text().splitlines()
+    matvec, dot = ("accounting", "matvec"), ("accounting", "dot")
+    for start, figures in {
+        "| GPU, matvec": [
+            *(near_read_ceiling(*matvec, size, "gpu", "direct") for size in (8192, 16384, 32768)),
+            near_read_ceiling("variants", "matvec", 16384, "gpu", "direct"),
+        ],
+        "| GPU, dot": [
+            *(near_read_ceiling(*dot, 1 << n, "gpu", "direct") for n in (25, 27, 29)),
+            near_read_ceiling("variants", "dot", 1 << 28, "gpu", "direct"),
+        ],
+        "| CPU of 16 cores": [
+            near_read_ceiling("variants", "dot", 1 << 28, "cpu", "direct"),
+            near_read_ceiling("variants", "dot", 1 << 24, "cpu", "direct"),
+            near_read_ceiling("variants", "matvec", 4096, "cpu", "multiply_reduce"),
+            near_read_ceiling("variants", "matvec", 16384, "cpu", "multiply_reduce"),
+        ],
+        "| GPU, single calls": [
+            behind("records.jsonl", "matvec", 8192, "latency", "torch_cuda_graph"),
+            behind("records.jsonl", "dot", 1 << 24, "latency", "torch_cuda_graph"),
+            behind("records.jsonl", "dot", 1 << 28, "latency", "torch_cuda_graph"),
+        ],
+        "| GPU, training": [
+            behind("steps", "mlp_article", 50, metric, "torch_compile_graph", 100)
+            for metric in ("latency", "throughput")
+        ],
+    }.items():
+        (row,) = (line for line in rows if line.startswith(start))
+        told = re.findall(r"\d+%|\b\d+\.\d\d\b", row.split("|")[2])
+        assert told == figures, start
