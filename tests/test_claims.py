@@ -246,10 +246,10 @@ def test_what_a_training_came_to_is_that_of_its_records() -> None:
         replace(one, series={"loss": losses}, results={"held_out_accuracy": 0.9})
         for one, losses in zip(pairs(100), ((0.5, 0.2), (0.5, 0.25)), strict=True)
     )
-    assert in_text(quantities.losses_apart([cpu, gpu])) == "0.2"
-    assert in_text(quantities.result([gpu], name="held_out_accuracy")) == "90%"
-    with pytest.raises(ValueError, match="`name` must be one of held_out_accuracy here, got 'luck'"):
-        quantities.result([gpu], name="luck")
+    assert in_text(quantities.losses_apart([cpu, gpu])) == "0.20"
+    assert in_text(quantities.result([gpu], key="held_out_accuracy")) == "90%"
+    with pytest.raises(ValueError, match="`key` must be one of held_out_accuracy here, got 'luck'"):
+        quantities.result([gpu], key="luck")
     with pytest.raises(ValueError, match="the pair has no losses"):
         quantities.losses_apart(pairs(100))
 

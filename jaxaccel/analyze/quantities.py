@@ -157,12 +157,12 @@ def error(records: Sequence[Record]) -> Quantity:
     return _known(_record(records).accuracy, "relative_error", "")
 
 
-def result(records: Sequence[Record], *, name: str) -> Quantity:
+def result(records: Sequence[Record], *, key: str) -> Quantity:
     """What a workload found beside its output, a share: of the samples held out, those told rightly."""
     found = _record(records).results
-    if name not in found:
-        raise ValueError(f"`name` must be one of {', '.join(found) or 'none'} here, got {name!r}")
-    return Quantity(value=found[name], unit="share")
+    if key not in found:
+        raise ValueError(f"`key` must be one of {', '.join(found) or 'none'} here, got {key!r}")
+    return Quantity(value=found[key], unit="share")
 
 
 def spent(records: Sequence[Record], *, part: str) -> Quantity:
