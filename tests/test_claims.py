@@ -251,7 +251,7 @@ def test_what_a_training_came_to_is_that_of_its_records() -> None:
     with pytest.raises(ValueError, match="`key` must be one of held_out_accuracy here, got 'luck'"):
         quantities.result([gpu], key="luck")
     with pytest.raises(ValueError, match="the pair has no losses"):
-        quantities.losses_apart(pairs(100))
+        quantities.losses_apart([cpu, replace(gpu, series={})])
 
 
 def test_what_a_part_of_measuring_took_is_that_of_the_record() -> None:
