@@ -249,6 +249,24 @@ def test_a_share_of_a_ceiling_has_the_interval_of_the_time_that_it_is_by() -> No
     assert in_text(quantities.ceiling_share([alone], ceiling="memory")) == "50%"
 
 
+def test_what_a_training_came_to_is_that_of_its_records() -> None:
+    cpu, gpu = (
+        replace(one, series={"loss": losses}, results={"held_out_accuracy": 0.9})
+        for one, losses in zip(pairs(100), ((0.5, 0.2), (0.5, 0.25)), strict=True)
+    )
+    assert in_text(quantities.losses_apart([cpu, gpu])) == "0.20"
+    assert in_text(quantities.result([gpu], key="held_out_accuracy")) == "90%"
+    with pytest.raises(ValueError, match="`key` must be one of held_out_accuracy here, got 'luck'"):
+        quantities.result([gpu], key="luck")
+    with pytest.raises(ValueError, match="the pair has no losses"):
+        quantities.losses_apart([cpu, replace(gpu, series={})])
+
+
+def test_what_a_part_of_measuring_took_is_that_of_the_record() -> None:
+    record = make_record("cpu")
+    assert quantities.spent([record], part="reference").value == record.spent_s.reference
+
+
 def test_the_rate_of_what_is_no_transfer_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`metric` must be h2d or d2h, .* got 'latency'"):
         quantities.transfer_rate([make_record("gpu")], metric="latency")

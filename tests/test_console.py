@@ -249,6 +249,14 @@ def test_a_device_is_named_with_the_cores_of_a_cpu() -> None:
     assert device_name(make_failed("gpu")) == "gpu: –"
 
 
+def test_one_core_is_told_of_as_one(show: Show) -> None:
+    alone = make_record("cpu", environment={"cpu": {"cores": 1}})
+    assert device_name(alone) == "cpu: AMD EPYC, 1 core"
+    text = show(console.show_comparisons, pair([alone, make_record("gpu")]))
+    assert re.search(r"\b1 core\b", text.split("speedup")[0].rsplit("\n\n")[-1])
+    assert "1 cores" not in text
+
+
 # --- records ---------------------------------------------------------------------------------------
 
 LONG = "Intel(R) Xeon(R) Platinum 8480C CPU @ 2.00GHz (Sapphire Rapids, 56 cores, in a virtual machine)"

@@ -17,6 +17,7 @@ from jaxaccel.analyze.choosing import held_cases, inner, rules, score
 from jaxaccel.analyze.crossover import Answer, conclude
 from jaxaccel.analyze.machines import standing
 from jaxaccel.analyze.questions import answer, family_size, point
+from jaxaccel.analyze.training import curves
 from jaxaccel.records import Metric, Record, Verdict
 
 _T = TypeVar("_T")
@@ -73,6 +74,15 @@ def wins(records: Sequence[Record], *, device: str, question: str = "latency") -
     found = [point(question, one.size, one.cpu, one.gpu, among=among) for one in pairs]
     told = [one for one in found if one]
     return Quantity(value=sum(one.verdict is Verdict(device) for one in told), out_of=len(told))
+
+
+def losses_apart(records: Sequence[Record]) -> Quantity:
+    """How far the losses of two devices are apart at most, of one training, relative to the larger one."""
+    pair = _one([one for family in families(records) for one in family], "pair")
+    found = curves(pair.cpu, pair.gpu)
+    if found is None:
+        raise ValueError("the pair has no losses")
+    return Quantity(value=found.difference)
 
 
 def right_choices(records: Sequence[Record], *, rule: str, data: str | None = None) -> Quantity:
@@ -145,6 +155,19 @@ def joules(records: Sequence[Record]) -> Quantity:
 def error(records: Sequence[Record]) -> Quantity:
     """The relative error against the reference."""
     return _known(_record(records).accuracy, "relative_error", "")
+
+
+def result(records: Sequence[Record], *, key: str) -> Quantity:
+    """What a workload found beside its output, a share: of the samples held out, those told rightly."""
+    found = _record(records).results
+    if key not in found:
+        raise ValueError(f"`key` must be one of {', '.join(found) or 'none'} here, got {key!r}")
+    return Quantity(value=found[key], unit="share")
+
+
+def spent(records: Sequence[Record], *, part: str) -> Quantity:
+    """Seconds that a part of measuring took, over all passes: `reference`, to work out the right answer."""
+    return _known(_record(records).spent_s, part, "s")
 
 
 def kernel_share(records: Sequence[Record], *, match: str) -> Quantity:

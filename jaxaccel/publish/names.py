@@ -46,10 +46,15 @@ def family_name(case: Case, machines: str | None = None, over: str = "size") -> 
 def device_name(record: Record) -> str:
     """The device that ran, with the cores that a CPU had."""
     kind = record.arm.kind or "–"
-    counted = f", {cores(record)} cores" if record.arm.requested == "cpu" else ""
+    counted = f", {in_cores(cores(record))}" if record.arm.requested == "cpu" else ""
     return f"{record.arm.requested}: {kind}{counted}"
 
 
 def cores(record: Record) -> int | str:
     """How many cores the record's process could use; ? where it does not say."""
     return record.environment.get("cpu", {}).get("cores", "?")  # type: ignore[no-any-return]
+
+
+def in_cores(count: int | str) -> str:
+    """So many cores, in words."""
+    return f"{count} core{'' if count in (1, '1') else 's'}"

@@ -19,7 +19,7 @@ from jaxaccel.analyze.agreement import DIFFERENT, of_pair
 from jaxaccel.analyze.residency import break_even
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish.machines import blocks
-from jaxaccel.publish.names import cores, device_name, told_apart
+from jaxaccel.publish.names import cores, device_name, in_cores, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
 from jaxaccel.publish.variants import legend as variants_legend
 from jaxaccel.records import DEVICES, RESIDENT, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
@@ -411,7 +411,7 @@ def _cpu_title(rows: Sequence[Comparison], metric: Metric) -> str:
     found = {cores(record) for record in _records(rows, "cpu") if record.arm.kind} or {"?"}
     words = " or ".join(map(str, sorted(found, key=lambda known: (isinstance(known, str), known))))
     name = _TITLES[metric]
-    return f"CPU\n{name},\n{words} cores" if len(found) == 1 else f"CPU {name},\n{words}\ncores"
+    return f"CPU\n{name},\n{in_cores(words)}" if len(found) == 1 else f"CPU {name},\n{words}\ncores"
 
 
 def _records(rows: Sequence[Comparison], device: str) -> list[Record]:
