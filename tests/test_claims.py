@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fakes import make_case, make_record
+from fakes import make_case, make_record, make_timing
 from test_advise import pairs, side
 
 from jaxaccel.analyze import quantities
@@ -214,6 +214,15 @@ def test_each_function_tells_its_number_in_words() -> None:
     for nothing in (None, "", 2):
         with pytest.raises(ValueError, match="a must be a text that is not empty"):
             quantities.text({"a": nothing}, key=["a"])
+
+
+def test_of_two_passes_no_win_is_sure_however_large_it_is() -> None:
+    """Though a search for crossings goes on from it."""
+    known = [
+        make_record(device, timings={"latency": make_timing([[time_s] * 9], [[1.1 * time_s] * 9])})
+        for device, time_s in (("cpu", 1e-3), ("gpu", 1e-4))
+    ]
+    assert in_text(quantities.wins(known, device="gpu")) == "0 of 1"
 
 
 def test_a_metric_is_that_of_the_run_that_has_it() -> None:

@@ -16,7 +16,7 @@ from jaxaccel.analyze.advice import Measured, families
 from jaxaccel.analyze.choosing import held_cases, inner, rules, score
 from jaxaccel.analyze.crossover import Answer, conclude
 from jaxaccel.analyze.machines import standing
-from jaxaccel.analyze.questions import answer, family_size, point
+from jaxaccel.analyze.questions import answer, family_size, point, tells
 from jaxaccel.analyze.training import curves
 from jaxaccel.records import Metric, Record, Verdict
 
@@ -68,11 +68,14 @@ def crossing(records: Sequence[Record], *, question: str) -> Quantity:
 
 
 def wins(records: Sequence[Record], *, device: str, question: str = "latency") -> Quantity:
-    """At how many of the pairs a device surely wins, all these verdicts being right together."""
+    """At how many of the pairs a device surely wins, all these verdicts being right together.
+
+    Sure is what a report calls so: a search goes by a large ratio of a single pass, too, which is no figure.
+    """
     pairs: list[Measured] = [one for family in families(records) for one in family]
     among = family_size([(one.cpu, one.gpu) for one in pairs], question)
-    found = [point(question, one.size, one.cpu, one.gpu, among=among) for one in pairs]
-    told = [one for one in found if one]
+    found = [answer(question, one.cpu, one.gpu, among=among) for one in pairs]
+    told = [one for one in found if one and tells(one)]
     return Quantity(value=sum(one.verdict is Verdict(device) for one in told), out_of=len(told))
 
 
