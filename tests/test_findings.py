@@ -28,7 +28,7 @@ def test_a_crossing_is_told_as_what_lies_between_two_sizes() -> None:
     assert said.startswith(
         "On this machine the GPU wins matvec from somewhere between n = 1024 and 4096 with data resident, "
     )
-    assert said.endswith("never when it travels for every call.")
+    assert said.endswith("nowhere when it travels for every call.")
 
 
 def test_the_detail_names_who_wins_where_and_the_ties_between() -> None:
@@ -41,7 +41,7 @@ def test_the_detail_names_who_wins_where_and_the_ties_between() -> None:
 
 def test_a_device_may_win_everywhere_or_nowhere() -> None:
     assert "wins matvec at every size from n = 256 with data resident" in answer(pairs({256: 3.0, 1024: 4.0}))
-    assert "wins matvec never with data resident" in answer(pairs({256: 0.3, 1024: 0.4}))
+    assert "wins matvec nowhere with data resident" in answer(pairs({256: 0.3, 1024: 0.4}))
     assert "nowhere (within 2% at every size) with data resident" in answer(pairs({256: 1.0, 1024: 1.001}))
 
 

@@ -375,6 +375,26 @@ def test_filters_and_the_metric_change_what_is_shown(opened: Any) -> None:
 
 
 @in_browser
+def test_lines_that_only_a_parameter_tells_apart_have_it_in_their_names(opened: Any, tmp_path: Path) -> None:
+    """And times as fast are told in ones, however few they are."""
+    records = [
+        record
+        for batch in (32, 512)
+        for record in pairs({64: 0.4}, moved_s=1e-9, case={"workload": "mlp", "params": {"batch": batch}})
+    ]
+    view = opened(write_page(records, tmp_path / "report.html"))
+    shown = (
+        "Array.from(document.querySelectorAll('section[data-kind={}] .plot {}')).map((t) => t.textContent)"
+    )
+    names = view.evaluate(shown.format("time", ".legendtext"))
+    assert sorted(names) == ["CPU batch=32", "CPU batch=512", "GPU batch=32", "GPU batch=512"]
+    view.locator("section[data-kind=speedup] .js-plotly-plot").first.wait_for()
+    ticks = view.evaluate(shown.format("speedup", ".ytick text"))
+    assert "0.4x" in ticks
+    assert not any("m" in tick for tick in ticks)
+
+
+@in_browser
 def test_the_table_sorts_by_keyboard_and_a_row_opens_to_its_record(opened: Any) -> None:
     view = opened()
     view.get_by_role("button", name="speedup [95%]").focus()

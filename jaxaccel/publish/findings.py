@@ -94,7 +94,7 @@ def _brief(finding: Finding) -> str:
     if not won:
         if all(point.verdict is Verdict.equivalent for point in points):
             return "nowhere (within 2% at every size)"
-        return "never" if answer.sure == answer.sizes else "never surely"
+        return "nowhere" if answer.sure == answer.sizes else "nowhere surely"
     if len(won) == len(points):
         return f"at every size from n = {answer.low}" if len(points) > 1 else f"at n = {answer.low}"
     if won == [point.size for point in points if point.size >= min(won)]:

@@ -108,7 +108,8 @@
   function tracesOf(figure) {
     const kept = figure.data.filter((trace) => sameCase(trace.meta));
     const groups = new Set();
-    const kinds = unique(kept.map((trace) => KEYS.map((key) => trace.meta[key]).join()));
+    const names = unique(kept.map((trace) => trace.name));
+    const plain = unique(kept.map((trace) => trace.meta.short ?? trace.name)).length === names.length;
     const role = (name) => kept.filter((trace) => trace.meta.role === name);
     // Ceilings reach a little beyond the cases that are shown, and beyond their ridges; one of memory ends where the
     // highest one of compute begins.
@@ -118,7 +119,7 @@
     const span = role("ceiling").length || role("memory").length ? [Math.min(...xs) / 4, Math.max(...xs) * 4] : null;
     return kept.map((trace) => {
       const one = { ...trace };
-      if (kinds.length === 1 && trace.meta.short) one.name = trace.meta.short;
+      if (plain && trace.meta.short) one.name = trace.meta.short;
       if (trace.legendgroup) one.showlegend = !groups.has(trace.legendgroup);
       groups.add(trace.legendgroup);
       if (trace.meta.role === "ceiling") one.x = span;
@@ -154,7 +155,8 @@
   function ticksOf(figure, traces, axis) {
     const ys = traces.filter((trace) => trace.meta.role === "data").flatMap((trace) => trace.y);
     if (axis.type !== "log" || axis.range || Math.max(...ys) > 2 * Math.min(...ys)) return {};
-    return { tickvals: null, ticktext: null, tickformat: "~s", ticksuffix: SUFFIXES[figure.kind] ?? "s", nticks: 5 };
+    const tickformat = ["speedup", "cost"].includes(figure.kind) ? "~g" : "~s"; // no one counts in milli-times
+    return { tickvals: null, ticktext: null, tickformat, ticksuffix: SUFFIXES[figure.kind] ?? "s", nticks: 5 };
   }
   function draw(plot) {
     plot.stale = false;
