@@ -278,32 +278,36 @@ def show(study: Study, outputs: Path) -> None:
     quick = f"{study.name}{QUICK}"  # and what is changed of it: a study of its own, in --list --quick
     places = [place for place in places if place.name != quick and not place.name.startswith(f"{quick}+")]
     for place in filter(Path.is_dir, places):
-        said = "; ".join(f"{run} {_state(records_of(place / run))}" for run in study.runs)
+        said = "; ".join(f"{run} {_state_of(place / run)}" for run in study.runs)
         print(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
     if not any(map(Path.is_dir, places)):
         print(f"  {', '.join(study.runs)}: not begun")
 
 
-def _state(records: Sequence["Record"]) -> str:
-    """How many arms have been measured, in words."""
+def _state_of(folder: Path) -> str:
+    """How many arms of a run have been measured, in words; one unreadable record hides no other study."""
+    broken: list[str] = []
+    records = records_of(folder, broken)
     lacking = sum(bool(record.lacks_passes) for record in records)
     failed = sum(not record.ok for record in records)
     doubts = [f"{failed} failed"] * bool(failed) + [f"{lacking} lacking passes"] * bool(lacking)
     measured = f"{len(records) - failed} measured" + f" ({', '.join(doubts)})" * bool(doubts)
+    if broken:
+        return f"{measured}, {len(broken)} unreadable"
     return measured if records else "not begun"
 
 
-def records_of(folder: Path) -> list["Record"]:
+def records_of(folder: Path, broken: list[str] | None = None) -> list["Record"]:
     """The records of a run that count; none where it has not begun.
 
-    **Raises** BadInputError for a file that holds no record.
+    What can't be read is added to `broken`, a line each. **Raises** BadInputError for it where there is none.
     """
     from jaxaccel.analyze.machines import latest_by_framework
     from jaxaccel.publish.store import load_records
 
     if not folder.is_dir():
         return []
-    return list(latest_by_framework(load_records([folder], peers=True)).values())
+    return list(latest_by_framework(load_records([folder], broken, peers=True)).values())
 
 
 def folder_of(study: Study, overrides: Iterable[str], outputs: Path) -> Path:

@@ -402,6 +402,16 @@ def test_the_list_says_what_has_been_measured_of_each_study(study: Said, fake: F
     ]
 
 
+def test_a_record_that_cant_be_read_hides_no_other_study_in_the_list(study: Said, here: Path) -> None:
+    folder = here / "outputs/studies/alpha/a"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text("{}")
+    code, out, _ = study("--list")
+    assert code == 0
+    assert "outputs/studies/alpha: a 0 measured, 1 unreadable; bb not begun; ccc not begun" in out
+    assert "beta: how fast?" in out
+
+
 def test_the_list_can_be_of_one_study(study: Said) -> None:
     _, out, _ = study("--list", "alpha")
     assert out == "alpha: which?\n  needs cpu, gpu\n  a, bb, ccc: not begun\n"
