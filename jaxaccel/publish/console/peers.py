@@ -67,7 +67,7 @@ def peers_markdown(found: Sequence[Beside]) -> str:
 
 
 def cells_of(one: Beside, rows: Sequence[Beside], *, marked: bool) -> list[str]:
-    """One row, as HEAD has its columns. `marked`: an interval of one process is told from those over passes."""
+    """One row, as HEAD has its columns; where `marked`, with what tells an interval of one process."""
     judged = one.judged
     within = "" if judged.ci95 is None else f" [{brief(judged.ci95[0])}, {brief(judged.ci95[1])}]"
     if within and marked and judged.ci_over == "rounds":
