@@ -28,7 +28,7 @@ from fakes import (
 )
 
 from jaxaccel.analyze.compare import pair
-from jaxaccel.analyze.peers import Standing, beside, fastest
+from jaxaccel.analyze.peers import Beside, Standing, beside, fastest
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.sampling import Stop
@@ -47,6 +47,7 @@ from jaxaccel.peers.worker.with_numpy import NumpyLibrary, Training
 from jaxaccel.peers.worker.with_torch import WARM_CALLS, TorchLibrary
 from jaxaccel.publish.console import make_console
 from jaxaccel.publish.console.peers import peers_markdown, show_peers
+from jaxaccel.publish.console.sweep import ONE_PROCESS
 from jaxaccel.publish.store import load_records, save_all
 from jaxaccel.records import (
     JAX,
@@ -189,6 +190,26 @@ def test_records_that_ask_to_be_looked_at_twice_are_counted(capsys: pytest.Captu
         make_console(), beside([jax_record(warnings=(busy,)), peer_record("numpy", 1e-4, warnings=())])
     )
     assert "look twice, of 2 records: host busy (1)" in capsys.readouterr().out
+
+
+def test_an_interval_of_one_process_is_not_taken_for_one_over_passes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def told(found: list[Beside]) -> str:
+        show_peers(make_console(), found)
+        return capsys.readouterr().out
+
+    within_one, other = "within one process: a rerun may land further off", make_case(2048)
+    once = {"latency": noisy_timing(1e-4)}
+    alone = beside([make_record(timings=once), peer_record("numpy", 1e-4, timings=once)])
+    identity = {"case": other, "case_id": other.case_id, "pair_id": "other"}
+    several = beside([jax_record(**identity), peer_record("numpy", 1e-4, **identity)])
+    assert alone[0].judged.ci95
+    assert f"intervals: 95%, {within_one}" in told(alone)
+    assert within_one not in told(several)
+    both = told([*alone, *several])
+    assert f"{ONE_PROCESS} {within_one}" in both
+    assert [line.count(f"]{ONE_PROCESS}") for line in both.splitlines() if "numpy  " in line] == [1, 0]
 
 
 # --- nobody takes them for JAX's -------------------------------------------------------------------

@@ -172,7 +172,7 @@ def _frameworks(config: RunConfig, device: str, notes: dict[str, None]) -> list[
         raise BadInputError(f"`peers.frameworks` must have one that runs on the {device}, got {list(asked)}")
     able, feed = _fed(config, of_device), config.case.params.get("feed")
     if not able:
-        known = ", ".join(dict.fromkeys(feed for framework in of_device for feed in framework.feeds))
+        known = ", ".join(dict.fromkeys(way for framework in of_device for way in framework.feeds))
         raise BadInputError(
             f"`workload.feed` must be one of {known} for a peer on the {device}, got {feed!r}"
         )

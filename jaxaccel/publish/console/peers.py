@@ -12,6 +12,7 @@ from rich.text import Text
 from jaxaccel.analyze.peers import FAR_BEHIND, Beside, Standing
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish.console.markdown import as_list, as_table, escaped
+from jaxaccel.publish.console.sweep import ONE_PROCESS, interval_legend
 from jaxaccel.publish.names import device_name, told_apart
 from jaxaccel.publish.numbers import brief, seconds
 from jaxaccel.records import Record
@@ -29,6 +30,7 @@ STYLES = {
 
 def show_peers(console: Console, found: Sequence[Beside]) -> None:
     """A table a machine and device, and what its columns mean."""
+    marked = len(_scopes(found)) > 1
     for title, rows in _parts(found):
         console.print()
         for line in title:
@@ -46,7 +48,7 @@ def show_peers(console: Console, found: Sequence[Beside]) -> None:
             if before and before.case != one.case:
                 table.add_section()
             style = "red" if one.far_behind else STYLES[one.standing]
-            name, *cells, standing = cells_of(one, rows)
+            name, *cells, standing = cells_of(one, rows, marked=marked)
             shown = "" if before and before.case == one.case else name
             table.add_row(*(Text(cell) for cell in (shown, *cells)), Text(standing, style=style))
             before = one
@@ -57,17 +59,19 @@ def show_peers(console: Console, found: Sequence[Beside]) -> None:
 
 def peers_markdown(found: Sequence[Beside]) -> str:
     """The same as Markdown."""
-    parts = []
+    parts, marked = [], len(_scopes(found)) > 1
     for title, rows in _parts(found):
-        cells = [cells_of(one, rows) for one in rows]
+        cells = [cells_of(one, rows, marked=marked) for one in rows]
         parts += [as_list([escaped(line) for line in title]), as_table(HEAD, cells, LEFT)]
     return "\n\n".join([*parts, as_list([escaped(line) for line in legend(found)])]) + "\n"
 
 
-def cells_of(one: Beside, rows: Sequence[Beside]) -> list[str]:
-    """One row, as HEAD has its columns."""
+def cells_of(one: Beside, rows: Sequence[Beside], *, marked: bool) -> list[str]:
+    """One row, as HEAD has its columns; where `marked`, with what tells an interval of one process."""
     judged = one.judged
     within = "" if judged.ci95 is None else f" [{brief(judged.ci95[0])}, {brief(judged.ci95[1])}]"
+    if within and marked and judged.ci_over == "rounds":
+        within += ONE_PROCESS
     ours, theirs = (FLOOR if on_floor else "" for on_floor in one.on_floor)
     name = told_apart(one.case, [row.case for row in rows])
     if one.ours.arm.variant not in (None, one.case.variant):  # of `best`, the one that was chosen
@@ -98,6 +102,8 @@ def legend(found: Sequence[Beside]) -> list[str]:
         lines.append(f"{FAR} JAX takes more than {FAR_BEHIND} times as long")
     if apart := [one for one in found if not one.interleaved]:
         lines.append(f"{len(apart)} of the ratios are of records whose rounds did not take turns")
+    if scopes := _scopes(found):
+        lines += interval_legend(scopes).splitlines()
     if any(one.judged.ci95 is None for one in found):
         lines.append("no interval: one takes three passes, or one pass of six samples")
     records = {record.arm_id: record for one in found for record in (one.ours, one.peer)}.values()
@@ -118,6 +124,11 @@ def failure_lines(records: Sequence[Record]) -> list[str]:
         elif record.lacks_passes:
             lines.append(f"a pass failed: {who}: {record.lacks_passes}")
     return lines
+
+
+def _scopes(found: Sequence[Beside]) -> set[str]:
+    """What the intervals that are shown are over: passes, or rounds of one process."""
+    return {one.judged.ci_over for one in found if one.judged.ci95}
 
 
 def _parts(found: Sequence[Beside]) -> Iterator[tuple[list[str], list[Beside]]]:
