@@ -327,6 +327,19 @@ def test_the_table_of_targets_says_what_the_records_say() -> None:
             near_read_ceiling("variants", "matvec", 4096, "cpu", "best"),
             near_read_ceiling("variants", "matvec", 16384, "cpu", "best"),
         ],
+        "| CPU of 2 cores": [
+            near_read_ceiling("variants_two_cores", workload, size, "cpu", variant)
+            for workload, size, variant in (
+                ("matvec", 8192, "direct"),
+                ("matvec", 16384, "direct"),
+                ("matvec", 4096, "direct"),
+                ("dot", 1 << 24, "direct"),
+                ("dot", 1 << 26, "direct"),
+                ("matvec", 4096, "best"),
+                ("matvec", 8192, "best"),
+                ("matvec", 16384, "best"),
+            )
+        ],
         "| GPU, single calls": [
             *behind("records.jsonl", "matvec", 8192, "latency"),
             *behind("records.jsonl", "matvec", 16384, "latency"),
