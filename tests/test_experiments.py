@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+import tarfile
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from jaxaccel.analyze.questions import family_size, point
 from jaxaccel.analyze.ranges import value_at
 from jaxaccel.config import contents
 from jaxaccel.publish.store import load_records
-from jaxaccel.records import DEVICES, Comparison, Metric, Verdict
+from jaxaccel.records import DEVICES, Comparison, Metric, Verdict, decode_record
 
 ROOT = Path(__file__).parent.parent
 TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md"))]
@@ -267,6 +268,22 @@ def test_what_jaxaccel_costs_is_told_as_it_was_measured() -> None:
     assert f"`--help` is {run:.2f} s for run and {max(medians.values()):.2f} s at most" in text
     report = found["report"]
     assert f"took {report['wall_s']:.1f} s and {report['peak_bytes'] / 1e6:.0f} MB" in text
+
+
+def test_a_case_on_two_cores_that_jax_is_far_behind_in_ships_a_bundle_with_its_record() -> None:
+    folder = ROOT / "experiments/peers_two_cores"
+    behind = {
+        b.case.case_id for b in beside(load_records([folder / "records.jsonl"], peers=True)) if b.far_behind
+    }
+    shipped = set()
+    for archive in folder.glob("bundle-*.tar.gz"):
+        with tarfile.open(archive) as whole:
+            files = {Path(name).name: name for name in whole.getnames()}
+            assert {"repro.py", "program.bin", "hlo_before.txt", "hlo_after.txt", "trace"} <= files.keys()
+            told = whole.extractfile(files["record.json"])
+            assert told
+            shipped.add(decode_record(told.read()).case.case_id)
+    assert shipped == behind
 
 
 # --- targets ---------------------------------------------------------------------------------------
