@@ -1,8 +1,8 @@
-"""What records tell beside the times of a sweep, in tables of their own: rates of transfers, of memory, joules.
+"""What records tell beside the times of a sweep, in tables of their own: rates and joules.
 
 Each stands where it is what the records are about: rates of transfers where nothing resident was timed, those
-of memory where only the work on the device was, joules where every case of a device has them. A metric is that
-of the latest record that has it, for a study may time others of the same case in another run.
+of memory where only the work on the device was, joules where every case of a device has them. A metric is
+that of the latest record that has it, for a study may time others of the same case in another run.
 """
 
 from collections.abc import Callable, Sequence
