@@ -116,6 +116,7 @@ def finish(
     """Show what was measured, write what a sweep adds, publish what is new. Returns the exit code."""
     from jaxaccel.analyze.compare import pair
     from jaxaccel.publish import console, store
+    from jaxaccel.publish.console import beside
     from jaxaccel.publish.wandb.publishing import publish
 
     screen, records = console.make_console(), list(found.values())
@@ -137,6 +138,8 @@ def finish(
         except OSError as error:  # each record has been saved by itself
             print(f"jaxaccel: can't write to {composed.sweep_folder}: {error.strerror}", file=sys.stderr)
         console.show_comparisons(screen, comparisons)
+        if more := beside.as_text(beside.sections(records)):
+            print(more)
     elif records:
         console.show_records(screen, records)
     console.show_failures(screen, records, details=details)

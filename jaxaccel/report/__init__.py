@@ -139,11 +139,14 @@ def show_table(
     """The tables of the terminal."""
     from jaxaccel.analyze.machines import standing
     from jaxaccel.publish import console, training
+    from jaxaccel.publish.console import beside
 
     screen = console.make_console()
     console.show_comparisons(screen, comparisons)
     if trained := training.as_text(training.sections(comparisons)):
         print(trained)
+    if more := beside.as_text(beside.sections(records)):
+        print(more)
     if prices:
         console.show_bills(screen, comparisons, prices)
     console.show_failures(screen, [placed.record for placed in standing(records)])

@@ -7,6 +7,7 @@ from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.machines import standing
 from jaxaccel.publish import machines, money, numbers, training
+from jaxaccel.publish.console import beside
 from jaxaccel.publish.console.sweep import SweepTable
 from jaxaccel.publish.findings import headlines
 from jaxaccel.publish.names import told_apart
@@ -49,6 +50,9 @@ def markdown(
     for section in training.sections(comparisons):
         parts += [f"**{escaped(section.title)}**", as_table(training.HEAD, section.rows)]
         parts += [as_list([escaped(line) for line in section.lines])] if section.lines else []
+    for more in beside.sections(records):
+        parts += [f"**{escaped(more.title)}**", as_table(more.head, more.rows)]
+        parts += [as_list([escaped(line) for line in more.lines])]
     if prices:
         parts += [escaped(money.heading(prices)), _bills(comparisons, prices)]
     parts.append(
