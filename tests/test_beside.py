@@ -128,9 +128,25 @@ def test_joules_stand_where_every_case_of_a_device_has_them_and_the_other_says_w
 
 
 def test_machines_are_told_apart() -> None:
-    here, there = moving(1024, UP_AND_DOWN), moving(1024, UP_AND_DOWN)
-    there = replace(there, environment={**there.environment, "host_id": "another"})
+    here, there = moving(1024, UP_AND_DOWN), elsewhere(moving(1024, UP_AND_DOWN))
     assert [row[0] for row in one(here, there).rows] == ["transfer 1024 (A)", "transfer 1024 (B)"]
+
+
+def elsewhere(record: Record) -> Record:
+    return replace(record, environment={**record.environment, "host_id": "another"})
+
+
+def test_rates_of_a_gpu_stand_though_another_machine_is_the_first() -> None:
+    cpu = moving(1024, {"h2d": 1e-6}, device="cpu")
+    assert one(cpu, elsewhere(moving(1024, UP_AND_DOWN))).rows == one(moving(1024, UP_AND_DOWN)).rows
+
+
+def test_a_machine_has_the_letter_that_it_has_in_the_table_of_the_sweep() -> None:
+    failed = make_failed("gpu", message="no GPU", environment=make_record("gpu").environment)
+    third = moving(1024, UP_AND_DOWN)
+    third = replace(third, environment={**third.environment, "host_id": "third"})
+    found = one(failed, elsewhere(moving(1024, UP_AND_DOWN)), third)
+    assert [row[0] for row in found.rows] == ["transfer 1024 (B)", "transfer 1024 (C)"]
 
 
 def test_failed_records_have_no_row() -> None:

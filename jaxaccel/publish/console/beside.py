@@ -47,7 +47,7 @@ class _Row:
 
 def sections(records: Sequence[Record]) -> list[Section]:
     """Those of the three that records are about."""
-    known = [record for record in records if record.ok and record.arm.framework == JAX]
+    known = [record for record in records if record.arm.framework == JAX]
     return [found for found in (_transfers(known), _memory(known), _energy(known)) if found]
 
 
@@ -72,7 +72,7 @@ def _transfers(records: Sequence[Record]) -> Section | None:
         }
         for metric in TRAVELS
     }
-    moving = _rows([record for its in found.values() for record in its.values()])
+    moving = _rows(records, lambda record: any(_moved(record, metric) for metric in TRAVELS))
     if not moving:
         return None
     rows, shown = [], []
@@ -164,11 +164,14 @@ def _timed(records: Sequence[Record], *metrics: Metric) -> bool:
 
 
 def _rows(records: Sequence[Record], wanted: Callable[[Record], bool] = lambda _: True) -> list[_Row]:
-    """The records that count among those wanted: by kind of case as they appear, then by size."""
+    """The records that count among those wanted: by kind of case as they appear, then by size.
+
+    Letters are of all records, failed ones too, so that a machine has the one that it has in every other table.
+    """
     letters = place(records)
     found: list[_Row] = []
     for letter in dict.fromkeys(letters):
-        ours = (r for r, its in zip(records, letters, strict=True) if its == letter and wanted(r))
+        ours = (r for r, its in zip(records, letters, strict=True) if its == letter and r.ok and wanted(r))
         sides: dict[str, dict[str, Record]] = {}
         for (case_id, device), record in latest(ours).items():
             sides.setdefault(case_id, {})[device] = record
