@@ -166,7 +166,7 @@ def _timed(records: Sequence[Record], *metrics: Metric) -> bool:
 def _rows(records: Sequence[Record], wanted: Callable[[Record], bool] = lambda _: True) -> list[_Row]:
     """The records that count among those wanted: by kind of case as they appear, then by size.
 
-    Letters are of all records, failed ones too, so that a machine has the one that it has in every other table.
+    Letters are of all records, failed ones too: a machine has the one that it has in every other table.
     """
     letters = place(records)
     found: list[_Row] = []
