@@ -117,6 +117,7 @@ def finish(
     from jaxaccel.analyze.compare import pair
     from jaxaccel.publish import console, store
     from jaxaccel.publish.console import beside
+    from jaxaccel.publish.sections import as_text
     from jaxaccel.publish.wandb.publishing import publish
 
     screen, records = console.make_console(), list(found.values())
@@ -138,7 +139,7 @@ def finish(
         except OSError as error:  # each record has been saved by itself
             print(f"jaxaccel: can't write to {composed.sweep_folder}: {error.strerror}", file=sys.stderr)
         console.show_comparisons(screen, comparisons)
-        if more := beside.as_text(beside.sections(records)):
+        if more := as_text(beside.sections(records)):
             print(more)
     elif records:
         console.show_records(screen, records)

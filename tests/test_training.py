@@ -19,6 +19,7 @@ from jaxaccel.analyze.training import Overlap, curves, overlap, trainings
 from jaxaccel.messages import Round
 from jaxaccel.publish import training as words
 from jaxaccel.publish.console.markdown import markdown
+from jaxaccel.publish.sections import as_text
 from jaxaccel.publish.wandb.points import point, point_summary
 from jaxaccel.records import Accuracy, Arm, ArmFacts, Case, Metric, Record
 from jaxaccel.worker.arm import NO_TRANSFER, OpenArm
@@ -441,7 +442,7 @@ def test_hidden_is_a_share_of_the_shorter_part() -> None:
     assert found.hidden("queued") == pytest.approx(0.5)
     assert found.adds_up
     assert overlap(training, "cpu") is None
-    text = words.as_text(words.sections(pair([training_record("gpu", feed) for feed in EPOCH_S])))
+    text = as_text(words.sections(pair([training_record("gpu", feed) for feed in EPOCH_S])))
     assert "overlapped 4.30 ms (-39%), which hides 90% of the shorter part" in text
     assert "90.0% of the samples held out are told rightly" in text
     assert words.ADDED.format(0.0) in text
@@ -452,7 +453,7 @@ def test_how_far_the_parts_are_off_the_whole_is_told_with_the_shares() -> None:
     assert (found.left_over, found.adds_up, found.hidden("queued")) == (-0.25, True, 0.75)
     records = [training_record("gpu", feed) for feed in EPOCH_S if feed != "copied"]
     records.append(training_record("gpu", "copied", factor=0.9))  # 3.6 ms: 0.4 of 7 are in neither part
-    assert words.ADDED.format(0.4 / 3) in words.as_text(words.sections(pair(records)))
+    assert words.ADDED.format(0.4 / 3) in as_text(words.sections(pair(records)))
 
 
 def test_no_share_is_told_where_the_parts_do_not_add_up() -> None:
@@ -460,7 +461,7 @@ def test_no_share_is_told_where_the_parts_do_not_add_up() -> None:
     assert not found.adds_up
     records = [training_record("cpu", feed) for feed in EPOCH_S if feed != "copied"]
     records.append(training_record("cpu", "copied", factor=0.1))
-    text = words.as_text(words.sections(pair(records)))
+    text = as_text(words.sections(pair(records)))
     assert words.NOISY in text
     assert "hides" not in text.replace("hides costs", "")
 
@@ -482,7 +483,7 @@ def test_curves_agree_within_what_each_may_be_off() -> None:
     assert curves(cpu, None) is None
     assert curves(cpu, replace(gpu, series={})) is None
     # Of 28 steps two are checked: what comes after them may be apart by rounding, and no device is accused.
-    text = words.as_text(words.sections(pair([cpu, far])))
+    text = as_text(words.sections(pair([cpu, far])))
     assert "more than is tolerated where they are checked; each may be half of" in text
     assert f"off {reference}" in text
 

@@ -1,7 +1,6 @@
 """What came of trainings, in words and in a table of feeds: for the terminal and for Markdown alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jaxaccel.analyze.training import (
     HELD_OUT,
@@ -12,6 +11,7 @@ from jaxaccel.analyze.training import (
     trainings,
 )
 from jaxaccel.publish.numbers import ratio, seconds
+from jaxaccel.publish.sections import Section
 from jaxaccel.records import DEVICES, Comparison, Metric, Record
 
 HEAD = ("an epoch by feed", "CPU", "GPU", "CPU / GPU", "CPU / first feed", "GPU / first feed")
@@ -20,23 +20,9 @@ ADDED = "The two parts are {:.0%} of the shorter one off the whole"
 NOISY = "What is hidden can't be told: the two parts do not add up to the whole"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A training: its title, the rows of HEAD, a feed each, and what else is to be said."""
-
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-    lines: tuple[str, ...]
-
-
 def sections(comparisons: Sequence[Comparison]) -> list[Section]:
     """One of each training among comparisons."""
     return [_section(each) for each in trainings(comparisons)]
-
-
-def as_text(sections: Sequence[Section]) -> str:
-    """All of them for the terminal; empty where there are none."""
-    return "\n".join(line for section in sections for line in ("", *_aligned(section)))
 
 
 def _section(training: Training) -> Section:
@@ -45,6 +31,7 @@ def _section(training: Training) -> Section:
     first = next(iter(training.feeds))
     return Section(
         title=f"training {case.size} {params}",
+        head=HEAD,
         rows=tuple(_row(training, feed, first) for feed in training.feeds),
         lines=(*_followed(training), *_hidden(training)),
     )
@@ -106,16 +93,3 @@ def _hidden(training: Training) -> list[str]:
                 f"{device.upper()}: {parts}, one after the other {seconds(found.serial_s)}; {hiding}"
             )
     return lines
-
-
-def _aligned(section: Section) -> list[str]:
-    table = (HEAD, *section.rows)
-    widths = [max(len(row[at]) for row in table) for at in range(len(HEAD))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    return [section.title, *lines, *section.lines]

@@ -140,12 +140,11 @@ def show_table(
     from jaxaccel.analyze.machines import standing
     from jaxaccel.publish import console, training
     from jaxaccel.publish.console import beside
+    from jaxaccel.publish.sections import as_text
 
     screen = console.make_console()
     console.show_comparisons(screen, comparisons)
-    if trained := training.as_text(training.sections(comparisons)):
-        print(trained)
-    if more := beside.as_text(beside.sections(records)):
+    if more := as_text((*training.sections(comparisons), *beside.sections(records))):
         print(more)
     if prices:
         console.show_bills(screen, comparisons, prices)

@@ -12,6 +12,7 @@ from jaxaccel.analyze.machines import latest, place
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish.names import case_name
 from jaxaccel.publish.numbers import brief, joules, volume
+from jaxaccel.publish.sections import Section
 from jaxaccel.records import DEVICES, JAX, RESIDENT, Case, Metric, Record
 
 UNKNOWN = "–"
@@ -27,16 +28,6 @@ ENERGY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
-    """A table: its title, the rows of its head, and what is to be said of them."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Row:
     """A case on a machine, whose letter is told where there are several; and its records by device."""
 
@@ -49,11 +40,6 @@ def sections(records: Sequence[Record]) -> list[Section]:
     """Those of the three that records are about."""
     known = [record for record in records if record.arm.framework == JAX]
     return [found for found in (_transfers(known), _memory(known), _energy(known)) if found]
-
-
-def as_text(sections: Sequence[Section]) -> str:
-    """All of them for the terminal; empty where there are none."""
-    return "\n".join(line for section in sections for line in ("", *_aligned(section)))
 
 
 # --- the three -------------------------------------------------------------------------------------
@@ -233,16 +219,3 @@ def _legend(rows: Sequence[Sequence[str]], shown: Sequence[tuple[Record, Metric]
     lines += [FEW] if "(n=" in cells else []
     lines += [LOOK_TWICE] if "!" in cells else []
     return tuple(lines)
-
-
-def _aligned(section: Section) -> list[str]:
-    table = (section.head, *section.rows)
-    widths = [max(len(row[at]) for row in table) for at in range(len(section.head))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in table
-    ]
-    return [section.title, *lines, *section.lines]

@@ -47,12 +47,9 @@ def markdown(
     for title, head, rows in table.plain:
         parts += [f"**{escaped(title)}**"] if title else []
         parts.append(as_table(head, rows))
-    for section in training.sections(comparisons):
-        parts += [f"**{escaped(section.title)}**", as_table(training.HEAD, section.rows)]
+    for section in (*training.sections(comparisons), *beside.sections(records)):
+        parts += [f"**{escaped(section.title)}**", as_table(section.head, section.rows)]
         parts += [as_list([escaped(line) for line in section.lines])] if section.lines else []
-    for more in beside.sections(records):
-        parts += [f"**{escaped(more.title)}**", as_table(more.head, more.rows)]
-        parts += [as_list([escaped(line) for line in more.lines])]
     if prices:
         parts += [escaped(money.heading(prices)), _bills(comparisons, prices)]
     parts.append(

@@ -120,7 +120,7 @@ def device_label(line: Line, words: str) -> str:
 def meta_of(case: Case, role: str = "data") -> dict[str, str]:
     """What a trace is of, for those who filter. role: `data`, or what only belongs to it.
 
-    A trace may add `short`: what it is called where all that is shown is of one kind.
+    A trace may add `short`: what it is called where that tells all that is shown apart.
     """
     return {
         "workload": workload_name(case),
