@@ -57,6 +57,13 @@ def test_where_nothing_moves_there_is_no_rate() -> None:
     assert sections([moving(1024, UP_AND_DOWN, transfers=None)]) == []
 
 
+def test_what_a_cpu_copies_is_never_told_as_what_travels_to_a_gpu() -> None:
+    cpu = moving(1024, {"h2d": 1e-6}, device="cpu", transfers=moving(1024, UP_AND_DOWN).transfers)
+    assert sections([cpu]) == []
+    later = replace(cpu, started_at="2026-02-02T03:04:05+00:00")
+    assert one(moving(1024, UP_AND_DOWN), later).rows == one(moving(1024, UP_AND_DOWN)).rows
+
+
 def test_what_was_not_timed_is_a_dash() -> None:
     assert one(moving(1024, {"d2h": 1e-6})).rows[0][2:] == ("–", "–", "4.10 ±<1%", "–")
 

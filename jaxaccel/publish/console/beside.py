@@ -46,19 +46,20 @@ def sections(records: Sequence[Record]) -> list[Section]:
 
 
 def _transfers(records: Sequence[Record]) -> Section | None:
-    """Bytes a second by metric; none of a CPU device that takes the host's memory as it is."""
+    """Bytes a second by metric, of GPUs: what a CPU device may copy goes nowhere."""
     if _timed(records, *RESIDENT):
         return None
     found = {
         metric: {
             (row.machine, row.case.case_id): record
             for row in _rows(records, lambda record, metric=metric: metric in record.timings)  # type: ignore[misc]
-            for record in row.sides.values()
-            if _moved(record, metric)
+            if (record := row.sides.get("gpu")) and _moved(record, metric)
         }
         for metric in TRAVELS
     }
-    moving = _rows(records, lambda record: any(_moved(record, metric) for metric in TRAVELS))
+    moving = _rows(
+        records, lambda r: r.arm.requested == "gpu" and any(_moved(r, metric) for metric in TRAVELS)
+    )
     if not moving:
         return None
     rows, shown = [], []
@@ -72,7 +73,7 @@ def _transfers(records: Sequence[Record]) -> Section | None:
             (name, volume(max(_moved(one, m) for one in row.sides.values() for m in TRAVELS)), *cells)
         )
     return Section(
-        title="transfers to the device (h2d) and back (d2h), GB/s",
+        title="transfers to the GPU (h2d) and back (d2h), GB/s",
         head=("case", "each way", *(str(metric).replace("_", " ") for metric in TRAVELS)),
         rows=tuple(rows),
         lines=_legend(rows, shown),
