@@ -69,9 +69,15 @@ def test_between_two_sizes_times_lie_on_a_line_and_the_doubt_grows() -> None:
 
 def test_near_the_crossing_it_is_unsure_and_beyond_it_is_not() -> None:
     found = {
-        size: advise(known(250, 500, 1000, 2000, 4000), Ask(size=size)).device for size in (600, 1050, 1700)
+        size: advise(known(250, 500, 1000, 2000, 4000), Ask(size=size)).device for size in (600, 1030, 1700)
     }
-    assert found == {600: Verdict.cpu, 1050: Verdict.undecided, 1700: Verdict.gpu}
+    assert found == {600: Verdict.cpu, 1030: Verdict.undecided, 1700: Verdict.gpu}
+
+
+def test_a_device_goes_by_the_ratio_itself_and_the_brackets_by_a_rerun() -> None:
+    found = advise(known(1025), Ask(size=1025))
+    assert found.low < 1 < found.itself[0] < found.ratio < found.itself[1] < found.high
+    assert found.device is Verdict.gpu
 
 
 def test_one_pass_is_trusted_only_where_the_ratio_is_large() -> None:
@@ -126,7 +132,8 @@ def test_prices_shift_the_ratio() -> None:
     assert priced(found, 5.0).ratio == pytest.approx(2)
     assert priced(found, 5.0).device is Verdict.gpu
     assert priced(found, 50.0).device is Verdict.cpu
-    assert priced(found, 10.0).device is Verdict.undecided
+    assert priced(found, 10.0).device is Verdict.equivalent
+    assert priced(found, 10.15).device is Verdict.undecided
 
 
 def test_cases_that_differ_in_more_than_size_are_not_mixed() -> None:
@@ -229,7 +236,7 @@ def test_held_out_cases_of_the_published_study_are_advised_well() -> None:
                 good, wrong = good + (loss <= 1.05), wrong + (loss > 1.05)
     assert good + wrong + unsure == 144
     assert wrong == 0
-    assert unsure <= 0.16 * 144
+    assert unsure <= 0.15 * 144
     assert missed <= 0.15 * decided  # of some even the measurement itself does not decide
 
 

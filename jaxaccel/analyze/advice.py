@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxaccel.analyze.compare import MIN_PASSES, pair, verdict
 from jaxaccel.analyze.differences import one_machine
@@ -74,16 +74,18 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """Which device. ratio: CPU time / GPU time, with `low` and `high` about it.
+    """Which device. ratio: CPU time / GPU time; a rerun's would land between `low` and `high`.
 
-    device is undecided where the interval holds both sides. between: the measured sizes on either side, one
-    where the size itself was. limits: what keeps each device from being faster there, where ceilings tell.
+    itself: the narrower interval of the ratio itself, by which `device` goes as a table's verdicts do: it is
+    undecided where that holds both sides. between: the measured sizes on either side, one where the size
+    itself was. limits: what keeps each device from being faster there, where ceilings tell.
     """
 
     device: Verdict
     ratio: float
     low: float
     high: float
+    itself: tuple[float, float]
     between: tuple[int, ...]
     limits: dict[str, Limit | None]
 
@@ -111,8 +113,8 @@ def families(records: Sequence[Record]) -> list[list[Measured]]:
 
 def priced(advice: Advice, price_ratio: float) -> Advice:
     """Which device is cheaper, at GPU price / CPU price: `ratio` is then CPU cost / GPU cost."""
-    half = math.log(advice.high / advice.low) / 2 if advice.low else math.inf
-    return replace(advice, **_told(math.log(advice.ratio / price_ratio), half))
+    halves = _Halves(*(_half(interval) for interval in ((advice.low, advice.high), advice.itself)))
+    return replace(advice, **_told(math.log(advice.ratio / price_ratio), halves))
 
 
 def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
@@ -138,29 +140,41 @@ def advise(pairs: Sequence[Measured], ask: Ask) -> Advice:
     )
     if ask.size in (left.size, right.size):
         here, found = (left, at_left) if ask.size == left.size else (right, at_right)
-        return _advice(math.log(found.ratio), _half(here, found, ask.question), (here,), here)
+        return _advice(math.log(found.ratio), _halves(here, found, ask.question), (here,), here)
     octaves = math.log2(right.size / left.size)
     share = math.log2(ask.size / left.size) / octaves
     log_ratio = (1 - share) * math.log(at_left.ratio) + share * math.log(at_right.ratio)
     bent = BENT * octaves * 4 * share * (1 - share)
-    halves = (_half(left, at_left, ask.question), _half(right, at_right, ask.question))
-    half = max(halves) + bent
-    return _advice(log_ratio, half, (left, right), left if share < 0.5 else right)
+    ends = (_halves(left, at_left, ask.question), _halves(right, at_right, ask.question))
+    halves = _Halves(*(max(both) + bent for both in zip(*ends, strict=True)))
+    return _advice(log_ratio, halves, (left, right), left if share < 0.5 else right)
 
 
-def _half(pair: Measured, found: Speedup, question: str) -> float:
-    """Half an interval of the logarithm of a ratio; of few passes, at least what processes differ by."""
+class _Halves(NamedTuple):
+    """Half the intervals of the logarithm of a ratio: of a rerun's, and of the ratio itself."""
+
+    rerun: float
+    itself: float
+
+
+def _halves(pair: Measured, found: Speedup, question: str) -> _Halves:
+    """Those of a measured pair; of few passes, at least what processes differ by."""
     passes = min(passes_of(record, question) for record in (pair.cpu, pair.gpu))
     few = not found.ci95 or passes < MIN_PASSES
     if few and not one_machine(pair.cpu, pair.gpu):
-        return math.inf  # not even the moment was the same
-    half = math.log(found.ci95[1] / found.ci95[0]) / 2 if found.ci95 else 0.0
-    return max(half, FEW_PASSES) if few else half
+        return _Halves(math.inf, math.inf)  # not even the moment was the same
+    least = FEW_PASSES if few else 0.0
+    return _Halves(*(max(_half(known or (1.0, 1.0)), least) for known in (found.ci95, found.ci_family)))
 
 
-def _advice(log_ratio: float, half: float, between: Sequence[Measured], nearest: Measured) -> Advice:
+def _half(interval: tuple[float, float]) -> float:
+    low, high = interval
+    return math.log(high / low) / 2 if low else math.inf
+
+
+def _advice(log_ratio: float, halves: _Halves, between: Sequence[Measured], nearest: Measured) -> Advice:
     return Advice(
-        **_told(log_ratio, half),
+        **_told(log_ratio, halves),
         between=tuple(one.size for one in between),
         limits={
             name: record.rates.limit if record.rates else None
@@ -169,7 +183,15 @@ def _advice(log_ratio: float, half: float, between: Sequence[Measured], nearest:
     )
 
 
-def _told(log_ratio: float, half: float) -> dict[str, Any]:
-    known = half < math.inf
-    low, high = (math.exp(log_ratio - half), math.exp(log_ratio + half)) if known else (0.0, math.inf)
-    return {"device": verdict((low, high)), "ratio": math.exp(log_ratio), "low": low, "high": high}
+def _told(log_ratio: float, halves: _Halves) -> dict[str, Any]:
+    (low, high), itself = (
+        (math.exp(log_ratio - half), math.exp(log_ratio + half)) if half < math.inf else (0.0, math.inf)
+        for half in halves
+    )
+    return {
+        "device": verdict(itself),
+        "ratio": math.exp(log_ratio),
+        "low": low,
+        "high": high,
+        "itself": itself,
+    }
