@@ -15,7 +15,7 @@ import numpy as np
 from jaxaccel.analyze.compare import EQUIVALENT, geometric_mean, welch_half_width
 from jaxaccel.analyze.differences import Aspect, Difference, differences
 from jaxaccel.analyze.machines import latest
-from jaxaccel.analyze.stats import SEVERE_FLAGS, bursts_of, pass_medians
+from jaxaccel.analyze.stats import bursts_of, pass_medians, severe
 from jaxaccel.records import Case, Metric, Record, Trend
 
 # What a change is looked for in. Device time would tell of the same change again, and each further ratio
@@ -245,8 +245,7 @@ def _change(entry: _Measured, judged: Judged) -> Change:
         doubts=tuple(
             f"{side}: {flag.name}"
             for side, record in ((NEW, new), (BASE, base))
-            for flag in record.warnings
-            if flag.name in SEVERE_FLAGS and flag.metric in (entry.metric, None)
+            for flag in severe(record.warnings, entry.metric)
         ),
     )
 

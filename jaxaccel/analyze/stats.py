@@ -6,7 +6,7 @@ it speaks for this process only), over pass medians where there are several (the
 """
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -45,6 +45,11 @@ ON_FLOOR = 1.5  # times the dispatch floor: below, a timing tells of dispatch mo
 BUSY_SHARE, BUSY_CORES = 0.10, 1.0  # of the host, by others: more of either is told
 
 Floats = NDArray[np.float64]
+
+
+def severe(flags: Iterable[Flag], metric: str) -> list[Flag]:
+    """Those that say that the median of a metric may mislead: about it, or about all of the record."""
+    return [flag for flag in flags if flag.name in SEVERE_FLAGS and flag.metric in (metric, None)]
 
 
 class Burst(NamedTuple):

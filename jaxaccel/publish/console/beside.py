@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jaxaccel.analyze.machines import latest, place
-from jaxaccel.analyze.stats import SEVERE_FLAGS
+from jaxaccel.analyze.stats import severe
 from jaxaccel.publish.names import case_name
 from jaxaccel.publish.numbers import brief, joules, volume
 from jaxaccel.publish.sections import Section
@@ -208,8 +208,8 @@ def _rate(record: Record, metric: Metric, moved_bytes: int) -> str:
     if timing.ci95_s:
         share = (timing.ci95_s[1] - timing.ci95_s[0]) / 2 / timing.median_s
         half = "±<1%" if share < 0.005 else f"±{share:.0%}"
-    marked = any(flag.name in SEVERE_FLAGS and flag.metric in (metric, None) for flag in record.warnings)
-    return f"{brief(moved_bytes / timing.median_s / 1e9)} {half}{'!' if marked else ''}"
+    mark = "!" if severe(record.warnings, metric) else ""
+    return f"{brief(moved_bytes / timing.median_s / 1e9)} {half}{mark}"
 
 
 def _legend(rows: Sequence[Sequence[str]], shown: Sequence[tuple[Record, Metric]]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from jaxaccel.analyze.agreement import DIFFERENT, of_pair
 from jaxaccel.analyze.residency import break_even
-from jaxaccel.analyze.stats import SEVERE_FLAGS
+from jaxaccel.analyze.stats import SEVERE_FLAGS, severe
 from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.names import cores, device_name, in_cores, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
@@ -304,11 +304,7 @@ def _time(record: Record | None, metric: Metric, *, width: bool = False, mixed: 
     if width and timing:
         words += f" {interval(timing)}"
         words += _scope_mark(timing.ci_over) if mixed and timing.ci95_s else ""
-    return Text.assemble(words, ("!", "yellow") if _marked(record, metric) else "")
-
-
-def _marked(record: Record, metric: Metric) -> bool:
-    return any(flag.name in SEVERE_FLAGS and flag.metric in (metric, None) for flag in record.warnings)
+    return Text.assemble(words, ("!", "yellow") if severe(record.warnings, metric) else "")
 
 
 def _speedup(row: Comparison, metric: Metric, *, mixed: bool) -> Text:
