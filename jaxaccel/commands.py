@@ -14,7 +14,7 @@ import psutil
 
 from jaxaccel.config import BadInputError, CeilingsMode, TimingConfig
 from jaxaccel.measure.client import Worker
-from jaxaccel.records import Record
+from jaxaccel.records import Record, Status
 
 if TYPE_CHECKING:
     from jaxaccel.measure.ceilings import Book
@@ -53,6 +53,15 @@ def open_book(mode: CeilingsMode) -> "Book | None":
         return None
     folder = Path(platformdirs.user_cache_dir("jaxaccel")) / "ceilings"
     return Book(folder=folder, fresh=mode is CeilingsMode.fresh)
+
+
+def keep_measured(record: Record, sweep_id: str, folders: Sequence[Path]) -> None:
+    """Save a record as soon as it is there, if this sweep made it.
+
+    Refused arms wait: where nothing at all was measured, nothing is left behind.
+    """
+    if record.status is not Status.refused and record.sweep_id == sweep_id:
+        keep(record, folders)
 
 
 def keep(record: Record, folders: Sequence[Path]) -> None:

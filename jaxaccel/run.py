@@ -20,6 +20,7 @@ from jaxaccel.commands import (
     Launcher,
     exit_code_of,
     keep,
+    keep_measured,
     leave_page,
     open_book,
     process_start,
@@ -93,9 +94,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
             plan = Plan(groups=groups, command=command, book=open_book(composed.jobs[0].config.ceilings))
             for place, record in measure(plan, launcher, progress):
                 found[place] = record
-                # Refused arms wait: where nothing at all was measured, nothing is left behind.
-                if record.status is not Status.refused and record.sweep_id == sweep_id:
-                    keep(record, folders[place])
+                keep_measured(record, sweep_id, folders[place])
     except KeyboardInterrupt:
         interrupted = True
     except DeviceBusyError as error:

@@ -13,6 +13,7 @@ from jaxaccel.commands import (
     INTERRUPTED,
     OK,
     keep,
+    keep_measured,
     process_start,
     say_waiting,
     stop_by,
@@ -72,8 +73,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
                 ):
                     folder = session.folders[place]
                     found[folder] = record
-                    if record.status is not Status.refused and record.sweep_id == sweep_id:
-                        keep(record, [folder])
+                    keep_measured(record, sweep_id, [folder])
     except KeyboardInterrupt:
         interrupted = True
     except DeviceBusyError as error:
