@@ -108,3 +108,8 @@ def test_the_root_of_all_folders_is_no_persons(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOME", "/")
     monkeypatch.chdir("/")
     assert without_places("/usr/bin a/b") == "/usr/bin a/b"
+
+
+def test_the_folder_of_caches_is_no_persons_either(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert without_places(f"at {tmp_path}/caches/jaxaccel/xla") == "at CACHE/jaxaccel/xla"
