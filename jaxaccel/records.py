@@ -119,9 +119,13 @@ class Case:
         """The case in words, but for its size."""
         return self._in_words("")
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The parameters that have a value: not None, which leaves it to the workload, nor an empty list."""
+        return {name: value for name, value in self.params.items() if value is not None and value != []}
+
     def _in_words(self, size: str) -> str:
-        given = {name: value for name, value in self.params.items() if value is not None and value != []}
-        params = "".join(f" {name}={value}" for name, value in given.items())
+        params = "".join(f" {name}={value}" for name, value in self.given.items())
         variant = "" if self.variant == "direct" else f" {self.variant}"
         return f"{self.workload}{variant}{size}{params} {self.dtype} {self.precision}"
 

@@ -74,6 +74,12 @@ def test_sizes_of_one_kind_of_case_stand_in_order_and_parameters_tell_kinds_apar
     assert names == [f"transfer {words}" for words in ("8 parts=8", "64 parts=8", "2 parts=1", "9 parts=1")]
 
 
+def test_a_parameter_without_a_value_tells_no_kinds_apart() -> None:
+    records = [moving(8, UP_AND_DOWN, parts=parts) for parts in (1, 8)]
+    unset = [replace(one, case=replace(one.case, params={**one.case.params, "to": None})) for one in records]
+    assert [row[0] for row in one(*unset).rows] == ["transfer 8 parts=1", "transfer 8 parts=8"]
+
+
 def test_with_resident_times_the_table_of_the_sweep_is_all() -> None:
     timings = make_timings("gpu", 1e-4, transfer_s=1e-4)
     assert sections([make_record("gpu", timings=timings, energy=None)]) == []

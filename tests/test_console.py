@@ -23,7 +23,7 @@ from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.measure.sampling import Sampled
 from jaxaccel.publish import console
 from jaxaccel.publish.console.job import flag_lines, speedup_words
-from jaxaccel.publish.names import case_name, device_name
+from jaxaccel.publish.names import case_name, device_name, told_apart
 from jaxaccel.publish.numbers import amount, brief, count, interval, joules, rate, ratio, seconds, volume
 from jaxaccel.publish.progress import ShowProgress
 from jaxaccel.records import (
@@ -879,6 +879,23 @@ def test_cases_that_differ_in_a_parameter_alone_can_be_told_apart(show: Show) ->
     first, second = (line for line in text.splitlines() if line.startswith("mlp"))
     assert "128" in first
     assert "512" in second
+
+
+def test_a_parameter_without_a_value_is_named_only_beside_a_case_that_has_one() -> None:
+    def named(*given: dict[str, object]) -> list[str]:
+        cases = [make_case(8, workload="mlp", params=params) for params in given]
+        return [told_apart(case, cases) for case in cases]
+
+    unset = {"features": None, "static": []}
+    assert named(unset | {"steps": 1}, unset | {"steps": 10}) == ["mlp 8 steps=1", "mlp 8 steps=10"]
+    assert named({"features": None, "steps": 1}, {"features": 10, "steps": 1}) == [
+        "mlp 8 features=None steps=1",
+        "mlp 8 features=10 steps=1",
+    ]
+    assert named(unset) == ["mlp 8"]
+    larger = make_case(16, workload="mlp", params={"features": 10, "steps": 1})
+    other_size = make_case(8, workload="mlp", params=unset | {"steps": 1})
+    assert told_apart(other_size, [other_size, larger]) == "mlp 8", "its size tells it apart"
 
 
 def test_the_larger_error_of_the_two_is_shown(show: Show) -> None:

@@ -28,10 +28,16 @@ def told_apart(case: Case, cases: Sequence[Case]) -> str:
     alike = (other for other in cases if (other.size, other.workload) == (case.size, case.workload))
     others = [other for other in alike if case_name(other) == name]
     if any(other.params != case.params for other in others):
-        name += "".join(f" {key}={value}" for key, value in case.params.items())
+        name += parameters(case, others)
     if any(other.seed != case.seed for other in others):
         name += f" seed={case.seed}"
     return name
+
+
+def parameters(case: Case, others: Sequence[Case]) -> str:
+    """All its parameters, a blank before each; one without a value only where one of the others has one."""
+    shown = set(case.given).union(*(other.given for other in others))
+    return "".join(f" {key}={value}" for key, value in case.params.items() if key in shown)
 
 
 def family_name(case: Case, machines: str | None = None, over: str = "size") -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jaxaccel.analyze.machines import latest, place
 from jaxaccel.analyze.stats import severe
-from jaxaccel.publish.names import case_name
+from jaxaccel.publish.names import case_name, parameters
 from jaxaccel.publish.numbers import brief, joules, volume
 from jaxaccel.publish.sections import Section
 from jaxaccel.records import DEVICES, JAX, RESIDENT, Case, Metric, Record
@@ -172,11 +172,12 @@ def _rows(records: Sequence[Record], wanted: Callable[[Record], bool] = lambda _
 def _names(rows: Sequence[_Row]) -> list[str]:
     """With all parameters of a workload that has several, and the machine where there are several."""
     given = {(row.case.workload, str(dict(row.case.params))) for row in rows}
-    several = {row.case.workload for row in rows if sum(name == row.case.workload for name, _ in given) > 1}
+    several = {name for name, _ in given if sum(other == name for other, _ in given) > 1}
+    cases = {name: [row.case for row in rows if row.case.workload == name] for name in several}
     machines = len({row.machine for row in rows}) > 1
     return [
         case_name(row.case)
-        + "".join(f" {key}={value}" for key, value in row.case.params.items() if row.case.workload in several)
+        + (parameters(row.case, cases[row.case.workload]) if row.case.workload in several else "")
         + (f" ({row.machine})" if machines else "")
         for row in rows
     ]
