@@ -136,9 +136,9 @@ def overlap(training: Training, device: str) -> Overlap | None:
     if not prepared or serial_s is None or work_s is None or not known:
         return None
     gains = {
-        feed: feed_speedup(record, hiding, among=len(known))
+        feed: feed_speedup(record, other, among=len(known))
         for feed in known
-        if record and (hiding := training.record(feed, device))
+        if record and (other := training.record(feed, device))
     }
     return Overlap(
         device=device,
