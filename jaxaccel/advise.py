@@ -96,14 +96,14 @@ def answer_all(known: "Sequence[Sequence[Measured]]", ask: "Ask", prices: "Price
 def show_all(known: "Sequence[Sequence[Measured]]") -> None:
     """A table: who wins in which range of sizes, for each kind of case."""
     from jaxaccel.analyze.crossover import conclude
-    from jaxaccel.analyze.questions import EVERY_CALL, family_size, point
+    from jaxaccel.analyze.questions import EVERY_CALL, EVERY_CALL_PINNED, family_size, point
     from jaxaccel.publish.console import make_console, show_winners
     from jaxaccel.publish.names import family_name
     from jaxaccel.records import RESIDENT
 
     rows = []
     for pairs in known:
-        for question in (*map(str, RESIDENT), "once_100", EVERY_CALL):
+        for question in (*map(str, RESIDENT), "once_100", EVERY_CALL, EVERY_CALL_PINNED):
             among = family_size([(one.cpu, one.gpu) for one in pairs], question)
             points = [
                 found for one in pairs if (found := point(question, one.size, one.cpu, one.gpu, among=among))

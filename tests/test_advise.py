@@ -275,6 +275,22 @@ def test_without_a_size_there_is_a_table(folder: str, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert "cpu up to 100, gpu from 10000 on" in said
     assert "100 to 10000" in said
+    assert "pinned" not in said  # which was not measured
+
+
+def test_the_table_tells_of_pinned_memory_where_it_was_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [
+        replace(one, timings={**one.timings, Metric.end_to_end_pinned: one.timings[Metric.latency]})
+        if one.arm.requested == "gpu"
+        else one
+        for one in pairs(100, 10000, moved_s=1.0)
+    ]
+    store.save_all(records, tmp_path)
+    assert main([str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "every call cpu throughout every call pinned cpu up to 100, gpu from 10000 on" in said
 
 
 @pytest.mark.parametrize(

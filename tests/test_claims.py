@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from fakes import make_case, make_record, make_timing
 from test_advise import pairs, side
+from test_training import training_record
 
 from jaxaccel.analyze import quantities
 from jaxaccel.analyze.claims import Published, quantities_of, read_claim, selected
@@ -269,6 +270,19 @@ def test_what_a_training_came_to_is_that_of_its_records() -> None:
         quantities.result([gpu], key="luck")
     with pytest.raises(ValueError, match="the pair has no losses"):
         quantities.losses_apart([cpu, replace(gpu, series={})])
+
+
+def test_how_much_faster_a_feed_is_has_the_interval_of_both() -> None:
+    known = [training_record("gpu", feed, apart=0.01) for feed in ("serial", "queued")]
+    assert re.fullmatch(
+        r"1.27 times \[1.2\d, 1.3\d\]",
+        in_text(quantities.feed_gain(known, feed="queued", over="serial")) or "",
+    )
+    noisy = [training_record("gpu", feed, apart=0.3) for feed in ("serial", "queued")]
+    assert (in_text(quantities.feed_gain(noisy, feed="queued", over="serial")) or "").endswith("]?")
+    both = [*known, training_record("cpu", "queued")]
+    with pytest.raises(ValueError, match="one record must be chosen, got 2"):
+        quantities.feed_gain(both, feed="queued", over="serial")
 
 
 def test_what_a_part_of_measuring_took_is_that_of_the_record() -> None:

@@ -1,5 +1,6 @@
 """A whole training: its data, its reference, how it is fed and followed, and what records of it say."""
 
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,16 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from fakes import FakeClock, make_case, make_record, noisy_timing
+from fakes import FakeClock, make_case, make_record, make_timing, noisy_timing
 
 from jaxaccel.analyze.compare import pair
-from jaxaccel.analyze.training import Overlap, curves, overlap, trainings
+from jaxaccel.analyze.training import Overlap, curves, feed_speedup, overlap, trainings
 from jaxaccel.messages import Round
 from jaxaccel.publish import training as words
 from jaxaccel.publish.console.markdown import markdown
 from jaxaccel.publish.sections import as_text
 from jaxaccel.publish.wandb.points import point, point_summary
-from jaxaccel.records import Accuracy, Arm, ArmFacts, Case, Metric, Record
+from jaxaccel.records import Accuracy, Arm, ArmFacts, Case, Metric, Record, Verdict
 from jaxaccel.worker.arm import NO_TRANSFER, OpenArm
 from jaxaccel.worker.feeding import COPIES, FED, PREPARED_EPOCHS, PREPARED_S, host_work_s
 from jaxaccel.worker.program import compile_function
@@ -409,9 +410,16 @@ def test_on_the_host_a_batch_is_gone_before_the_next_is_made(monkeypatch: pytest
 EPOCH_S = {"copied": 4e-3, "serial": 7e-3, "queued": 5.5e-3, "overlapped": 4.3e-3}
 
 
-def training_record(device: str, feed: str, *, factor: float = 1.0, **changes: Any) -> Record:
+def training_record(
+    device: str, feed: str, *, factor: float = 1.0, apart: float = 0.0, **changes: Any
+) -> Record:
+    """In one pass; or in three, each of which takes so much longer than the one before, relatively."""
     case = make_case(50, workload="training", params={"batch": 32, "feed": feed})
-    timings = {Metric.latency: noisy_timing(factor * EPOCH_S[feed], spread=0.0)}
+    epoch_s = factor * EPOCH_S[feed]
+    timings = {Metric.latency: noisy_timing(epoch_s, spread=0.0)}
+    if apart:
+        passes = [[[epoch_s * (1 + apart) ** step] * 15] * 8 for step in (-1, 0, 1)]
+        timings = {Metric.latency: make_timing(*passes)}
     series: dict[str, Any] = {"loss": (0.5, 0.25)}
     if feed != "copied":
         series["prepare_s"] = (3e-3, 3e-3, 9e-3)
@@ -443,7 +451,8 @@ def test_hidden_is_a_share_of_the_shorter_part() -> None:
     assert found.adds_up
     assert overlap(training, "cpu") is None
     text = as_text(words.sections(pair([training_record("gpu", feed) for feed in EPOCH_S])))
-    assert "overlapped 4.30 ms (-39%), which hides 90% of the shorter part" in text
+    told = "overlapped 4.30 ms (-39%, 1.63x [1.63, 1.63] as fast, within one process), which hides 90%"
+    assert f"{told} of the shorter part" in text
     assert "90.0% of the samples held out are told rightly" in text
     assert words.ADDED.format(0.0) in text
 
@@ -464,6 +473,31 @@ def test_no_share_is_told_where_the_parts_do_not_add_up() -> None:
     text = as_text(words.sections(pair(records)))
     assert words.NOISY in text
     assert "hides" not in text.replace("hides costs", "")
+
+
+def test_no_share_is_told_of_a_difference_that_is_not_sure() -> None:
+    def told(apart: float) -> str:
+        records = [training_record("gpu", feed, apart=apart) for feed in EPOCH_S]
+        return as_text(words.sections(pair(records)))
+
+    assert "hides 90%" in told(0.01)
+    assert words.ADDED.format(0.0) in told(0.01)
+    # 7 ms against 4.3 in passes up to 30% apart: overlapping is sure, and what queueing gains is not.
+    assert "hides 90%" in told(0.15)
+    assert re.search(r"queued 5.50 ms \(-21%, 1.27x \[0.\d+, 1.\d+\] as fast, undecided\);", told(0.15))
+    assert "hides" not in told(0.5)
+    assert words.UNSURE in told(0.5)
+
+
+def test_feeds_of_one_training_on_one_device_are_compared() -> None:
+    serial, queued = (training_record("gpu", feed, apart=0.01) for feed in ("serial", "queued"))
+    found = feed_speedup(serial, queued)
+    assert found.ratio == pytest.approx(7 / 5.5)
+    assert found.verdict is Verdict.gpu
+    assert feed_speedup(queued, serial).verdict is Verdict.cpu
+    for other in (training_record("cpu", "queued"), make_record("gpu")):
+        with pytest.raises(ValueError, match="these differ in more than the feed"):
+            feed_speedup(serial, other)
 
 
 def test_curves_agree_within_what_each_may_be_off() -> None:

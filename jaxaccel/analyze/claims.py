@@ -35,6 +35,7 @@ VALUES: Mapping[str, Callable[..., Quantity]] = {
         quantities.wins,
         quantities.losses_apart,
         quantities.time,
+        quantities.feed_gain,
         quantities.transfer_rate,
         quantities.memory_rate,
         quantities.compute_rate,

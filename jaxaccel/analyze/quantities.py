@@ -17,7 +17,7 @@ from jaxaccel.analyze.choosing import held_cases, inner, rules, score
 from jaxaccel.analyze.crossover import Answer, conclude
 from jaxaccel.analyze.machines import standing
 from jaxaccel.analyze.questions import answer, family_size, point, tells
-from jaxaccel.analyze.training import curves
+from jaxaccel.analyze.training import FEED, curves, feed_speedup
 from jaxaccel.records import Metric, Record, Verdict
 
 _T = TypeVar("_T")
@@ -105,6 +105,17 @@ def time(records: Sequence[Record], *, metric: str = "latency") -> Quantity:
     """The median of a metric, with its interval."""
     timing = _timed(records, metric).timings[Metric(metric)]
     return Quantity(value=timing.median_s, unit="s", interval=timing.ci95_s, within=timing.ci_over)
+
+
+def feed_gain(records: Sequence[Record], *, feed: str, over: str) -> Quantity:
+    """How many times as fast as by `over` an epoch is by `feed`, of one training on one device."""
+    base, other = (
+        _timed([one for one in records if one.case.params.get(FEED) == name], "latency")
+        for name in (over, feed)
+    )
+    found = feed_speedup(base, other)
+    sure = found.verdict is not Verdict.undecided
+    return Quantity(value=found.ratio, unit="times", interval=found.ci95, within=found.ci_over, sure=sure)
 
 
 def transfer_rate(records: Sequence[Record], *, metric: str) -> Quantity:

@@ -1,10 +1,12 @@
 """What records of workload=training say beside each other: feeds, losses, what overlapping hides. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 
-from jaxaccel.records import DEVICES, Case, Comparison, Metric, Record
+from jaxaccel.analyze.compare import speedup
+from jaxaccel.analyze.differences import one_machine
+from jaxaccel.records import DEVICES, Case, Comparison, Metric, Record, Speedup, Verdict
 
 WORKLOAD, FEED = "training", "feed"
 SERIAL, COPIED, PREPARE_S = "serial", "copied", "prepare_s"
@@ -59,7 +61,8 @@ class Curves:
 class Overlap:
     """What preparing batches beside the device's work hides on a device, of an epoch, by feed in `hiding_s`.
 
-    prepare_s: the host's part by itself. work_s: copies and steps of batches that are ready.
+    prepare_s: the host's part by itself. work_s: copies and steps of batches that are ready. gains: serial_s
+    over each of `hiding_s`, with verdicts that hold together.
     """
 
     device: str
@@ -67,6 +70,7 @@ class Overlap:
     work_s: float
     serial_s: float
     hiding_s: Mapping[str, float]
+    gains: Mapping[str, Speedup] = field(default_factory=dict)
 
     @property
     def shorter_s(self) -> float:
@@ -86,6 +90,11 @@ class Overlap:
     def hidden(self, feed: str) -> float:
         """The share of the shorter part that is hidden behind the longer; below 0 where hiding costs more."""
         return (self.serial_s - self.hiding_s[feed]) / self.shorter_s
+
+    def tells(self, feed: str) -> bool:
+        """Whether `hidden` is more than noise: the parts make up the whole, and the difference is sure."""
+        gain = self.gains.get(feed)
+        return self.adds_up and gain is not None and gain.verdict is not Verdict.undecided
 
 
 def trainings(comparisons: Sequence[Comparison]) -> list[Training]:
@@ -126,6 +135,35 @@ def overlap(training: Training, device: str) -> Overlap | None:
     known = {feed: epoch_s for feed, epoch_s in hiding.items() if epoch_s is not None}
     if not prepared or serial_s is None or work_s is None or not known:
         return None
+    gains = {
+        feed: feed_speedup(record, other, among=len(known))
+        for feed in known
+        if record and (other := training.record(feed, device))
+    }
     return Overlap(
-        device=device, prepare_s=median(prepared), work_s=work_s, serial_s=serial_s, hiding_s=known
+        device=device,
+        prepare_s=median(prepared),
+        work_s=work_s,
+        serial_s=serial_s,
+        hiding_s=known,
+        gains=gains,
+    )
+
+
+def feed_speedup(base: Record, other: Record, *, among: int = 1) -> Speedup:
+    """An epoch of one training as `base` is fed / as `other` is: above 1 the other is faster.
+
+    Two feeds are two cases, whose rounds take no turns: they are compared as independent. `Verdict.gpu` is
+    that the second of the two sides is faster.
+
+    **Raises** ValueError where they differ in more than the feed, or are not of one device or machine.
+    """
+    alike = [
+        replace(one.case, params={name: value for name, value in one.case.params.items() if name != FEED})
+        for one in (base, other)
+    ]
+    if alike[0] != alike[1] or base.arm.requested != other.arm.requested or not one_machine(base, other):
+        raise ValueError(f"these differ in more than the feed: {base.case} and {other.case}")
+    return speedup(
+        base.timings[Metric.latency], other.timings[Metric.latency], interleaved=False, among=among
     )

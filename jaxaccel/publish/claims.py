@@ -74,7 +74,7 @@ def _scaled(value: float, unit: str) -> str:
 
 
 def _doubt(found: Quantity) -> str:
-    if found.interval is None or found.unit not in ("x", "share"):
+    if found.interval is None or found.unit not in ("x", "share", "times"):
         return ""
     low, high = (f"{end:.0%}" if found.unit == "share" else brief(end) for end in found.interval)
     return f" [{low}, {high}]" + ("¹" if found.within == "rounds" else "") + ("" if found.sure else "?")

@@ -5,19 +5,21 @@ from collections.abc import Sequence
 from jaxaccel.analyze.training import (
     HELD_OUT,
     LOSS,
+    Overlap,
     Training,
     curves,
     overlap,
     trainings,
 )
-from jaxaccel.publish.numbers import ratio, seconds
+from jaxaccel.publish.numbers import brief, ratio, seconds
 from jaxaccel.publish.sections import Section
-from jaxaccel.records import DEVICES, Comparison, Metric, Record
+from jaxaccel.records import DEVICES, Comparison, Metric, Record, Verdict
 
 HEAD = ("an epoch by feed", "CPU", "GPU", "CPU / GPU", "CPU / first feed", "GPU / first feed")
 UNKNOWN = "–"
 ADDED = "The two parts are {:.0%} of the shorter one off the whole"
 NOISY = "What is hidden can't be told: the two parts do not add up to the whole"
+UNSURE = "What is hidden can't be told: no difference is sure"
 
 
 def sections(comparisons: Sequence[Comparison]) -> list[Section]:
@@ -83,13 +85,24 @@ def _hidden(training: Training) -> list[str]:
     for device in DEVICES:
         if found := overlap(training, device):
             parts = f"preparing {seconds(found.prepare_s)}, copies and steps {seconds(found.work_s)}"
-            hiding = "; ".join(
-                f"{feed} {seconds(epoch_s)} ({epoch_s / found.serial_s - 1:+.0%})"
-                + (f", which hides {found.hidden(feed):.0%} of the shorter part" if found.adds_up else "")
-                for feed, epoch_s in found.hiding_s.items()
-            )
-            hiding += f". {ADDED.format(abs(found.left_over))}" if found.adds_up else f". {NOISY}"
+            hiding = "; ".join(_hiding(found, feed) for feed in found.hiding_s)
+            told = any(found.tells(feed) for feed in found.hiding_s)
+            end = NOISY if not found.adds_up else ADDED.format(abs(found.left_over)) if told else UNSURE
             lines.append(
-                f"{device.upper()}: {parts}, one after the other {seconds(found.serial_s)}; {hiding}"
+                f"{device.upper()}: {parts}, one after the other {seconds(found.serial_s)}; {hiding}. {end}"
             )
     return lines
+
+
+def _hiding(found: Overlap, feed: str) -> str:
+    """A feed beside `serial`: by how much, how many times as fast, and whether that is sure."""
+    gain, epoch_s = found.gains.get(feed), found.hiding_s[feed]
+    words = [f"{epoch_s / found.serial_s - 1:+.0%}"]
+    if gain and gain.ci95:
+        low, high = map(brief, gain.ci95)
+        words.append(f"{ratio(gain.ratio)} [{low}, {high}] as fast")
+        words += ["within one process"] if gain.ci_over == "rounds" else []
+    if gain is None or gain.verdict is Verdict.undecided:
+        words.append("undecided")
+    hides = f", which hides {found.hidden(feed):.0%} of the shorter part" if found.tells(feed) else ""
+    return f"{feed} {seconds(epoch_s)} ({', '.join(words)}){hides}"
