@@ -36,7 +36,8 @@ examples:
   scripts/study --list
   scripts/study accounting                     begin it, or go on with it: the same command
   scripts/study accounting passes=10           go on to ten passes
-  scripts/study accounting device=cpu          on a machine without a GPU, into a folder of its own
+  scripts/study accounting device=cpu          on a machine without a GPU, into a folder of its own,
+                                               without the runs that name the GPU
   scripts/study all --budget 3600              begin no further run after an hour
   scripts/study sequential --quick             its quick form: on a CPU alone, in half a minute
   scripts/study accounting --publish           once complete, copy its records to experiments/accounting
@@ -50,6 +51,7 @@ exit code: 0 complete, 1 something is left (failed, or the budget was spent), 2 
 """
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_ALONE = re.compile(rf"\+device-({'|'.join(DEVICES)})(?![^+])")  # in the folder of a study on one device
 # Which folder a run goes on in is for the study to say.
 _OURS = ("resume", "hydra.run.dir", "hydra.sweep.dir")
 # What changes neither what is measured nor how. More passes go on where fewer ended.
@@ -110,6 +112,11 @@ class Study:
         if not self.quick:
             raise BadInputError(f"`--quick`: {self.name} has no quick form")
         return replace(self, name=f"{self.name}{QUICK}", needs=["cpu"], runs=self.quick, quick={})
+
+    def runs_on(self, device: str) -> dict[str, str]:
+        """Its runs without those that name another device."""
+        others = {f"device={other}" for other in DEVICES if other != device}
+        return {name: text for name, text in self.runs.items() if others.isdisjoint(self.arguments(name))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +180,7 @@ def main(
             in_time = asked.budget_s is None or clock() - start_s < asked.budget_s
             return in_time and code != INTERRUPTED
 
-        for study in studies:
+        for study in on_its_device(studies, asked):
             folder = folder_of(study, asked.overrides, outputs)
             went = go_over(study, folder, asked.overrides, run or run_to_its_end, go_on)
             left += went.left
@@ -278,7 +285,9 @@ def show(study: Study, outputs: Path) -> None:
     quick = f"{study.name}{QUICK}"  # and what is changed of it: a study of its own, in --list --quick
     places = [place for place in places if place.name != quick and not place.name.startswith(f"{quick}+")]
     for place in filter(Path.is_dir, places):
-        said = "; ".join(f"{run} {_state_of(place / run)}" for run in study.runs)
+        alone = _ALONE.search(place.name)
+        runs = study.runs_on(alone[1]) if alone else study.runs
+        said = "; ".join(f"{run} {_state_of(place / run)}" for run in runs)
         print(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
     if not any(map(Path.is_dir, places)):
         print(f"  {', '.join(study.runs)}: not begun")
@@ -346,6 +355,25 @@ def choose(asked: Arguments, experiments: Path) -> list[Study]:
         return studies
     # `all` is of those that have a quick form; one that is named must have it.
     return [study.in_short for study in studies if study.quick or study.name in asked.names]
+
+
+def on_its_device(studies: Iterable[Study], asked: Arguments) -> list[Study]:
+    """The studies as `device=cpu` or `device=gpu` leaves them; of `all`, those that have such a run.
+
+    **Raises** BadInputError for a study that is named and has none.
+    """
+    device = dict(override.split("=", 1) for override in asked.overrides).get("device")
+    if asked.quick or device not in DEVICES:  # a quick form is of a CPU because it is quick
+        return list(studies)
+    left = []
+    for study in studies:
+        if runs := study.runs_on(device):
+            left.append(replace(study, runs=runs))
+        elif study.name in asked.names:
+            raise BadInputError(f"`device={device}`: {study.name} has no run that is not of another device")
+        else:
+            _tell(f"{study.name} is left out: it has no run of the {device}")
+    return left
 
 
 def read_study(path: Path) -> Study:
