@@ -412,6 +412,8 @@ def test_the_table_of_targets_says_what_the_records_say() -> None:
             *behind("matvec", 16384, "throughput", device="cpu", variant="best"),
             *behind("dot", 1 << 24, "latency", device="cpu"),
             *behind("dot", 1 << 24, "throughput", device="cpu"),
+            *behind("mlp", 512, "latency", device="cpu"),
+            *behind("mlp", 512, "throughput", device="cpu"),
         ],
         "| GPU, training": [
             figure
