@@ -5,8 +5,8 @@
 Times are in µs, and medians over the ten calls that a bundle has. Of a GPU: until its first kernel
 began, in all kernels, and from the end of the last one until the calling thread was back. CUPTI has put
 the GPU's clock and the host's on one axis, to some microseconds. Of a CPU: how many of XLA's threads
-took part, the one that it begins a call on among them, when the first and the last of them began, when the last ended, and when the calling thread
-was back. The profiler itself makes calls longer than those of the records.
+took part (that on which it begins the call is one), when the first and the last of them began, when
+the last ended, and when the calling thread was back. The profiler itself makes calls longer than those of the records.
 """
 
 import gzip
