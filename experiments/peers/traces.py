@@ -6,7 +6,8 @@ Times are in µs, and medians over the ten calls that a bundle has. Of a GPU: un
 began, in all kernels, and from the end of the last one until the calling thread was back. CUPTI has put
 the GPU's clock and the host's on one axis, to some microseconds. Of a CPU: how many of XLA's threads
 took part (that on which it begins the call is one), when the first and the last of them began, when
-the last ended, and when the calling thread was back. The profiler itself makes calls longer than those of the records.
+the last ended, and when the calling thread was back. The profiler itself changes
+how long calls take: most are longer than those of the records, some shorter.
 """
 
 import gzip
