@@ -1,0 +1,54 @@
+"""Hydra's sweeper and launcher, by which a job is composed once, and its config is let go of.
+
+Hydra looks for plugins in this folder, and in no other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher, BasicLauncherConf
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+
+
+class OneByOne(BasicSweeper):
+    """The basic sweeper, which would compose all jobs once more beforehand, and take as long again."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose the jobs, if the launcher would find out elsewhere what is wrong with them."""
+        if not isinstance(self.launcher, BasicLauncher):
+            super().validate_batch_is_legal(batch)
+
+
+class LettingGo(BasicLauncher):
+    """The basic launcher, which would keep the config of each job, 0.1 MB, until the last is composed."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Launch them one after the other."""
+        returns = []
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            (job,) = super().launch([overrides], number)
+            job.cfg = job.hydra_cfg = None
+            returns.append(job)
+        return returns
+
+
+@dataclass
+class OneByOneConf(BasicSweeperConf):
+    """What Hydra makes a OneByOne of."""
+
+    _target_: str = "hydra_plugins.jaxaccel_sweeps.OneByOne"
+
+
+@dataclass
+class LettingGoConf(BasicLauncherConf):
+    """What Hydra makes a LettingGo of."""
+
+    _target_: str = "hydra_plugins.jaxaccel_sweeps.LettingGo"
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher", name="letting_go", node=LettingGoConf, provider="jaxaccel"
+)
+ConfigStore.instance().store(group="hydra/sweeper", name="one_by_one", node=OneByOneConf, provider="jaxaccel")
