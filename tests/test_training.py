@@ -495,7 +495,9 @@ def test_feeds_of_one_training_on_one_device_are_compared() -> None:
     assert found.ratio == pytest.approx(7 / 5.5)
     assert found.verdict is Verdict.gpu
     assert feed_speedup(queued, serial).verdict is Verdict.cpu
-    for other in (training_record("cpu", "queued"), make_record("gpu")):
+    of_torch = replace(queued, arm=replace(queued.arm, framework="torch"))
+    elsewhere = replace(queued, environment={**queued.environment, "host_id": "another"})
+    for other in (training_record("cpu", "queued"), make_record("gpu"), of_torch, elsewhere):
         with pytest.raises(ValueError, match="these differ in more than the feed"):
             feed_speedup(serial, other)
 
