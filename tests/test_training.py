@@ -449,6 +449,7 @@ def test_hidden_is_a_share_of_the_shorter_part() -> None:
     assert found.hidden("overlapped") == pytest.approx(0.9)
     assert found.hidden("queued") == pytest.approx(0.5)
     assert found.adds_up
+    assert {gain.among for gain in found.gains.values()} == {2}, "both verdicts hold together"
     assert overlap(training, "cpu") is None
     text = as_text(words.sections(pair([training_record("gpu", feed) for feed in EPOCH_S])))
     told = "overlapped 4.30 ms (-39%, 1.63x [1.63, 1.63] as fast, within one process), which hides 90%"
