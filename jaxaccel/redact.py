@@ -59,11 +59,12 @@ def all_without_secrets(value: Any) -> Any:
 def without_places(text: str) -> str:
     """The text without secrets, and without the folders that lead to people's files.
 
-    These are home, the folder one is in, Python's own, and that of caches, where it is told to be elsewhere.
+    These are home, the folder one is in, Python's own, and that of caches, where XDG_CACHE_HOME names one.
     """
     folders = {str(Path.home()): "~", str(Path.cwd()): ".", sys.prefix: "PYTHON", sys.base_prefix: "PYTHON"}
-    if caches := os.environ.get("XDG_CACHE_HOME"):
-        folders[caches] = "CACHE"
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if caches.is_absolute():  # else it is to be ignored, says the XDG Base Directory Specification
+        folders.setdefault(str(caches), "CACHE")
     for folder in sorted(folders, key=len, reverse=True):  # the longest first, for one may hold another
         if Path(folder).name:  # not the root of all folders
             text = re.sub(rf"{re.escape(folder)}(?![\w.-])", folders[folder], text)

@@ -51,7 +51,6 @@ exit code: 0 complete, 1 something is left (failed, or the budget was spent), 2 
 """
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_ALONE = re.compile(rf"\+device-({'|'.join(DEVICES)})(?![^+])")  # in the folder of a study on one device
 # Which folder a run goes on in is for the study to say.
 _OURS = ("resume", "hydra.run.dir", "hydra.sweep.dir")
 # What changes neither what is measured nor how. More passes go on where fewer ended.
@@ -113,8 +112,10 @@ class Study:
             raise BadInputError(f"`--quick`: {self.name} has no quick form")
         return replace(self, name=f"{self.name}{QUICK}", needs=["cpu"], runs=self.quick, quick={})
 
-    def runs_on(self, device: str) -> dict[str, str]:
-        """Its runs without those that name another device."""
+    def runs_on(self, device: str | None) -> Mapping[str, str]:
+        """Its runs without those that name another of DEVICES; all where it is none of them, and in short."""
+        if device not in DEVICES or self.name.endswith(QUICK):  # of a CPU because it is quick
+            return self.runs
         others = {f"device={other}" for other in DEVICES if other != device}
         return {name: text for name, text in self.runs.items() if others.isdisjoint(self.arguments(name))}
 
@@ -285,9 +286,9 @@ def show(study: Study, outputs: Path) -> None:
     quick = f"{study.name}{QUICK}"  # and what is changed of it: a study of its own, in --list --quick
     places = [place for place in places if place.name != quick and not place.name.startswith(f"{quick}+")]
     for place in filter(Path.is_dir, places):
-        alone = _ALONE.search(place.name)
-        runs = study.runs_on(alone[1]) if alone else study.runs
-        said = "; ".join(f"{run} {_state_of(place / run)}" for run in runs)
+        tags = place.name.split("+")  # as folder_of made them
+        device = next((device for device in DEVICES if f"device-{device}" in tags), None)
+        said = "; ".join(f"{run} {_state_of(place / run)}" for run in study.runs_on(device))
         print(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
     if not any(map(Path.is_dir, places)):
         print(f"  {', '.join(study.runs)}: not begun")
@@ -321,11 +322,16 @@ def records_of(folder: Path, broken: list[str] | None = None) -> list["Record"]:
 
 def folder_of(study: Study, overrides: Iterable[str], outputs: Path) -> Path:
     """Where the records go: overrides that make it another study have a folder of their own."""
-    settings = dict(override.split("=", 1) for override in overrides)
-    changed = [f"{key}={value}" for key, value in sorted(settings.items()) if _changes(key)]
+    settings = sorted(_settings(overrides).items())
+    changed = [f"{key}={value}" for key, value in settings if _changes(key)]
     # Hydra must be able to read the path in an argument.
     tags = ["+" + re.sub(r"[^A-Za-z0-9_.]+", "-", tag) for tag in changed if not tag.startswith("passes=")]
     return outputs / "".join([study.name, *tags])
+
+
+def _settings(overrides: Iterable[str]) -> dict[str, str]:
+    """What they set: of two of one key the later counts, as with Hydra."""
+    return dict(override.split("=", 1) for override in overrides)
 
 
 def _changes(key: str) -> bool:
@@ -362,17 +368,15 @@ def on_its_device(studies: Iterable[Study], asked: Arguments) -> list[Study]:
 
     **Raises** BadInputError for a study that is named and has none.
     """
-    device = dict(override.split("=", 1) for override in asked.overrides).get("device")
-    if asked.quick or device not in DEVICES:  # a quick form is of a CPU because it is quick
-        return list(studies)
+    device = _settings(asked.overrides).get("device")
     left = []
     for study in studies:
         if runs := study.runs_on(device):
             left.append(replace(study, runs=runs))
         elif study.name in asked.names:
-            raise BadInputError(f"`device={device}`: {study.name} has no run that is not of another device")
+            raise BadInputError(f"`device={device}`: all runs of {study.name} name another device")
         else:
-            _tell(f"{study.name} is left out: it has no run of the {device}")
+            _tell(f"{study.name} is left out: all its runs name another device")
     return left
 
 

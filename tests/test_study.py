@@ -197,6 +197,15 @@ def test_on_one_device_the_runs_that_name_another_are_left_out(
     assert [Path(place).name for place in fake.begun] == ["ff", "ggg"]
     assert (code, "beta: complete, 2 records" in out) == (0, True)
     assert "beta+device-cpu: complete: ff 1 measured; ggg 1 measured\n" in study("--list", "beta")[1]
+    (here / "outputs/studies/beta+device-both").mkdir()
+    assert "beta+device-both: e not begun; ff not begun" in study("--list", "beta")[1]
+
+
+def test_a_quick_form_is_whole_whatever_device_is_asked_for(study: Said, fake: FakeRun, here: Path) -> None:
+    define(here, "beta", runs={"e": "device=gpu"}, quick={"ff": "device=cpu size=1"})
+    assert study("beta", "--quick", "device=gpu")[0] == 0
+    assert fake.begun == ["outputs/studies/beta+quick+device-gpu/ff"]
+    assert "beta+quick+device-gpu: complete: ff 1 measured\n" in study("--list", "--quick", "beta")[1]
 
 
 def test_a_study_that_has_no_run_of_the_device_is_refused_or_left_out_of_all(
@@ -205,10 +214,10 @@ def test_a_study_that_has_no_run_of_the_device_is_refused_or_left_out_of_all(
     define(here, "beta", runs={"e": "size=1 device=gpu"})
     code, _, err = study("beta", "device=cpu")
     assert (code, fake.calls) == (2, [])
-    assert err == "jaxaccel: `device=cpu`: beta has no run that is not of another device\n"
+    assert err == "jaxaccel: `device=cpu`: all runs of beta name another device\n"
     code, _, err = study("all", "device=cpu")
     assert [Path(place).parent.name for place in fake.begun] == ["alpha+device-cpu"] * 3
-    assert (code, "beta is left out: it has no run of the cpu\n" in err) == (0, True)
+    assert (code, "beta is left out: all its runs name another device\n" in err) == (0, True)
 
 
 def test_a_run_that_is_incomplete_lets_the_next_one_run(study: Said, fake: FakeRun) -> None:

@@ -449,6 +449,7 @@ def test_hidden_is_a_share_of_the_shorter_part() -> None:
     assert found.hidden("overlapped") == pytest.approx(0.9)
     assert found.hidden("queued") == pytest.approx(0.5)
     assert found.adds_up
+    assert {gain.among for gain in found.gains.values()} == {2}, "both verdicts hold together"
     assert overlap(training, "cpu") is None
     text = as_text(words.sections(pair([training_record("gpu", feed) for feed in EPOCH_S])))
     told = "overlapped 4.30 ms (-39%, 1.63x [1.63, 1.63] as fast, within one process), which hides 90%"
@@ -495,7 +496,9 @@ def test_feeds_of_one_training_on_one_device_are_compared() -> None:
     assert found.ratio == pytest.approx(7 / 5.5)
     assert found.verdict is Verdict.gpu
     assert feed_speedup(queued, serial).verdict is Verdict.cpu
-    for other in (training_record("cpu", "queued"), make_record("gpu")):
+    of_torch = replace(queued, arm=replace(queued.arm, framework="torch"))
+    elsewhere = replace(queued, environment={**queued.environment, "host_id": "another"})
+    for other in (training_record("cpu", "queued"), make_record("gpu"), of_torch, elsewhere):
         with pytest.raises(ValueError, match="these differ in more than the feed"):
             feed_speedup(serial, other)
 

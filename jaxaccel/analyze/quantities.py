@@ -25,10 +25,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """A number with its unit, SI, or `x` of a ratio, or `share` of a part; or what is no single number.
+    """A number with its unit, or what is no single number.
 
-    sure: false where the interval holds both sides of 1. within: `passes`, or `rounds` of one pass. out_of:
-    of a count. answer: of a search for crossings. text: of what is neither.
+    unit: SI, or `x` of CPU time / GPU time, `times` of another ratio, `share` of a part. sure: false where
+    the interval holds both sides of 1. within: `passes`, or `rounds` of one pass. out_of: of a count. answer:
+    of a search for crossings. text: of what is neither.
     """
 
     value: float | None = None

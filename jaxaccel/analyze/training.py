@@ -1,11 +1,12 @@
 """What records of workload=training say beside each other: feeds, losses, what overlapping hides. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 
 from jaxaccel.analyze.compare import speedup
 from jaxaccel.analyze.differences import one_machine
+from jaxaccel.analyze.ranges import alike
 from jaxaccel.records import DEVICES, Case, Comparison, Metric, Record, Speedup, Verdict
 
 WORKLOAD, FEED = "training", "feed"
@@ -102,10 +103,9 @@ def trainings(comparisons: Sequence[Comparison]) -> list[Training]:
     found: dict[tuple[str, str, str], dict[str, Comparison]] = {}
     for row in comparisons:
         if row.case.workload == WORKLOAD and FEED in row.case.params:
-            rest = {name: value for name, value in row.case.params.items() if name != FEED}
-            alike = replace(row.case, params=rest).case_id
             cpu, gpu = row.cpu_machine or "", row.gpu_machine or ""
-            found.setdefault((alike, cpu or gpu, gpu or cpu), {})[row.case.params[FEED]] = row
+            key = alike(row.case, FEED), cpu or gpu, gpu or cpu
+            found.setdefault(key, {})[row.case.params[FEED]] = row
     return [Training(feeds=feeds) for feeds in found.values()]
 
 
@@ -129,16 +129,17 @@ def curves(cpu: Record | None, gpu: Record | None) -> Curves | None:
 def overlap(training: Training, device: str) -> Overlap | None:
     """What is hidden on a device; None where a feed that tells of it was not measured."""
     record = training.record(SERIAL, device)
-    prepared = record.series.get(PREPARE_S) if record else None
+    if record is None or not (prepared := record.series.get(PREPARE_S)):
+        return None
     serial_s, work_s = training.epoch_s(SERIAL, device), training.epoch_s(COPIED, device)
     hiding = {feed: training.epoch_s(feed, device) for feed in HIDING}
     known = {feed: epoch_s for feed, epoch_s in hiding.items() if epoch_s is not None}
-    if not prepared or serial_s is None or work_s is None or not known:
+    if serial_s is None or work_s is None or not known:
         return None
     gains = {
         feed: feed_speedup(record, other, among=len(known))
         for feed in known
-        if record and (other := training.record(feed, device))
+        if (other := training.record(feed, device))
     }
     return Overlap(
         device=device,
@@ -156,14 +157,12 @@ def feed_speedup(base: Record, other: Record, *, among: int = 1) -> Speedup:
     Two feeds are two cases, whose rounds take no turns: they are compared as independent. `Verdict.gpu` is
     that the second of the two sides is faster.
 
-    **Raises** ValueError where they differ in more than the feed, or are not of one device or machine.
+    **Raises** ValueError where they differ in more than the feed: in the case, device, framework or machine.
     """
-    alike = [
-        replace(one.case, params={name: value for name, value in one.case.params.items() if name != FEED})
-        for one in (base, other)
-    ]
-    if alike[0] != alike[1] or base.arm.requested != other.arm.requested or not one_machine(base, other):
-        raise ValueError(f"these differ in more than the feed: {base.case} and {other.case}")
+    sides = [(alike(one.case, FEED), one.arm.requested, one.arm.framework) for one in (base, other)]
+    if sides[0] != sides[1] or not one_machine(base, other):
+        told = " and ".join(f"{one.case}, {one.arm.framework}, {one.arm.requested}" for one in (base, other))
+        raise ValueError(f"these differ in more than the feed, or are of two machines: {told}")
     return speedup(
         base.timings[Metric.latency], other.timings[Metric.latency], interleaved=False, among=among
     )

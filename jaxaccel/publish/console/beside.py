@@ -171,16 +171,17 @@ def _rows(records: Sequence[Record], wanted: Callable[[Record], bool] = lambda _
 
 def _names(rows: Sequence[_Row]) -> list[str]:
     """With all parameters of a workload that has several, and the machine where there are several."""
-    given = {(row.case.workload, str(dict(row.case.params))) for row in rows}
-    several = {name for name, _ in given if sum(other == name for other, _ in given) > 1}
-    cases = {name: [row.case for row in rows if row.case.workload == name] for name in several}
     machines = len({row.machine for row in rows}) > 1
-    return [
-        case_name(row.case)
-        + (parameters(row.case, cases[row.case.workload]) if row.case.workload in several else "")
-        + (f" ({row.machine})" if machines else "")
-        for row in rows
-    ]
+    names = []
+    for row in rows:
+        others = [other.case for other in rows if other.case.workload == row.case.workload]
+        several = any(other.params != row.case.params for other in others)
+        names.append(
+            case_name(row.case)
+            + (parameters(row.case, others) if several else "")
+            + (f" ({row.machine})" if machines else "")
+        )
+    return names
 
 
 def _moved(record: Record, metric: Metric) -> int:
