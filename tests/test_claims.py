@@ -101,6 +101,7 @@ def test_a_number_is_in_the_table_and_in_the_argument() -> None:
         r"\[[\d., ]+\]", "[9.86, 10.1]", said
     )
     assert re.search(r"^1\. It is 10x \[", said, re.MULTILINE)
+    assert "Not measured yet" not in said
 
 
 def test_what_has_no_records_is_not_measured_yet_and_has_no_verdict() -> None:
@@ -117,6 +118,7 @@ def test_figures_of_a_study_to_come_stand_beside_those_that_are_there() -> None:
     hidden = {"name": "hidden", "value": "time", "records": "beta", "shown": False}
     said = shown(claim(figures=[*claim()["figures"], later, hidden]), alpha=pairs(100, 10000))
     assert re.search(r"big: 10x \[[^<]*<br>not measured yet: later \|", said)
+    assert "\nNot measured yet: that study has no records.\n" in said
     with pytest.raises(ValueError, match="`why` names 'later', which is no figure that was measured"):
         shown(claim(why="{later}", figures=[*claim()["figures"], later]), alpha=pairs(100, 10000))
 

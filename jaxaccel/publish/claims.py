@@ -12,8 +12,8 @@ NOT_YET = str(Judgement.pending)
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 NOTES = """\
 x: CPU time / GPU time, above 1 the GPU is faster; in brackets 95% intervals, over passes: where a rerun would
-land. Each stands by itself: of twenty, one misses. ?: it holds both sides of 1. ¹: within one process.
-Not measured yet: that study has no records."""
+land. Each stands by itself: of twenty, one misses. ?: it holds both sides of 1. ¹: within one process."""
+PENDING_NOTE = "Not measured yet: that study has no records."
 
 
 def markdown(claims: Sequence[Claim], published: Published) -> str:
@@ -29,7 +29,8 @@ def markdown(claims: Sequence[Claim], published: Published) -> str:
         cells.append(", ".join(_link(name.strip(), published) for name in claim.study.split(",")))
         rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
         arguments.append(f"{index}. {argument(claim, texts)}")
-    return "\n".join([*rows, "", NOTES, "", *arguments])
+    pending = [PENDING_NOTE] if any(NOT_YET in row for row in rows) else []
+    return "\n".join([*rows, "", NOTES, *pending, "", *arguments])
 
 
 def argument(claim: Claim, texts: Mapping[str, str | None]) -> str:
