@@ -24,6 +24,7 @@ from jaxaccel.worker.program import ARGUMENTS
 from jaxaccel.workloads import exported as exports
 from jaxaccel.workloads.exported import Exported, load, seeded
 from jaxaccel.workloads.own import BadCodeError
+from jaxaccel.workloads.saving import NAMES_WITHOUT_FOLDERS
 
 
 def step(x: Any, y: Any) -> Any:
@@ -54,6 +55,14 @@ def test_a_file_is_measured_without_its_source(tmp_path: Path) -> None:
     assert opened.facts.cost.source == "XLA"
     assert opened.facts.accuracy.ok is None
     assert opened.facts.memory.arguments_bytes == (20 + 5) * 4
+
+
+def test_a_file_does_not_tell_where_code_lies(tmp_path: Path) -> None:
+    before = jax.config.values[NAMES_WITHOUT_FOLDERS[0]]
+    content = Path(saved(tmp_path)).read_bytes()
+    assert b"test_exported.py" in content
+    assert str(Path(__file__).parent).encode() not in content
+    assert jax.config.values[NAMES_WITHOUT_FOLDERS[0]] == before
 
 
 def test_a_file_is_for_the_cpu_and_for_cuda(tmp_path: Path) -> None:

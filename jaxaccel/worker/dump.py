@@ -24,6 +24,7 @@ from jaxaccel.worker.hlo import operations, outline
 from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import Resident, as_timed, make_call
 from jaxaccel.workloads.base import Array
+from jaxaccel.workloads.saving import NAMES_WITHOUT_FOLDERS
 
 PROGRAM, FACTS, EXACT = "program.bin", "program.json", "exact.npz"
 WARM_CALLS, TRACED_CALLS = 3, 10
@@ -43,7 +44,7 @@ def dump(arm: Arm, device: Any, folder: Path) -> Dumped:
     """
     case = arm.case
     jax.config.update("jax_enable_x64", case.dtype == "float64")
-    jax.config.update("jax_hlo_source_file_canonicalization_regex", r".*/")  # or files say where code lies
+    jax.config.update(*NAMES_WITHOUT_FOLDERS)
     jax.config.update("jax_enable_compilation_cache", False)  # in which it may be with other paths
     workload = make_workload(arm.target, case, arm.files)
     predict_memory(workload, case, device)

@@ -1,7 +1,8 @@
 """A function into a file that workload=exported measures, for the CPU and for CUDA."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from jaxaccel.workloads.jaxprs import captured_shapes
 from jaxaccel.workloads.own import BadCodeError, check_call, find, make_arguments, split
 
 PLATFORMS = ("cpu", "cuda")
+# A setting of JAX and its value: programs name the source files of their lines, which say where code lies.
+NAMES_WITHOUT_FOLDERS = ("jax_hlo_source_file_canonicalization_regex", r".*/")
 
 
 def save_exported(
@@ -55,15 +58,28 @@ def save_exported(
         return list(jax.tree.leaves(whole(*jax.tree.unflatten(structure, leaves))))
 
     export_for = {"platforms": list(platforms)}
-    try:
-        content = export.export(jax.jit(whole), **export_for)(*traced).serialize()
-    except ValueError as error:
-        if "unregistered type" not in str(error):
-            raise
-        content = export.export(jax.jit(flat), **export_for)(leaves).serialize()
+    with _names_without_folders():
+        try:
+            content = export.export(jax.jit(whole), **export_for)(*traced).serialize()
+        except ValueError as error:
+            if "unregistered type" not in str(error):
+                raise
+            content = export.export(jax.jit(flat), **export_for)(leaves).serialize()
     path = Path(path)
     path.write_bytes(content)
     return path
+
+
+@contextmanager
+def _names_without_folders() -> Iterator[None]:
+    """So that one function gives one file, wherever its code lies, and the file does not tell where."""
+    setting, value = NAMES_WITHOUT_FOLDERS
+    before = jax.config.values[setting]
+    jax.config.update(setting, value)
+    try:
+        yield
+    finally:
+        jax.config.update(setting, before)
 
 
 def export_named(
