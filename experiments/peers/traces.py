@@ -35,8 +35,7 @@ def gpu_phases(events: Sequence[Event]) -> Iterator[tuple[float, ...]]:
     for at, own in calls(events):
         kernels = [e for e in own if e["pid"] in devices]
         end = max(map(ends, kernels))
-        back = next(e["ts"] for e in own if e["name"].startswith(BACK) and e["ts"] > end)
-        yield kernels[0]["ts"] - at, sum(e["dur"] for e in kernels), back - end
+        yield kernels[0]["ts"] - at, sum(e["dur"] for e in kernels), back_after(end, own) - end
 
 
 def cpu_phases(events: Sequence[Event]) -> Iterator[tuple[float, ...]]:
@@ -46,9 +45,9 @@ def cpu_phases(events: Sequence[Event]) -> Iterator[tuple[float, ...]]:
         for event in own:
             if event["name"] == BEGUN:
                 first.setdefault(event["tid"], event["ts"] - at)
-        ended = max(e["ts"] for e in own if e["name"] == ENDED) - at
-        back = next(e["ts"] for e in own if e["name"].startswith(BACK) and e["ts"] - at > ended) - at
-        yield len(first), min(first.values()), max(first.values()), ended, back
+        ended = max(e["ts"] for e in own if e["name"] == ENDED)
+        back = back_after(ended, own)
+        yield len(first), min(first.values()), max(first.values()), ended - at, back - at
 
 
 def calls(events: Sequence[Event]) -> Iterator[tuple[float, list[Event]]]:
@@ -61,6 +60,12 @@ def calls(events: Sequence[Event]) -> Iterator[tuple[float, list[Event]]]:
             begun.append(event["ts"])
     for at, following in zip(begun, [*begun[1:], float("inf")], strict=True):
         yield at, [e for e in timed if at <= e["ts"] < following]
+
+
+def back_after(moment: float, own: Sequence[Event]) -> float:
+    """When the calling thread was back from a call, whose work ended at `moment`."""
+    back: float = next(e["ts"] for e in own if e["name"].startswith(BACK) and e["ts"] > moment)
+    return back
 
 
 def ends(event: Event) -> float:
