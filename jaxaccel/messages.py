@@ -114,8 +114,12 @@ class Inspect:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """Worker -> parent: it; `absent` says why something is None."""
+    """Worker -> parent: it; `absent` says why something is None.
 
+    as_called_s: of own code, what a call takes as its author makes it, in Python.
+    """
+
+    as_called_s: float | None = None
     device_time: DeviceTime | None = None
     energy: Energy | None = None
     spent_s: float = 0.0

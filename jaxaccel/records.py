@@ -460,8 +460,9 @@ class Record:
     dispatch_floor_s: what a call of a program that does next to nothing took in the same workers, by metric.
     invariants: by name, `passed`, or `skipped: ` and the reason; one that is broken fails the arm.
     variants: of a case of variant `best`, what was tried; `arm.variant` is the one that was chosen.
-    series: of a training, numbers a step or an epoch. results: what came of it, such as its accuracy on data
-    that it has not seen.
+    as_called_s: of own code, what a call takes as its author makes it in Python; the timings are of the
+    compiled program alone. series: of a training, numbers a step or an epoch. results: what came of it, such
+    as its accuracy on data that it has not seen.
     """
 
     schema_version: int
@@ -480,6 +481,7 @@ class Record:
     timings: Mapping[str, Timing] = field(default_factory=dict)
     compile: Compile | None = None
     first_call_s: float | None = None
+    as_called_s: float | None = None
     cost: Cost | None = None
     rates: Rates | None = None
     accuracy: Accuracy | None = None

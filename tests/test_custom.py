@@ -21,6 +21,7 @@ from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker.arm import ANSWER, OPERATIONS, OpenArm
 from jaxaccel.worker.problems import CAPTURED, NOT_TRACEABLE, describe
 from jaxaccel.worker.program import ARGUMENTS, compile_function
+from jaxaccel.worker.transfer import NOTHING_BACK
 from jaxaccel.workloads.answer import compare, default_tolerance
 from jaxaccel.workloads.custom import Custom
 from jaxaccel.workloads.own import BadCodeError
@@ -117,6 +118,8 @@ def test_code_of_all_kinds_is_measured_by_all_metrics(name: str) -> None:
             found = arm.round(metric)
             # Of little work, a compiler sees through the loop, and noise may hide the slope.
             assert isinstance(found, Unavailable) or found.depth >= 1
+        elif metric is Metric.d2h and name == "training alone":
+            assert arm.round(metric) == Unavailable(reason=NOTHING_BACK)
         else:
             assert patiently(lambda metric=metric: arm.round(metric)).samples_s
     assert isinstance(arm.inspect(0.0), Inspected)
@@ -192,25 +195,28 @@ def weigh(x: Any, rate: Any, count: Any) -> Any:
 
 def test_a_carry_is_donated_and_goes_on() -> None:
     workload = Custom(size=16, fn="own_code.training:step", args="own_code.training:make_args", carry=True)
-    carry, batch = jax.device_put(workload.inputs(0))
-    compiled, _ = compile_function(workload.function, (carry, batch), "highest", carries=True)
+    carry, *batch = jax.device_put(workload.inputs(0))
+    compiled, _ = compile_function(
+        workload.function, (carry, *batch), "highest", carries=True, how=workload.compiling
+    )
     losses = []
     for _ in range(20):
         before = carry
-        carry, loss = compiled(carry, batch)
+        carry, (loss,) = compiled(carry, *batch)
         losses.append(float(loss))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before) if leaf.ndim)
     assert losses[-1] < losses[0]
 
 
-def test_a_carry_alone_has_small_outputs_and_all_of_it_is_checked() -> None:
+def test_a_carry_alone_has_no_output_beside_it_and_all_of_it_is_checked() -> None:
     workload = Custom(
         size=16, fn="own_code.training:step_alone", args="own_code.training:make_args", carry=True
     )
     inputs = workload.inputs(0)
     result = jax.jit(workload.function)(*inputs)
-    assert {leaf.shape for leaf in jax.tree.leaves(result[1])} == {(1,)}
-    assert jax.tree.structure(workload.answer(result)) == jax.tree.structure(inputs[0])
+    assert result[1] == []
+    answer = jax.tree.leaves(workload.answer(result))
+    assert sorted(leaf.shape for leaf in answer) == sorted(leaf.shape for leaf in inputs[0])
 
 
 # --- what it must do -------------------------------------------------------------------------------
@@ -420,7 +426,7 @@ def test_what_is_wrong_is_refused_in_one_line(name: str) -> None:
 FAILING: dict[str, tuple[dict[str, Any], str, str | None, str | None]] = {
     "branches": ({"fn": "wrong_code:branches"}, "boolean conversion", NOT_TRACEABLE, "if x[0] > 0:"),
     "numpy": ({"fn": "wrong_code:helper_of_numpy"}, "array", NOT_TRACEABLE, "np.linalg.norm(x)"),
-    "captures": ({"fn": "wrong_code:captures"}, "captured an array of shape (8,)", CAPTURED, None),
+    "captures": ({"fn": "wrong_code:captures"}, "captured an array of shape (600, 600)", CAPTURED, None),
     "no arguments made": ({"fn": GOOD, "args": "wrong_code:fails_to_make"}, "y", None, '{"x": 1}["y"]'),
 }
 

@@ -8,6 +8,7 @@ import numpy as np
 
 A_NUMBER = 3
 NUMBERS = np.arange(8, dtype=np.float32)
+MANY_NUMBERS = np.ones((600, 600), np.float32)  # more than a program may hold
 kept = []
 
 
@@ -42,7 +43,7 @@ def helper_of_numpy(x, y):
 
 
 def captures(x, y):
-    return x + y + jnp.asarray(NUMBERS)
+    return x + y + jnp.asarray(MANY_NUMBERS)[0, :8]
 
 
 def leaks(x, y):

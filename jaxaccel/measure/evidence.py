@@ -158,6 +158,8 @@ class Evidence:
             absent.setdefault("device_time", absent.get(f"timings.{Metric.device}", ENDED))
         if self.inspected is None or self.inspected.energy is None:
             absent.setdefault("energy", ENDED)
+        if self.inspected is None:
+            absent.setdefault("as_called_s", ENDED)
         return absent | self._absent_rates()
 
     def _absent_rates(self) -> dict[str, str]:

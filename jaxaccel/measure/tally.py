@@ -194,7 +194,7 @@ class Tally:
     def lost(self, failure: Failure) -> None:
         """It could not be inspected; its timings stand."""
         why = failure.error.message
-        self.found_out(Inspected(absent={"device_time": why, "energy": why}))
+        self.found_out(Inspected(absent={"device_time": why, "energy": why, "as_called_s": why}))
 
     def wants_ceilings(self, again: int) -> bool:
         """Whether it has none yet, or is faster than they say that it can be: they may be too low.
@@ -265,6 +265,7 @@ class Tally:
             timings={metric.value: timing for metric, timing in timings.items()},
             compile=opened.compile if opened else None,
             first_call_s=opened.first_call_s if opened else None,
+            as_called_s=self.inspected.as_called_s if self.inspected else None,
             cost=opened.cost if opened else None,
             rates=evidence.rates(),
             accuracy=opened.accuracy if opened else None,
@@ -341,7 +342,9 @@ class Tally:
             invariants=prior.invariants,
         )
         if prior.device_time or prior.energy or "energy" in prior.absent:
-            self.inspected = Inspected(device_time=prior.device_time, energy=prior.energy)
+            self.inspected = Inspected(
+                device_time=prior.device_time, energy=prior.energy, as_called_s=prior.as_called_s
+            )
         self.ceilings = prior.ceilings
         self._absent = {
             path: why

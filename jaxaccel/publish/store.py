@@ -178,6 +178,7 @@ def _arm_columns(device: str, record: Record | None) -> Mapping[str, Any]:
         "bytes": record and record.cost and record.cost.bytes,
         "steps": record and record.cost and record.cost.steps,
         "cost_source": record and record.cost and record.cost.source,
+        "as_called_s": record and record.as_called_s,
         "compile_s": record and record.compile and record.compile.compile_s,
         "flops_per_s": record and record.rates and record.rates.flops_per_s,
         "bytes_per_s": record and record.rates and record.rates.bytes_per_s,

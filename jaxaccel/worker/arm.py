@@ -41,10 +41,12 @@ from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.estimate import complete
 from jaxaccel.worker.feeding import COPIES, FED, fed_call, follow, host_work_s, leaves_of, losses_of
 from jaxaccel.worker.kernels import KernelTimer, make_trace
+from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import (
     ARGUMENTS,
     Resident,
     compile_function,
+    compiling,
     is_ready,
     make_call,
     make_fed_call,
@@ -54,9 +56,14 @@ from jaxaccel.worker.timing import AWAITED, BLOCKED, Block, Call, InvariantError
 from jaxaccel.worker.transfer import TRAVELS, Travel
 
 NO_TRANSFER = "no transfer timed"
+CARRIED = "state carried on"
 
 OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
+
+NOT_OWN = "only own code is called from Python as its author does it"
+# Of calls as own code's author makes them: so many at most, in so many seconds, where compiling is no longer.
+CALLED, CALLED_S, CALLED_COMPILE_S = 20, 0.5, 20.0
 
 SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
 
@@ -80,6 +87,17 @@ def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_c
         if calls > 1 and clock() >= until:
             return tuple(found)
         output, calls = call()[1], calls + 1
+
+
+def as_called_s(call: Call, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Median seconds of a call, after one that compiles."""
+    call()
+    took, until = list[float](), clock() + CALLED_S
+    while not took or (len(took) < CALLED and clock() < until):
+        start = clock()
+        call()
+        took.append(clock() - start)
+    return float(np.median(took))
 
 
 class OpenArm:
@@ -121,7 +139,13 @@ class OpenArm:
         compiled, times = (
             (chosen.compiled, chosen.times)
             if chosen
-            else compile_function(workload.function, arguments, case.precision, carries=workload.carries)
+            else compile_function(
+                workload.function,
+                arguments,
+                case.precision,
+                carries=workload.carries,
+                how=compiling(workload),
+            )
         )
         compile_s = watch.lap()
         operations = check_operations(workload, compiled)
@@ -156,6 +180,7 @@ class OpenArm:
             series = {**outcome.series, **host_work_s(workload, case.seed)}
         series_s = watch.lap()
 
+        returns = bool(jax.tree.leaves(output))
         self._stopwatch = Stopwatch(
             call,
             block,
@@ -187,6 +212,7 @@ class OpenArm:
                 (lambda: call()[1]) if workload.carries else call,
                 device,
                 carries=workload.carries,
+                returns=returns,
                 beside_bytes=(memory.outputs_bytes or 0) + (memory.temporaries_bytes or 0),
             )
         transfers = _find_transfers(self._travel, travels, absent)
@@ -219,10 +245,17 @@ class OpenArm:
             invariants=dict.fromkeys((ARGUMENTS, PLACED, ANSWER), "passed")
             | {OPERATIONS: operations}
             | ({ARGUMENTS: OPAQUE} if getattr(workload, "opaque", False) else {})
+            | ({ARGUMENTS: f"passed, but for {held}"} if (held := getattr(workload, "constants", "")) else {})
+            | ({CARRIED: f"passed: {what}"} if (what := getattr(workload, "carried", "")) else {})
             | ({ANSWER: f"skipped: {UNCHECKED}"} if accuracy.ok is None else {})
             | dict.fromkeys((AWAITED, NO_TRANSFER), "passed" if set(metrics) & set(BLOCKED) else UNTIMED)
             | ({NO_TRANSFER: COPIES} if fed and getattr(workload, "sends", False) else {}),
-            warnings=(*warnings, *_not_finite(accuracy), *self._conditions.warnings()),
+            warnings=(
+                *warnings,
+                *getattr(workload, "notes", ()),
+                *_not_finite(accuracy),
+                *self._conditions.warnings(),
+            ),
             absent=absent,
         )
 
@@ -251,7 +284,9 @@ class OpenArm:
         spent = self._inspect_energy(energy_s)
         if isinstance(spent, str):
             absent["energy"] = spent
+        as_called_s = self._time_as_called(absent)
         return Inspected(
+            as_called_s=as_called_s,
             device_time=device_time,
             energy=spent if isinstance(spent, Energy) else None,
             spent_s=watch.lap(),
@@ -317,6 +352,24 @@ class OpenArm:
             else:
                 absent["device_time.slope_s"] = found.reason
         return DeviceTime(source="profiler", kernels=kernels, slope_s=slope_s)
+
+    def _time_as_called(self, absent: dict[str, str]) -> float | None:
+        """Median seconds of a call of own code as its author makes it, Python around the program included."""
+        if not hasattr(self._workload, "caller"):
+            absent["as_called_s"] = NOT_OWN
+            return None
+        compile_s = self.facts.compile.compile_s if self.facts.compile else 0.0
+        if compile_s > CALLED_COMPILE_S:
+            absent["as_called_s"] = f"it would be compiled again, which took {compile_s:.0f} s"
+            return None
+        try:
+            with jax.default_matmul_precision(self._case.precision):
+                inputs = self._workload.inputs(self._case.seed)
+                call = self._workload.caller(inputs, self._device)
+                return as_called_s(lambda: jax.block_until_ready(call()))
+        except Exception as error:  # code that runs inside of a jit need not run outside of it
+            absent["as_called_s"] = f"called in Python it fails: {describe(error).message}"
+            return None
 
     def _inspect_energy(self, energy_s: float) -> Energy | str:
         if energy_s <= 0:

@@ -19,7 +19,7 @@ from jaxaccel.worker.checks import (
 )
 from jaxaccel.worker.hlo import outline
 from jaxaccel.worker.problems import describe
-from jaxaccel.worker.program import Resident, compile_function, is_ready, make_call
+from jaxaccel.worker.program import Resident, compile_function, compiling, is_ready, make_call
 from jaxaccel.worker.timing import Call, Stopwatch
 from jaxaccel.workloads.base import Workload
 
@@ -110,7 +110,7 @@ def choose(
         try:
             placed = _fresh(workload, inputs, arguments, device)
             compiled, times = compile_function(
-                workload.function, placed, case.precision, carries=workload.carries
+                workload.function, placed, case.precision, carries=workload.carries, how=compiling(workload)
             )
             program = (*outline(compiled.as_text()),)
             if program in programs:

@@ -12,7 +12,7 @@ import jax
 
 from jaxaccel.records import Accuracy, Case, Memory
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
-from jaxaccel.worker.hlo import operations
+from jaxaccel.worker.hlo import operations, reads_parameters
 from jaxaccel.worker.program import compile_function
 from jaxaccel.worker.sketch import digest_of, sketch
 from jaxaccel.worker.timing import AWAITED, InvariantError
@@ -53,18 +53,16 @@ def make_workload(target: str, case: Case, files: Mapping[str, str] | None = Non
     **Raises** RefusedError where `target` names nothing, or it does not take the case's parameters.
     """
     kind = find_kind(target)
-    known = [
-        entry.name for entry in dataclasses.fields(kind) if entry.name not in ("size", "dtype", "variant")
-    ]
+    names = [entry.name for entry in dataclasses.fields(kind)]
+    given = [name for name in ("size", "dtype", "variant", "precision") if name in names]
+    known = [name for name in names if name not in given]
     for name in case.params:
         if name not in known:
             raise RefusedError(
                 f"unknown key `workload.{name}`; {case.workload} has {', '.join(known) or 'no parameters'}"
             )
     try:
-        made: Workload = kind(
-            size=case.size, dtype=case.dtype, variant=case.variant, **case.params, **(files or {})
-        )
+        made: Workload = kind(**{name: getattr(case, name) for name in given}, **case.params, **(files or {}))
     except ValueError as error:
         raise RefusedError(str(error)) from error
     return made
@@ -98,11 +96,15 @@ def check_operations(workload: Workload, compiled: Any) -> str:
 
     Returns what came of it, as an invariant says it.
 
-    **Raises** InvariantError where XLA found that it need not do it.
+    **Raises** InvariantError where XLA found that it need not do it, RefusedError where it needs no arguments
+    for it.
     """
+    program = compiled.as_text()
+    if not reads_parameters(program):
+        raise RefusedError("no result depends on the arguments: XLA computes it all when it compiles")
     if not workload.operations:
         return UNKNOWN_OPERATIONS
-    there = operations(compiled.as_text(), inside_loops=workload.loops)
+    there = operations(program, inside_loops=workload.loops)
     if not there.intersection(workload.operations):
         where = "its loop's body" if workload.loops else "the optimised program"
         wanted = " or ".join(sorted(workload.operations))

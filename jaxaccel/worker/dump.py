@@ -22,7 +22,7 @@ from jaxaccel.redact import without_places
 from jaxaccel.worker.checks import make_workload, predict_memory
 from jaxaccel.worker.hlo import operations, outline
 from jaxaccel.worker.problems import describe
-from jaxaccel.worker.program import Resident, as_timed, make_call
+from jaxaccel.worker.program import Resident, as_timed, compiling, make_call
 from jaxaccel.workloads.base import Array
 from jaxaccel.workloads.saving import NAMES_WITHOUT_FOLDERS
 
@@ -50,7 +50,7 @@ def dump(arm: Arm, device: Any, folder: Path) -> Dumped:
     predict_memory(workload, case, device)
     inputs = workload.inputs(case.seed)
     arguments = jax.block_until_ready(jax.device_put(inputs, device, may_alias=False))
-    jitted = as_timed(workload.function, carries=workload.carries)
+    jitted = as_timed(workload.function, carries=workload.carries, how=compiling(workload))
     absent, notes = dict[str, str](), list[str]()
     with jax.default_matmul_precision(case.precision):
         lowered = jitted.lower(*arguments)
@@ -67,7 +67,11 @@ def dump(arm: Arm, device: Any, folder: Path) -> Dumped:
     if exported is not None:
         loops = "while" in operations(compiled.as_text())
         notes += _write_program(exported, inputs, folder, carries=workload.carries, loops=loops)
-        remade = as_timed(exported.call, carries=workload.carries).lower(*arguments).compile()
+        remade = (
+            as_timed(exported.call, carries=workload.carries, how=compiling(workload))
+            .lower(*arguments)
+            .compile()
+        )
         if outline(remade.as_text()) != outline(compiled.as_text()):
             notes.append(
                 "XLA makes other operations of program.bin than of the code, see hlo_repro.txt: on a GPU, "

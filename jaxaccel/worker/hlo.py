@@ -25,6 +25,15 @@ def operations_outside(program: str) -> set[str]:
     return _names(computations, set(computations) - _loops(program, computations))
 
 
+def reads_parameters(program: str) -> bool:
+    """Whether an HLO module's result depends on any of its parameters."""
+    entry = program[program.index("\nENTRY ") :].splitlines()[2:]
+    parameters = {line.split()[0] for line in entry if " parameter(" in line}
+    used = {name for line in entry if " parameter(" not in line for name in _NAME.findall(line)[1:]}
+    # A parameter that is the whole result is the root itself.
+    return bool(parameters & used) or any("ROOT" in line and " parameter(" in line for line in entry)
+
+
 def outline(program: str) -> list[str]:
     """An HLO module's operations with their shapes and settings, in no order and without names.
 

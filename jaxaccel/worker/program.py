@@ -1,15 +1,19 @@
 """From a workload's function to a compiled program, and the calls that run it on resident data."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxaccel.records import Compile
 from jaxaccel.worker.timing import Block, Call, InvariantError, Laps
-from jaxaccel.workloads.jaxprs import captured_shapes
+from jaxaccel.workloads.base import Compiling, Workload
+from jaxaccel.workloads.jaxprs import captured_shapes, constants
 
+USUAL = Compiling()
 ARGUMENTS = "everything an argument"
 
 
@@ -27,20 +31,37 @@ class Resident:
         return (self.carry, *self.rest) if self.carries else self.rest
 
 
-def as_timed(function: Callable[..., Any], *, carries: bool) -> Any:
-    """The function, jitted as it is timed: a carry's memory is the next one's."""
+def compiling(workload: Workload) -> Compiling:
+    """How the workload's function is compiled: as it says, or as most are."""
+    found: Compiling = getattr(workload, "compiling", USUAL)
+    return found
+
+
+def as_timed(function: Callable[..., Any], *, carries: bool, how: Compiling = USUAL) -> Any:
+    """The function, jitted as it is timed: a carry's memory is the next one's, if it is donated."""
     # Kept even where it is not read: JAX would drop such a carry, and the result could not take its memory.
-    return jax.jit(function, donate_argnums=(0,) if carries else (), keep_unused=carries)
+    return jax.jit(
+        function,
+        donate_argnums=(0,) if carries and how.donates else (),
+        keep_unused=carries,
+        compiler_options=dict(how.options) or None,
+    )
 
 
 def compile_function(
-    function: Callable[..., Any], arguments: tuple[Any, ...], precision: str, *, carries: bool = False
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    precision: str,
+    *,
+    carries: bool = False,
+    how: Compiling = USUAL,
 ) -> tuple[Any, Compile]:
     """The AOT-compiled function, which refuses other shapes, and how long each step took.
 
-    **Raises** InvariantError where the function captured an array: XLA would fold it into the answer.
+    **Raises** InvariantError where the function captured more than `how` allows: XLA would fold it into the
+    answer.
     """
-    jitted = as_timed(function, carries=carries)
+    jitted = as_timed(function, carries=carries, how=how)
     watch = Laps()
     with cache_events() as events, jax.default_matmul_precision(precision):
         traced = jitted.trace(*arguments)
@@ -49,11 +70,12 @@ def compile_function(
         lower_s = watch.lap()
         compiled = lowered.compile()
         compile_s = watch.lap()
-    if constants := captured_shapes(traced.jaxpr):
+    held_bytes = sum(np.asarray(value).nbytes for value in constants(traced.jaxpr))
+    if (shapes := captured_shapes(traced.jaxpr)) and held_bytes > how.constants_bytes:
         raise InvariantError(
             ARGUMENTS,
-            f"the timed function captured an array of shape {constants[0]} instead of taking it as an "
-            "argument: XLA may compute with it once, at compile time",
+            f"the timed function captured an array of shape {max(shapes, key=math.prod)} instead of taking "
+            "it as an argument: XLA may compute with it once, at compile time",
         )
     cache = "hit" if "cache_hits" in events else "miss" if "cache_misses" in events else "off"
     return compiled, Compile(trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache)
@@ -78,13 +100,16 @@ def make_call(compiled: Any, resident: Resident) -> tuple[Call, Block]:
 def make_fed_call(compiled: Any, resident: Resident) -> Callable[[tuple[Any, ...]], Any]:
     """A function that runs the program on arguments that have just arrived, and gives its output.
 
-    A carry does not travel: it stays on the device, as in a training loop.
+    A carry does not travel: it stays on the device, as in a training loop. Where nothing else comes back, it
+    is waited for.
     """
     if not resident.carries:
         return lambda arrived: compiled(*arrived)
 
     def step(arrived: tuple[Any, ...]) -> Any:
         resident.carry, output = compiled(resident.carry, *arrived)
+        if isinstance(output, list) and not output:
+            wait(resident.carry)
         return output
 
     return step

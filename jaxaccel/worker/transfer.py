@@ -16,6 +16,8 @@ from jaxaccel.worker.program import wait
 from jaxaccel.worker.timing import LONG_CALL_S, InvariantError, burst
 
 PINNED = "pinned_host"  # JAX's name for host memory that a device copies from and to by itself
+NOTHING_SENT = "all arguments stay on the device from call to call: nothing is sent"
+NOTHING_BACK = "all results stay on the device from call to call: nothing comes back"
 NO_PINNED = "a CPU reads the host's memory as it is: there is nothing to pin"
 # One program on the same bits may sum in another order, which is far from summing something else.
 SAME = 0.05
@@ -29,6 +31,7 @@ TRAVELS = (
     Metric.d2h_pinned,
 )
 PINNED_TRAVELS = (Metric.end_to_end_pinned, Metric.h2d_pinned, Metric.d2h_pinned)
+UP = (Metric.h2d, Metric.h2d_pinned)
 BACK = (Metric.d2h, Metric.d2h_pinned)  # need no inputs but those that are resident
 
 
@@ -36,7 +39,8 @@ class Travel:
     """Rounds of transfers. `inputs` are those that travel, on the host.
 
     `fed` runs the program on what has arrived, `fresh` on resident data; both give the output. Where the
-    workload `carries`, no two outputs need be the same. beside_bytes: what a call holds beside its inputs.
+    workload `carries`, no two outputs need be the same. returns: whether there is any output. beside_bytes:
+    what a call holds beside its inputs.
     `capacity` gives the bytes that are free on a device.
     """
 
@@ -48,13 +52,14 @@ class Travel:
         device: Any,
         *,
         carries: bool,
+        returns: bool = True,
         beside_bytes: int = 0,
         capacity: Callable[[Any], int] = capacity_bytes,
         host_capacity: Callable[[], int] = host_available_bytes,
     ) -> None:
         self._inputs, self._fed, self._fresh, self._device = inputs, fed, fresh, device
         self._carries, self._capacity, self._host_capacity = carries, capacity, host_capacity
-        self._beside_bytes = beside_bytes
+        self._beside_bytes, self._returns = beside_bytes, returns
         self._on_cpu = device.platform == "cpu"
         self._there = jax.sharding.SingleDeviceSharding(device)
         self._pinned: tuple[Any, ...] | None = None
@@ -64,6 +69,10 @@ class Travel:
     def lacks(self, metric: Metric) -> str | None:
         """Why no round of a metric can be had; None where it can."""
         wanted = _nbytes(self._inputs)
+        if not self._inputs and (metric in UP or (metric not in BACK and not self._returns)):
+            return NOTHING_SENT
+        if metric in BACK and not self._returns:
+            return NOTHING_BACK
         if metric in PINNED_TRAVELS:
             if self._on_cpu:
                 return NO_PINNED
@@ -182,4 +191,4 @@ def _how(host: Any, device: Any) -> str:
         and array.unsafe_buffer_pointer() == np.asarray(other).ctypes.data
         for other, array in zip(jax.tree.leaves(host), jax.tree.leaves(device), strict=True)
     ]
-    return "aliased" if all(shared) else "partly aliased" if any(shared) else "copied"
+    return "aliased" if shared and all(shared) else "partly aliased" if any(shared) else "copied"

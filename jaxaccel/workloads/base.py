@@ -5,7 +5,7 @@ A workload is one Python file here, with one class, and one YAML file in conf/wo
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import jax.numpy as jnp
@@ -42,7 +42,8 @@ class Workload(Protocol):
     One whose call is a loop in Python over its function, or that follows a whole training beside the timing,
     has more: see training.py for `epoch`, `sends`, `host_work` and `outcome`.
 
-    One that is a user's own has more: see custom.py for `answer` and `sketched`, exported.py for `opaque`.
+    One that is a user's own has more: see custom.py for `answer`, `sketched`, `compiling`, `notes` and
+    `caller`, exported.py for `opaque`.
     """
 
     variants: ClassVar[Mapping[str, Callable[..., Any]]]
@@ -103,6 +104,20 @@ def check_arguments(workload: "Workload | Plain", **counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"`workload.{name}` must be a positive whole number, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiling:
+    """How a workload's function is compiled.
+
+    donates: whether the next carry takes the memory of the one before. options: XLA's, by name, for this
+    program alone. constants_bytes: how large the arrays may be, together, that it holds in place of taking
+    them as arguments.
+    """
+
+    donates: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    constants_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,16 @@
 """A function of the user's own: any that JAX can jit, over any pytree."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
 import jax
 
-from jaxaccel.records import Accuracy, Cost
+from jaxaccel.records import Accuracy, Cost, Flag
 from jaxaccel.workloads.answer import verify_own
-from jaxaccel.workloads.base import Inputs, check_arguments
-from jaxaccel.workloads.jaxprs import called_programs, opened
+from jaxaccel.workloads.base import Compiling, Inputs, check_arguments
+from jaxaccel.workloads.call_plan import Plan, make_plan, plain_shape
 from jaxaccel.workloads.own import (
     BadCodeError,
     Signature,
@@ -23,34 +22,35 @@ from jaxaccel.workloads.own import (
     plain,
     shapes_of,
     split,
+    wrap_keys,
+)
+from jaxaccel.workloads.tracing import (
+    CONSTANT_TOLD,
+    Fixed,
+    constants_in_words,
+    declared_static,
+    holds_settings,
+    trace,
 )
 
-_ADDRESS = re.compile(r"0x[0-9a-f]+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What the function's arguments stand for, and what it returns. pair: (next carry, output), not one.
-
-    `inputs` are of `seed`, until they are asked for: some take long to make.
-    """
-
-    signature: Signature
-    arguments: Inputs  # shapes
-    result: Any  # shapes
-    pair: bool
-    seed: int
-    inputs: list[Inputs] = field(default_factory=list)
+FIRST_SEED = 0  # the default: a case of another makes its arguments twice
+CONSTANTS_BYTES = 1 << 20  # what a program may hold in place of taking it as an argument
 
 
 @dataclass(frozen=True, kw_only=True)
 class Custom:
     """`fn` of the arguments that `args` makes, both as package.module:function. What `size` is, `args` says.
 
-    static: positions of arguments that are settings. carry: the first argument is donated, and `fn` returns
-    the next one, alone or with an output: (next, output). reference: gives, of the same arguments as NumPy
-    arrays, what `fn` returns. flops, bytes: of one call, in place of XLA's count. source: a digest of the
-    files that `fn` and `args` are in, so that an edited function is another case.
+    What is timed is the compiled program of one call of `fn`, with flat arrays in and out. Arguments that
+    `fn` changes in place (Flax NNX modules, dictionaries) are results of the program, and the next call takes
+    them as the last one left them. So it is with arguments that the function's own jit donates, if the
+    function returns them, and with the first argument if `carry` is true: then `fn` returns the next one,
+    alone or as (next, output), and its memory is reused.
+
+    static: positions of arguments that are settings, beside those that the function's own jit declares.
+    reference: gives, of the same arguments as NumPy arrays, what `fn` returns. flops, bytes: of one call, in
+    place of XLA's count. source: a digest of the files that `fn` and `args` are in. precision: of matrix
+    products, as the case has it.
     """
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
@@ -61,6 +61,7 @@ class Custom:
     size: int
     dtype: str = "float32"
     variant: str = "direct"
+    precision: str = "highest"
     fn: str | None = None
     args: str | None = None
     static: Sequence[int] = ()
@@ -89,27 +90,74 @@ class Custom:
 
     @property
     def carries(self) -> bool:
-        """Whether `carry` says so."""
-        return self.carry
+        """Whether a call takes what the one before it left."""
+        return bool(self._plan.carried)
+
+    @cached_property
+    def compiling(self) -> Compiling:
+        """As the function's own jit has it; a `carry` that is asked for is donated."""
+        plan = self._plan
+        donates = self.carry or any(index in plan.program.donated for index in plan.carried)
+        return Compiling(donates=donates, options=plan.program.options, constants_bytes=CONSTANTS_BYTES)
 
     @cached_property
     def function(self) -> Callable[..., Any]:
-        """`fn`, of arrays only: keys are wrapped again, static arguments closed over.
+        """The program, of arrays only. Where it carries: (carry, ...) -> (next carry, output).
 
-        Of a carry that is all that `fn` returns, the output is the first element of each array.
+        Where all that it returns is carried, the output is empty: an element of the carry would be more work
+        than its author's program does.
         """
-        plan = self._plan
-        called = find("workload.fn", self.fn)
+        plan, keys = self._plan, self._plan.signature.keys
 
-        def timed(*arguments: Any) -> Any:
-            result = plain(called(*plan.signature.restored(arguments)))
-            if not self.carry or plan.pair:
-                return tuple(result) if plan.pair else result
-            # The barrier keeps the elements from standing in for the arrays in a loop.
-            after = jax.lax.optimization_barrier(result)
-            return after, [leaf.ravel()[:1] for leaf in jax.tree.leaves(after)]
+        def timed(*inputs: Any) -> Any:
+            results = [plain(found) for found in plan.program(*wrap_keys(plan.arrays(inputs), keys))]
+            output: Any = [results[index] for index in plan.own]
+            if not plan.carried:
+                return output[0] if len(output) == 1 else output
+            return [results[index] for index in plan.carried.values()], output
 
         return timed
+
+    @property
+    def notes(self) -> Sequence[Flag]:
+        """What is to be known of the program that was made of the function."""
+        plan, program = self._plan, self._plan.program
+        found: dict[str, str] = {}
+        if program.constant_share > CONSTANT_TOLD:
+            found["constant work"] = (
+                f"{program.constant_share:.0%} of the work depends on no argument: XLA may do it once, when "
+                "it compiles"
+            )
+        if left := sorted(program.donated - set(plan.carried)):
+            found["donation ignored"] = (
+                f"the function's own jit donates {plan.signature.places[left[0]]}, which no result can "
+                "replace for the next call: it is not donated here"
+            )
+        elif program.nested_donation:
+            found["donation ignored"] = (
+                "a jitted function that it calls donates an argument, which JAX ignores inside of a jit"
+            )
+        if self.compiling.donates and not self.carry and not set(plan.carried) <= program.donated:
+            found["donation differs"] = (
+                "all that is carried is donated here; the function's own jit donates a part of it"
+            )
+        return [Flag(name=name, metric=None, message=message) for name, message in found.items()]
+
+    @property
+    def constants(self) -> str:
+        """The arrays that the program holds as constants, in words; empty where there are none."""
+        return constants_in_words(self._plan.program)
+
+    @property
+    def carried(self) -> str:
+        """Which arguments a call takes as the one before left them, in words; empty where `carry` says so."""
+        plan = self._plan
+        positions = sorted({plan.signature.positions[index] for index in plan.carried})
+        if not positions or self.carry:
+            return ""
+        named = f"argument{'s' if len(positions) > 1 else ''} {' and '.join(map(str, positions))}"
+        how = "changed in place" if plan.program.changed else "donated"
+        return f"{named}, {how}: each call takes what the one before left there"
 
     def cost(self) -> Cost:
         """What is declared; the rest is for XLA to count."""
@@ -118,108 +166,83 @@ class Custom:
     def memory_bytes(self) -> int:
         """Arguments and results; nobody knows the temporaries before the program is compiled."""
         plan = self._plan
-        # A donated carry's memory is the next one's.
-        return nbytes(plan.arguments, plan.result) - (nbytes(plan.arguments[0]) if self.carry else 0)
+        results = [plan.program.shape(index) for index in (*plan.carried.values(), *plan.own)]
+        reused = [plan.shapes[index] for index in plan.carried] if self.compiling.donates else []
+        return nbytes(plan.shapes, [plain_shape(result) for result in results]) - nbytes(reused)
 
     def inputs(self, seed: int) -> Inputs:
-        """The arguments that are traced."""
+        """The arguments of a call, as host arrays."""
         plan = self._plan
-        if plan.inputs and plan.seed == seed:
-            return plan.inputs.pop()
-        return self._make(seed)[0]
+        held = self._held.pop(seed, None)
+        return plan.call_inputs(self._make(seed)[0] if held is None else held)
 
     def answer(self, result: Any) -> Any:
-        """Of what a call returned, that which is checked: all of it, or without a reference no pair's carry.
+        """What `fn` returned, of a call's result; without a reference, what is carried is left out.
 
-        What an optimiser makes of a gradient near zero depends on rounding.
+        What an optimiser makes of a gradient near zero depends on rounding. Where nothing else is returned,
+        what is carried is the answer.
         """
-        if self.carry and self.reference is None:
-            return result[1] if self._plan.pair else result[0]
-        return result[0] if self.carry and not self._plan.pair else result
+        plan = self._plan
+        after, output = result if plan.carried else ((), result)
+        if not plan.carried:
+            output = [output] if len(plan.own) == 1 else output
+        known = dict(zip(plan.carried.values(), after, strict=True))
+        if plan.own:
+            shown = dict(zip(plan.own, output, strict=True))
+            known = known | shown if self.reference is not None else shown
+
+        def leaf(place: Any) -> Any:
+            if isinstance(place, Fixed):
+                return place.value if self.reference is not None else None
+            return known.get(plan.program.same_result(place))
+
+        returned = jax.tree.map(leaf, plan.program.result, is_leaf=lambda node: isinstance(node, Fixed))
+        # A function that only changes its arguments in place may return nothing.
+        return returned if jax.tree.leaves(returned) else list(after)
 
     def verify(self, inputs: Inputs, output: Any, precision: str, run: Callable[..., Any]) -> Accuracy:
         """Against `reference`, where there is one. `output` is what `answer` gave."""
-        return verify_own(self, lambda: self._plan.signature.for_numpy(inputs), output, precision)
+        plan = self._plan
+        return verify_own(self, lambda: plan.signature.as_given(plan.arrays(inputs)), output, precision)
+
+    def caller(self, inputs: Inputs, device: Any) -> Callable[[], Any]:
+        """A call of `fn` as its author makes it, in Python, on arguments that lie on the device.
+
+        Each call takes what the one before left, where the program does.
+        """
+        plan, called = self._plan, find("workload.fn", self.fn)
+        signature = plan.signature
+        hosts = plan.arrays(inputs)
+        placed = wrap_keys(jax.device_put(hosts, device, may_alias=False), signature.keys)
+        for index in signature.numbers:
+            placed[index] = hosts[index].item()
+        arguments = list(signature.arguments(placed))
+
+        def call() -> Any:
+            result = called(*arguments)
+            for position, place in plan.fed_back.items():
+                arguments[position] = result if place is None else result[place]
+            return result
+
+        return call
 
     def _make(self, seed: int) -> tuple[Inputs, Signature]:
         made = make_arguments("workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed)
-        check_call(str(self.fn), find("workload.fn", self.fn), made)
-        return split("workload.args", made, self.static)
+        called = find("workload.fn", self.fn)
+        check_call(str(self.fn), called, made)
+        static = sorted({*self.static, *(p for p in declared_static(called) if p < len(made))})
+        return split("workload.args", made, static, fixes=holds_settings(called))
 
     @cached_property
-    def _plan(self) -> _Plan:
-        seed = 0  # the default: a case of another makes its arguments twice
-        inputs, signature = self._make(seed)
-        shapes = shapes_of(inputs)
-        called = find("workload.fn", self.fn)
+    def _held(self) -> dict[int, Inputs]:
+        """Arguments by seed, until they are asked for: some take long to make."""
+        return {}
 
-        def once(*arguments: Any) -> Any:
-            return plain(called(*signature.restored(arguments)))
-
-        # Traced twice: what differs comes from outside of the arguments, and would be frozen by the first.
-        program, result = jax.make_jaxpr(lambda *a: once(*a), return_shape=True)(*shapes)
-        jax.clear_caches()  # or a function that is jitted already would be looked up, not traced again
-        again = jax.make_jaxpr(lambda *a: once(*a))(*shapes)
-        if _outline(program.jaxpr) != _outline(again.jaxpr):
-            raise BadCodeError(
-                f"`workload.fn`: {self.fn} is another program each time JAX traces it: it has a side effect, "
-                "or draws random numbers without a key"
-            )
-        if not jax.tree.leaves(result):
-            raise BadCodeError(
-                f"`workload.fn`: {self.fn} returns no arrays: XLA would leave all of its work out"
-            )
-        pair = False
-        if self.carry:
-            # A carry may be a tuple of two itself.
-            two = isinstance(result, tuple) and len(result) == 2
-            pair = two and difference(shapes[0], result) is not None
-            after = result[0] if pair else result
-            if (wrong := difference(shapes[0], after)) is not None:
-                raise BadCodeError(
-                    f"`workload.carry`: {self.fn} must return the next first argument, or (next, output); "
-                    f"of what it returns, {wrong}"
-                )
-            if pair and not jax.tree.leaves(result[1]):
-                raise BadCodeError(
-                    f"`workload.carry`: {self.fn} returns (next, output) with no array in its output: let it "
-                    "return the next first argument alone"
-                )
-        return _Plan(
-            signature=signature, arguments=shapes, result=result, pair=pair, seed=seed, inputs=[inputs]
-        )
-
-
-def difference(before: Any, after: Any) -> str | None:
-    """Where what comes back is not such as came in, in words; None where it is. Both are of shapes."""
-    structures = [jax.tree.structure(side) for side in (before, after)]
-    if structures[0] != structures[1]:
-        came, back = (_clipped(str(structure)) for structure in structures)
-        return f"the carry has another structure: {came} came in, {back} came back"
-    for (path, leaf), other in zip(
-        jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True
-    ):
-        if (leaf.shape, leaf.dtype) != (other.shape, other.dtype):
-            came, back = (f"{side.dtype}{list(side.shape)}" for side in (leaf, other))
-            return f"the carry's {jax.tree_util.keystr(path) or 'array'} came in as {came} and back as {back}"
-    return None
-
-
-def _outline(jaxpr: Any, numbers: dict[Any, int] | None = None) -> list[Any]:
-    """What a program computes from what, without the addresses of the Python functions that it came from."""
-    numbers = {} if numbers is None else numbers
-    found: list[Any] = [[numbers.setdefault(v, len(numbers)) for v in (*jaxpr.invars, *jaxpr.constvars)]]
-    for equation in jaxpr.eqns:
-        operands = [
-            _ADDRESS.sub("", str(v.val)) if hasattr(v, "val") else (str(v.aval), numbers.get(v))
-            for v in equation.invars
-        ]
-        results = [(str(v.aval), numbers.setdefault(v, len(numbers))) for v in equation.outvars]
-        found.append((equation.primitive.name, operands, results))
-        found += [_outline(opened(program)) for program in called_programs(equation)]
-    return found
-
-
-def _clipped(text: str, length: int = 120) -> str:
-    text = text.removeprefix("PyTreeDef(").removesuffix(")")
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    @cached_property
+    def _plan(self) -> Plan:
+        inputs, signature = self._make(FIRST_SEED)
+        self._held[FIRST_SEED] = inputs
+        name, called = str(self.fn), find("workload.fn", self.fn)
+        with jax.default_matmul_precision(self.precision):
+            program = trace(name, called, signature, inputs)
+        return make_plan(name, program, signature, shapes_of(list(inputs)), carry=self.carry)

@@ -18,7 +18,6 @@ from jaxaccel.workloads.answer import verify_own
 from jaxaccel.workloads.base import Array, Inputs, aligned_empty, check_arguments, uniform
 from jaxaccel.workloads.own import (
     BadCodeError,
-    Signature,
     check_counts,
     find,
     make_arguments,
@@ -26,6 +25,7 @@ from jaxaccel.workloads.own import (
     plain,
     shapes_of,
     split,
+    wrap_keys,
 )
 
 # Of float32 operands; what names an algorithm of its own has no other precision.
@@ -78,7 +78,7 @@ class Exported:
         called, by_name = self._program.call, self._by_name
 
         def timed(*arguments: Any) -> Any:
-            restored = self._signature.restored(arguments)
+            restored = self._with_keys(arguments)
             result = called(*restored[:-1], **restored[-1]) if by_name else called(*restored)
             return plain(result)
 
@@ -121,7 +121,7 @@ class Exported:
         **Raises** BadCodeError for another precision than that of the file.
         """
         check_precision(Path(self.file).name, self._program.mlir_module(), precision)
-        return verify_own(self, lambda: self._signature.for_numpy(inputs), output, precision)
+        return verify_own(self, lambda: self._with_keys(inputs), output, precision)
 
     @cached_property
     def _program(self) -> Any:
@@ -132,12 +132,12 @@ class Exported:
         _, named = jax.tree.unflatten(self._program.in_tree, list(self._program.in_avals))
         return bool(named)
 
-    @cached_property
-    def _signature(self) -> Signature:
+    def _with_keys(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """The arguments, with their random keys typed ones."""
         avals = self._program.in_avals
         keys = {i: key_implementation(aval) for i, aval in enumerate(avals) if _is_key(aval)}
-        # A number that the file takes is an array to it.
-        return Signature(keys=keys, numbers=frozenset(), static={})
+        leaves, structure = jax.tree.flatten(tuple(arguments))
+        return tuple(jax.tree.unflatten(structure, wrap_keys(leaves, keys)))
 
 
 def load(file: str) -> Any:
@@ -194,6 +194,8 @@ def check_program(name: str, program: Any, dtype: str) -> None:
         raise BadCodeError(f"`workload.file`: {name} takes no arguments: XLA would compute it once")
     if not program.out_avals:
         raise BadCodeError(f"`workload.file`: {name} returns no arrays: XLA would leave all of its work out")
+    if not program.module_kept_var_idx:
+        raise BadCodeError(f"`workload.file`: {name} reads none of its arguments: XLA would compute it once")
     types = [str(aval.dtype) for aval in program.in_avals if not _is_key(aval)]
     wide = [kind for kind in types if kind in ("float64", "complex128", "int64", "uint64")]
     if wide and dtype != "float64":

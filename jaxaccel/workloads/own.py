@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core.primitives import convert_element_type_p
 
 from jaxaccel.workloads.base import Array, Inputs, aligned_empty
 
@@ -87,46 +86,58 @@ def first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What the leaves of the arguments are to the user's function, which gets them as arrays of numbers.
+    """How the positional arguments of a user's function are made of a flat list of arrays, and back.
 
-    keys: the implementation of typed random keys, by leaf; numbers: the leaves that were Python numbers.
-    static: arguments that are no arrays, by position.
+    structure: of the arguments that are traced. fixed: their leaves that are not arrays, by index among all
+    leaves. Per array: `positions` has the argument that it is in, `places` its name in messages; `keys` the
+    implementation of a typed random key, `numbers` whether it was a Python number. static: whole arguments
+    that are settings, by position.
     """
 
+    structure: Any
+    positions: tuple[int, ...]
+    places: tuple[str, ...]
     keys: Mapping[int, str]
     numbers: frozenset[int]
+    fixed: Mapping[int, Any]
     static: Mapping[int, Any]
 
-    def restored(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
-        """The positional arguments as the user's function takes them, in place of arrays that are traced."""
-        leaves, structure = jax.tree.flatten(tuple(arguments))
-        for index, implementation in self.keys.items():
-            leaves[index] = jax.random.wrap_key_data(leaves[index], impl=implementation)
-        for index in self.numbers:  # JAX takes a Python number as one of any width
-            leaves[index] = convert_element_type_p.bind(
-                leaves[index], new_dtype=leaves[index].dtype, weak_type=True, sharding=None
-            )
-        full = list(jax.tree.unflatten(structure, leaves))
+    def arguments(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """The positional arguments, with `arrays` (or anything else in their place) at their places."""
+        left = iter(arrays)
+        count = len(arrays) + len(self.fixed)
+        leaves = [self.fixed[index] if index in self.fixed else next(left) for index in range(count)]
+        full = list(jax.tree.unflatten(self.structure, leaves))
         for position in sorted(self.static):
             full.insert(position, self.static[position])
         return tuple(full)
 
-    def typed(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
-        """The arguments that are traced, with their keys typed ones."""
-        leaves, structure = jax.tree.flatten(tuple(arguments))
-        for index, implementation in self.keys.items():
-            leaves[index] = jax.random.wrap_key_data(jnp.asarray(leaves[index]), impl=implementation)
-        return tuple(jax.tree.unflatten(structure, leaves))
+    def traced(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Of all positional arguments, those that are not static."""
+        return tuple(value for position, value in enumerate(arguments) if position not in self.static)
 
-    def for_numpy(self, arguments: Sequence[Any]) -> tuple[Any, ...]:
-        """The same for a reference in NumPy: keys are typed ones, numbers those of Python."""
-        leaves, structure = jax.tree.flatten(self.typed(arguments))
+    def avals(self, arrays: Sequence[Any]) -> list[jax.ShapeDtypeStruct]:
+        """What JAX traces in place of the arrays: typed keys, and numbers of any width as Python's are."""
+        typed = jax.eval_shape(lambda leaves: wrap_keys(leaves, self.keys), shapes_of(list(arrays)))
+        return [
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=index in self.numbers)
+            for index, leaf in enumerate(typed)
+        ]
+
+    def as_given(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
+        """The positional arguments as the user gave them: keys are typed ones, numbers those of Python."""
+        leaves = wrap_keys(list(arrays), self.keys)
         for index in self.numbers:
             leaves[index] = leaves[index].item()
-        full = list(jax.tree.unflatten(structure, leaves))
-        for position in sorted(self.static):
-            full.insert(position, self.static[position])
-        return tuple(full)
+        return self.arguments(leaves)
+
+
+def wrap_keys(leaves: Sequence[Any], keys: Mapping[int, str]) -> list[Any]:
+    """The leaves, with the numbers of typed random keys made keys again."""
+    return [
+        jax.random.wrap_key_data(jnp.asarray(leaf), impl=keys[index]) if index in keys else leaf
+        for index, leaf in enumerate(leaves)
+    ]
 
 
 def make_arguments(key: str, name: Any, *, size: int, dtype: str, seed: int) -> tuple[Any, ...]:
@@ -176,13 +187,28 @@ def check_call(name: str, function: Callable[..., Any], arguments: Sequence[Any]
         signature.bind(*arguments)
     except TypeError as error:
         count = f"{len(arguments)} argument{'' if len(arguments) == 1 else 's'}"
+        needed = [
+            parameter.name
+            for parameter in signature.parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        ]
+        hint = ""
+        if needed:
+            hint = f"; arguments are given by position: wrap {name} in a function that gives `{needed[0]}`"
+        elif len(arguments) == 1 and isinstance(arguments[0], list):
+            hint = "; a list is one argument: return a tuple"
         raise BadCodeError(
-            f"`workload.args` gives {count}, and {name} takes {signature}: {first_line(error)}"
+            f"`workload.args` gives {count}, and {name} takes {signature}: {first_line(error)}{hint}"
         ) from None
 
 
-def split(key: str, arguments: tuple[Any, ...], static: Sequence[int]) -> tuple[Inputs, Signature]:
-    """The arguments that are traced, as host arrays, and what they stand for.
+def split(
+    key: str, arguments: tuple[Any, ...], static: Sequence[int], *, fixes: bool = False
+) -> tuple[Inputs, Signature]:
+    """The arrays of the arguments, flat and on the host, and the Signature that makes arguments of them.
+
+    fixes: leaves that are not arrays stay fixed, as `equinox.filter_jit` has it; so they do, in any case,
+    inside of Equinox's modules.
 
     **Raises** BadCodeError for a leaf that is no array, and static positions that are none.
     """
@@ -200,23 +226,52 @@ def split(key: str, arguments: tuple[Any, ...], static: Sequence[int]) -> tuple[
                 "can't be hashed: a static argument is a setting, such as a number, a text or a tuple of them"
             ) from None
     traced = tuple(value for i, value in enumerate(arguments) if i not in static)
-    positions = [i for i in range(len(arguments)) if i not in static]
+    traced_positions = [i for i in range(len(arguments)) if i not in static]
     paths, structure = jax.tree_util.tree_flatten_with_path(traced)
-    leaves, keys, numbers = [], {}, set()
-    for index, (path, leaf) in enumerate(paths):
+    in_modules = jax.tree.leaves(_in_equinox_modules(traced))
+    leaves: list[Array] = []
+    positions, places, keys, numbers, fixed = list[int](), list[str](), {}, set(), {}
+    for number, (path, leaf) in enumerate(paths):
+        if (fixes or in_modules[number]) and not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+            fixed[number] = leaf
+            continue
+        index = len(leaves)
+        position = traced_positions[path[0].idx]
+        place = f"argument {position}{jax.tree_util.keystr(path[1:])}"
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             keys[index] = str(jax.random.key_impl(leaf))
             leaf = jax.random.key_data(leaf)
         elif isinstance(leaf, bool | int | float | complex) and not isinstance(leaf, np.generic):
             numbers.add(index)
-        place = f"argument {positions[path[0].idx]}{jax.tree_util.keystr(path[1:])}"
         leaves.append(_host(key, place, leaf))
+        positions.append(position)
+        places.append(place)
     if not leaves:
         raise BadCodeError(f"`{key}` gives no arrays: with nothing to compute from, XLA computes it once")
     signature = Signature(
-        keys=keys, numbers=frozenset(numbers), static={i: arguments[i] for i in sorted(static)}
+        structure=structure,
+        positions=tuple(positions),
+        places=tuple(places),
+        keys=keys,
+        numbers=frozenset(numbers),
+        fixed=fixed,
+        static={i: arguments[i] for i in sorted(static)},
     )
-    return tuple(jax.tree.unflatten(structure, leaves)), signature
+    return tuple(leaves), signature
+
+
+def _in_equinox_modules(tree: Any) -> Any:
+    """For each leaf, whether it lies inside of a module of Equinox: there, what is no array is a setting."""
+
+    def is_module(node: Any) -> bool:
+        bases = type(node).__mro__
+        return any(base.__module__.startswith("equinox") and base.__name__ == "Module" for base in bases)
+
+    def flags(node: Any) -> Any:
+        inside = is_module(node)
+        return jax.tree.map(lambda _: inside, node)
+
+    return jax.tree.map(flags, tree, is_leaf=is_module)
 
 
 def _host(key: str, place: str, leaf: Any) -> Array:
@@ -225,6 +280,10 @@ def _host(key: str, place: str, leaf: Any) -> Array:
         raise BadCodeError(
             f"`{key}`: {place} is a {type(leaf).__name__}, not an array or a number; a setting goes into "
             "`workload.static`"
+        )
+    if isinstance(leaf, jax.Array) and len(leaf.devices()) > 1:
+        raise BadCodeError(
+            f"`{key}`: {place} is spread over {len(leaf.devices())} devices, and one device is measured"
         )
     array = np.asarray(leaf)
     if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):

@@ -11,7 +11,7 @@ from jax import export
 
 from jaxaccel.workloads.exported import clipped, data_shape, described, load
 from jaxaccel.workloads.jaxprs import captured_shapes
-from jaxaccel.workloads.own import BadCodeError, check_call, find, make_arguments, split
+from jaxaccel.workloads.own import BadCodeError, check_call, find, make_arguments, split, wrap_keys
 
 PLATFORMS = ("cpu", "cuda")
 # A setting of JAX and its value: programs name the source files of their lines, which say where code lies.
@@ -103,8 +103,7 @@ def export_named(
     check_call(fn, function, arguments)
     inputs, signature = split("args", arguments, static)
     # As the worker has them: NumPy's float64 becomes JAX's float32 here, too.
-    traced = iter(signature.typed(inputs))
-    whole = [value if i in signature.static else next(traced) for i, value in enumerate(arguments)]
+    whole = signature.arguments(wrap_keys(inputs, signature.keys))
     save_exported(function, whole, path, static=static, precision=precision)
     takes = described([data_shape(aval) for aval in load(str(path)).in_avals])
     return f"{path}: {Path(path).stat().st_size} bytes, for {' and '.join(PLATFORMS)}, takes {clipped(takes)}"

@@ -164,6 +164,13 @@ def _dispatch(record: Record) -> str:
     return f"{seconds(gap_s)}, {gap_s / latency.median_s:.0%} of latency"
 
 
+def _as_called(record: Record) -> str:
+    """What a call of own code takes with the Python around its program, which no timing holds."""
+    if record.as_called_s is None:
+        return UNKNOWN
+    return f"{seconds(record.as_called_s)}, with the Python around the program"
+
+
 def _floor(record: Record) -> str:
     """What a call that does next to nothing took in the same workers."""
     floor = record.dispatch_floor_s
@@ -292,6 +299,7 @@ _ROWS: dict[str, Callable[[Record], str]] = {
     "throughput": _queued,
     "device": _device,
     "a step": _step,
+    "as you call it": _as_called,
     "dispatch": _dispatch,
     "dispatch floor": _floor,
     "end to end": _travel(Metric.end_to_end, Metric.end_to_end_pinned),

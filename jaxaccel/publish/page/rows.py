@@ -266,6 +266,8 @@ def _facts(record: Record) -> list[tuple[str, str]]:
                 ),
             )
         )
+    if record.as_called_s is not None:
+        found.append(("as you call it", f"{numbers.seconds(record.as_called_s)}, with the Python around it"))
     if record.memory:
         peak, working = record.memory.peak_bytes, record.memory.working_set_bytes
         found.append(("memory", f"peak {numbers.volume(peak)}, working set {numbers.volume(working)}"))

@@ -134,6 +134,8 @@ def point_summary(record: Record) -> dict[str, Any]:
         found |= {f"energy/{name}": value for name, value in asdict(record.energy).items()}
     found |= {f"result/{name}": value for name, value in record.results.items()}
     found |= {"first_call_s": record.first_call_s, "spent/total_s": record.spent_s.total}
+    if record.as_called_s is not None:
+        found["as_called_s"] = record.as_called_s
     if record.error:
         found["error"] = record.error.message
     return row_of(found)
