@@ -191,6 +191,10 @@ def captures_many(x):
     return x + jnp.asarray(MANY)[0, 0]
 
 
+def in_halves(size):
+    return jnp.ones((size, size), jnp.bfloat16)
+
+
 async def waits(x):
     return x
 

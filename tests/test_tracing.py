@@ -225,6 +225,14 @@ def test_small_constants_are_held_and_named_and_large_ones_refused() -> None:
         opened("captures_many", MATRIX)
 
 
+def test_a_dtype_that_no_array_has_is_told() -> None:
+    (flag,) = custom("passes_none", "own_kinds:in_halves").notes
+    assert flag.name == "other dtype"
+    assert "float32" in flag.message
+    assert "bfloat16" in flag.message
+    assert custom("passes_none", "own_kinds:in_halves", dtype="bfloat16").notes == []
+
+
 # --- what it returns, and how it is called -----------------------------------------------------------
 
 

@@ -141,6 +141,10 @@ class Custom:
             found["donation differs"] = (
                 "all that is carried is donated here; the function's own jit donates a part of it"
             )
+        if kinds := self._other_types():
+            found["other dtype"] = (
+                f"`dtype` is {self.dtype}, and no argument or result is of it: they are {', '.join(kinds)}"
+            )
         return [Flag(name=name, metric=None, message=message) for name, message in found.items()]
 
     @property
@@ -225,6 +229,16 @@ class Custom:
             return result
 
         return call
+
+    def _other_types(self) -> list[str]:
+        """The types of the arguments and results, where none of them is that of the case."""
+        plan = self._plan
+        results = [plan.program.shape(index) for index in (*plan.carried.values(), *plan.own)]
+        shapes = [s for i, s in enumerate(plan.shapes) if i not in plan.signature.keys] + results
+        kinds = dict.fromkeys(str(shape.dtype) for shape in shapes)
+        # Complex numbers are two of the type.
+        named = {"complex64": "float32", "complex128": "float64"}
+        return [] if self.dtype in {named.get(kind, kind) for kind in kinds} else list(kinds)
 
     def _make(self, seed: int) -> tuple[Inputs, Signature]:
         made = make_arguments("workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed)
