@@ -50,7 +50,8 @@ class Custom:
     static: positions of arguments that are settings. carry: the first argument is donated, and `fn` returns
     the next one, alone or with an output: (next, output). reference: gives, of the same arguments as NumPy
     arrays, what `fn` returns. flops, bytes: of one call, in place of XLA's count. source: a digest of the
-    files that `fn` and `args` are in, so that an edited function is another case.
+    files that `fn` and `args` are in, so that an edited function is another case. root: the folder from which
+    they are imported first.
     """
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
@@ -70,6 +71,7 @@ class Custom:
     flops: float | None = None
     bytes: float | None = None
     source: str | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
         check_arguments(self)
@@ -82,10 +84,10 @@ class Custom:
             raise BadCodeError(f"`workload.static` must be a list of positions, as [2], got {self.static!r}")
         if self.carry and 0 in positions:
             raise BadCodeError("`workload.static`: the first argument is the carry, which can't be static")
-        find("workload.fn", self.fn)
-        find("workload.args", self.args)
+        find("workload.fn", self.fn, self.root)
+        find("workload.args", self.args, self.root)
         if self.reference is not None:
-            find("workload.reference", self.reference)
+            find("workload.reference", self.reference, self.root)
 
     @property
     def carries(self) -> bool:
@@ -99,7 +101,7 @@ class Custom:
         Of a carry that is all that `fn` returns, the output is the first element of each array.
         """
         plan = self._plan
-        called = find("workload.fn", self.fn)
+        called = find("workload.fn", self.fn, self.root)
 
         def timed(*arguments: Any) -> Any:
             result = plain(called(*plan.signature.restored(arguments)))
@@ -142,8 +144,10 @@ class Custom:
         return verify_own(self, lambda: self._plan.signature.for_numpy(inputs), output, precision)
 
     def _make(self, seed: int) -> tuple[Inputs, Signature]:
-        made = make_arguments("workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed)
-        check_call(str(self.fn), find("workload.fn", self.fn), made)
+        made = make_arguments(
+            "workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed, root=self.root
+        )
+        check_call(str(self.fn), find("workload.fn", self.fn, self.root), made)
         return split("workload.args", made, self.static)
 
     @cached_property
@@ -151,7 +155,7 @@ class Custom:
         seed = 0  # the default: a case of another makes its arguments twice
         inputs, signature = self._make(seed)
         shapes = shapes_of(inputs)
-        called = find("workload.fn", self.fn)
+        called = find("workload.fn", self.fn, self.root)
 
         def once(*arguments: Any) -> Any:
             return plain(called(*signature.restored(arguments)))
