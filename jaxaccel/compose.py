@@ -241,13 +241,9 @@ def require_no_records(key: str, folder: Path) -> None:
 
     paths = [folder / RECORDS, *(folder / device / RECORD for device in ("", *DEVICES))]
     for path in filter(Path.is_file, paths):
-        held = (
-            f"the record of {record.case}"
-            if (record := next(iter(load_records([path], peers=True)), None))
-            else "one"
-        )
+        held = [f"the record of {record.case}" for record in load_records([path], peers=True)] or ["one"]
         raise BadInputError(
-            f"`{key}`: {folder} holds {held} already: choose another folder, or resume={folder}, "
+            f"`{key}`: {folder} holds {held[0]} already: choose another folder, or resume={folder}, "
             "which goes on with it"
         )
 

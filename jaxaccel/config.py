@@ -121,7 +121,7 @@ ADDED = ("steps",)
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
-_TEXTS = ("wandb", "resume", "file")  # whatever they look like
+_TEXTS = ("wandb", "resume", "file", "variant", "fn", "args", "reference")  # whatever they look like
 PROJECT = "jaxaccel"  # of W&B, as in conf/wandb
 
 

@@ -71,9 +71,9 @@ def file_of(module: str, folders: Iterable[Path]) -> Path | None:
     return None
 
 
-def near(name: str, others: Iterable[str]) -> str:
-    """A question after names that are much like this one, for the end of a message."""
-    close = difflib.get_close_matches(name, list(others), n=3)
+def near(name: str, others: Iterable[str], written: str = "{}") -> str:
+    """A question after names that are much like this one, for the end of a message; each is `written` so."""
+    close = [written.replace("{}", other) for other in difflib.get_close_matches(name, list(others), n=3)]
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
@@ -112,8 +112,9 @@ def _in_file(key: str, text: str, attribute: str) -> Named:
     """As pytest imports a test file: from the lowest folder above it that is not a package."""
     path = Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100  # resolve() would follow links
     if not path.is_file() or path.suffix != ".py":
-        there = [str(Path(text).parent / other.name) for other in path.parent.glob("*.py")]
-        raise ValueError(f"`{key}`: there is no Python file {text!r} here{near(text, there)}")
+        there = [other.stem for other in path.parent.glob("*.py")]
+        meant = near(path.stem, there, str(Path(text).parent / "{}.py"))
+        raise ValueError(f"`{key}`: there is no Python file {text!r} here{meant}")
     if "." in path.stem:
         raise ValueError(f"`{key}`: Python can't import {text!r}, for its name has a dot: rename the file")
     root, parts = path.parent, [] if path.stem == "__init__" else [path.stem]

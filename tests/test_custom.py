@@ -343,7 +343,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no arguments": ({"fn": GOOD, "args": None}, ["`workload.args` must be given"]),
     "no colon": (
         {"fn": "wrong_code.good"},
-        ["`workload.fn` must be package.module:function", "wrong_code.good"],
+        [
+            "`workload.fn` must be FILE.py:function or package.module",
+            "did you mean wrong_code:good?",
+        ],
     ),
     "two colons": ({"fn": "wrong_code:good:x"}, ["package.module:function"]),
     "no text": ({"fn": 3}, ["package.module:function, got 3"]),
