@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from jaxaccel.function_names import Named, common_root, locate
-from jaxaccel.workloads import importing
 from jaxaccel.workloads.importing import BadCodeError, find
 
 CODE = "def step(x):\n    return {number}\n\n\nclass Model:\n    pass\n\n\nNUMBER = 3\n"
@@ -19,10 +18,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder that one is in. Afterwards nothing of it is imported any more."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(importing, "_aside", {})
     before = dict(sys.modules)
     yield tmp_path
-    importing._import_from(None)
     for name in sys.modules.keys() - before.keys():
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
@@ -117,16 +114,14 @@ def test_own_folders_come_first_on_the_path_and_a_file_may_be_given_as_it_is(her
     assert find("fn", "./lib/18-a.py:step")(0) == 7
 
 
-def test_modules_of_one_name_in_two_folders_are_not_taken_for_one_another(here: Path) -> None:
-    """Nor are those that they import. What was imported once is not run again."""
+def test_a_module_of_the_same_name_in_another_folder_is_not_taken_for_it(here: Path) -> None:
     for folder, number in (("a", 1), ("b", 2)):
-        write(f"{folder}/main_xy.py", text="import utils_xy\n\n\ndef step(x):\n    return utils_xy.step(x)\n")
-        write(f"{folder}/utils_xy.py", number=number)
-    functions = {}
-    for folder, number in (("a", 1), ("b", 2), ("a", 1), ("b", 2)):
-        found = find("fn", "main_xy:step", str(here / folder))
-        assert found(0) == number
-        assert functions.setdefault(folder, found) is found
+        write(f"{folder}/same_xy.py", number=number)
+    assert find("fn", "same_xy:step", str(here / "a"))(0) == 1
+    with pytest.raises(BadCodeError, match=r"same_xy.py can't be imported as 'same_xy'"):
+        find("fn", "same_xy:step", str(here / "b"))
+    del sys.modules["same_xy"]
+    assert find("fn", "same_xy:step", str(here / "b"))(0) == 2
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from jaxaccel.function_names import Named, file_of, folders_of, locate, near, usual_folders
@@ -57,9 +56,9 @@ def _instead(key: str, part: str, others: list[str]) -> str:
 
 
 def _module(key: str, named: Named, root: str | None) -> Any:
-    name = named.module
-    _import_from(root)
-    expected = file_of(name, folders_of(root))
+    name, folders = named.module, folders_of(root)
+    _import_from(folders)
+    expected = file_of(name, folders)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -87,38 +86,8 @@ def _module(key: str, named: Named, root: str | None) -> Any:
     return module
 
 
-# --- one process, several roots --------------------------------------------------------------------
-
-_root: str | None = None  # of the modules that are in sys.modules now
-_aside: dict[str | None, dict[str, ModuleType]] = {}  # those of other roots, which may have the same names
-
-
-def _import_from(root: str | None) -> None:
-    """Put the root's folders first on the import path, and bring its modules back if it had some.
-
-    The modules of the root before are put aside: a `utils` of one project must not become another's.
-    """
-    global _root
-    if root != _root:
-        before, _root = _root, root
-        _aside[before] = _modules_in(folders_of(before))
-        for name in _aside[before]:
-            del sys.modules[name]
-        for folder in folders_of(before):
-            sys.path[:] = [entry for entry in sys.path if entry != str(folder)]
-        sys.modules.update(_aside.pop(root, {}))
-    folders = [str(folder) for folder in folders_of(root)]
-    sys.path[:] = [*folders, *(entry for entry in sys.path if entry not in folders)]
+def _import_from(folders: Sequence[Path]) -> None:
+    """Put these folders first on the import path."""
+    first = [str(folder) for folder in folders]
+    sys.path[:] = [*first, *(entry for entry in sys.path if entry not in first)]
     importlib.invalidate_caches()  # a file may be newer than what Python knows of its folder
-
-
-def _modules_in(folders: list[Path]) -> dict[str, ModuleType]:
-    """The imported modules that lie in these folders, but for jaxaccel's own, which may lie there, too."""
-    own = __name__.partition(".")[0]
-    found = {}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        path = file_of(name, folders) if file and name.partition(".")[0] != own else None
-        if path and str(path) == file:
-            found[name] = module
-    return found
