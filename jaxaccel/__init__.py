@@ -1,9 +1,15 @@
 """jaxaccel: should this JAX workload run on the CPU or the GPU, from which size on, and how well?"""
 
+import sys
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
+
+# `python -m jaxaccel...` puts the folder of the start before Python's own modules: a random.py there would be
+# imported in place of the library's. Where own code is imported, it is first (workloads/importing.py).
+if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
+    sys.path.append(sys.path.pop(0))
 
 _HOMES = {
     "Case": "records",

@@ -20,6 +20,7 @@ examples:
   python -m jaxaccel.advise experiments/accounting
   python -m jaxaccel.advise experiments/accounting workload=matvec size=5000 dtype=float32
   python -m jaxaccel.advise DIR workload=mlp_article batch=100
+  python -m jaxaccel.advise DIR fn=src/train.py:step size=300
   python -m jaxaccel.advise DIR workload=mlp size=1024 data=host calls=100 --price cpu=0.40 --price gpu=2.10
   python -m jaxaccel.advise experiments/crossover workload=mlp_article batch=100 metric=device
   python -m jaxaccel.advise experiments/accounting experiments/own_code --criteria

@@ -1,5 +1,6 @@
 """What the commands that only read records share: which records, which cases, which prices and project."""
 
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from jaxaccel.config import PROJECT, BadInputError, WandbConfig, WandbMode
 from jaxaccel.records import JAX
+from jaxaccel.spelling import plain_values, split_values
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
@@ -75,15 +77,30 @@ def choose(
         if not known:
             names = ", ".join(dict.fromkeys(key for column in everything for key in column))
             raise BadInputError(f"`{option}KEY=` must name some of {names}, got {name!r}")
-        if unknown := [value for value in values if value not in known]:
+        if unknown := [value for value in values if _same(value) not in map(_same, known)]:
             raise BadInputError(f"`{option}{name}=` must be of {', '.join(known)} here, got {unknown[0]!r}")
     chosen = [
-        [record for record, column in side if all(column.get(name) in only[name] for name in only)]
+        [record for record, column in side if all(chooses(only[name], column.get(name)) for name in only)]
         for side in known_of
     ]
     if not any(chosen):
         raise BadInputError(f"`{option}KEY=` must leave some cases; none has {' '.join(words_of(only))}")
     return [*chosen]
+
+
+def chooses(values: Sequence[str], value: str | None) -> bool:
+    """Whether a case's value is among those asked for."""
+    return value is not None and _same(value) in map(_same, values)
+
+
+def _same(text: str) -> str | float:
+    """What two spellings of one value have in common: 1e3 and 1000.0, true and True, [1,2] and [1, 2]."""
+    try:
+        number = float(text)
+    except ValueError:
+        plain = text.casefold().replace("none", "null")
+        return plain if plain in ("true", "false", "null") else text.replace(" ", "")
+    return number if math.isfinite(number) else text  # 12e345678901 is a case's id
 
 
 def words_of(only: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -127,15 +144,15 @@ def given_project(name: str, text: str | None) -> WandbConfig:
 
 
 def parse_only(name: str, words: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
-    """Which values are wanted of each key, from words such as size=256,1024.
+    """Which values are wanted of each key, from words such as size=256,1024 and fn=FILE.py:NAME.
 
-    **Raises** ValueError for a word without a key, or without a value.
+    **Raises** ValueError for a word without a key, or without a value, and a file that is not there.
     """
     found: dict[str, tuple[str, ...]] = {}
     for word in words:
         key, _, text = word.partition("=")
-        values = tuple(value.strip() for value in text.split(","))
+        values = tuple(map(str.strip, split_values(text)))
         if not key or not all(values):
             raise ValueError(f"`{name}` must be KEY=VALUE, or KEY=VALUE,VALUE, got {word!r}")
         found[key] = (*found.get(key, ()), *values)
-    return found
+    return plain_values(found)

@@ -15,6 +15,7 @@ import psutil
 from jaxaccel.config import BadInputError, CeilingsMode, TimingConfig
 from jaxaccel.measure.client import Worker
 from jaxaccel.records import Record, Status
+from jaxaccel.spelling import as_typed
 
 if TYPE_CHECKING:
     from jaxaccel.measure.ceilings import Book
@@ -32,7 +33,7 @@ def exit_code_of(work: Callable[[], int], arguments: Sequence[str]) -> int:
     except BadInputError as error:
         if any(argument.lower() == "debug=true" for argument in arguments):
             traceback.print_exc()
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        print(f"jaxaccel: {as_typed(str(error), arguments)}", file=sys.stderr)
         return BAD_INPUT
 
 

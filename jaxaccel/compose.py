@@ -4,6 +4,7 @@ Their import and composing take half a second, so `run` starts its workers befor
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jaxaccel.conf_folder import config_folder
-from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, parse
+from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, own_functions, parse
+from jaxaccel.function_names import Named, near, require_a_file_each
+from jaxaccel.records import DEVICES
 from jaxaccel.redact import holds_secret, without_secrets
+from jaxaccel.spelling import MULTIRUN, SHORT, expand
 
 _ASK_HYDRA = {
     "--help",
@@ -34,7 +38,12 @@ _ASK_HYDRA = {
     "--shell-completion",
     "-sc",
 }
-_MULTIRUN = ("-m", "--multirun")
+# Hydra's groups of which no other config may be chosen: by the first two it would run the jobs elsewhere.
+_HYDRA_S_OWN = {
+    "hydra/launcher": ("letting_go", "basic"),
+    "hydra/sweeper": ("one_by_one", "basic"),
+}
+_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 # What all jobs of a command share, and what it is called on the command line.
 _OF_THE_COMMAND = {
     "ceilings": "ceilings",
@@ -105,12 +114,17 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     """
     raw: list[tuple[Mapping[str, Any], Path]] = []
     sweep_folders: list[Path] = []
+    errors: list[OmegaConfBaseException] = []  # Hydra would print some, and in a sweep lose them
 
     def collect(config: Any) -> None:
         settings = HydraConfig.get()
         if settings.mode is RunMode.MULTIRUN:
             sweep_folders.append(Path(settings.sweep.dir).absolute())
-        container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+        try:
+            container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+        except OmegaConfBaseException as error:
+            container = {}
+            errors.append(error)
         raw.append((container, Path(settings.runtime.output_dir)))
 
     ConfigStore.instance().store(name="schema", node=Schema)
@@ -121,25 +135,22 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
         "resume_or", lambda fresh: resumed[-1] if resumed else fresh, replace=True
     )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
-    # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
-    sys.argv = [sys.argv[0], *sorted([*arguments, *groups], key=lambda argument: argument not in _MULTIRUN)]
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
             raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
         for argument in arguments:
-            if holds_secret(argument):
-                raise BadInputError(
-                    f"`{without_secrets(argument)}` holds a secret, which records and config dumps "
-                    "would keep: let your code read it from the environment"
-                )
-            if argument.startswith("device=["):  # Hydra would take the last of the list, in silence
-                raise BadInputError(f"`{argument}` is a list: use device=both, or -m device=cpu,gpu")
+            check_argument(argument)
+            key, _, value = argument.partition("=")
+            if key in _FOLDERS and not resumed and "${" not in value:
+                require_no_records(key, Path(value.strip("'\"")))  # or Hydra would write its configs there
+        # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
+        sys.argv = [
+            sys.argv[0],
+            *sorted([*expand(arguments), *groups], key=lambda argument: argument not in MULTIRUN),
+        ]
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
-        for argument in arguments:
-            if raw and argument.startswith(("+", "~")):
-                raise BadInputError(
-                    f"`{argument}` adds or removes a key, and nothing would read that: use key=value"
-                )
+        if errors:
+            raise errors[0]
         if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
             raise BadInputError("these arguments describe a sweep of 0 jobs")
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
@@ -149,12 +160,92 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
             values = dict.fromkeys(str(getattr(config, name)) for config in with_it)
             if len(values) > 1:
                 raise BadInputError(f"`{called}` must be the same for all jobs, got {', '.join(values)}")
+        check_functions(jobs)
+        check_folders(jobs, next(iter(sweep_folders), None), resumed=bool(resumed))
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         # A sweep of 0 jobs has a folder too, but never says where: the command's own id finds it.
         sweep_folders += [path.absolute() for path in Path().glob(f"multirun/*/*-{command_id}")]
         discard([folder for _, folder in raw], next(iter(sweep_folders), None))
         raise BadInputError(in_one_line(error, arguments)) from error
     return Composed(jobs=jobs, sweep_folder=next(iter(sweep_folders), None))
+
+
+def check_argument(argument: str) -> None:
+    """Refuse what Hydra would take in another sense, or in silence.
+
+    **Raises** BadInputError.
+    """
+    key, equals, value = argument.partition("=")
+    if holds_secret(argument):
+        raise BadInputError(
+            f"`{without_secrets(argument)}` holds a secret, which records and config dumps "
+            "would keep: let your code read it from the environment"
+        )
+    if argument.startswith("device=["):  # Hydra would take the last of the list, in silence
+        raise BadInputError(f"`{argument}` is a list: use device=both, or -m device=cpu,gpu")
+    if argument.startswith("+"):
+        raise BadInputError(
+            f"`{argument}` would add a key, which nothing reads: write {argument.lstrip('+')}, without the +"
+        )
+    if argument.startswith("~"):
+        raise BadInputError(
+            f"`{argument}` would remove a key, which something reads: write key=value, or nothing"
+        )
+    if equals and key in _HYDRA_S_OWN and value not in _HYDRA_S_OWN[key]:
+        raise BadInputError(
+            f"`{key}` must be one of {', '.join(_HYDRA_S_OWN[key])}, got {value!r}: Hydra only reads the "
+            "jobs, and jaxaccel measures them by itself, one at a time, so that none disturbs another"
+        )
+
+
+def check_functions(jobs: Sequence[Job]) -> None:
+    """Refuse functions of two files that are one module to Python: their cases would be one.
+
+    **Raises** BadInputError.
+    """
+    named = [
+        Named(name=job.config.workload.params[key], root=job.config.workload.files.get("root"))
+        for job in jobs
+        for key in own_functions(job.config.workload.params)
+    ]
+    try:
+        require_a_file_each("workload.fn", named)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+
+
+def check_folders(jobs: Sequence[Job], sweep_folder: Path | None, *, resumed: bool) -> None:
+    """Refuse to write over a record: of an earlier command, unless it is resumed, or of another of the jobs.
+
+    **Raises** BadInputError.
+    """
+    run, sweep = _FOLDERS
+    first: dict[Path, Job] = {}
+    for job in jobs:
+        if (other := first.setdefault(job.folder, job)) is not job:
+            raise BadInputError(
+                f"`hydra.sweep.subdir` gives one folder, {job.folder.name}, to {other.config.case} and "
+                f"{job.config.case}: leave it out, or let it name what they differ in"
+            )
+    if not resumed:
+        for folder in [*first, *filter(None, [sweep_folder])]:
+            require_no_records(sweep if sweep_folder else run, folder)
+
+
+def require_no_records(key: str, folder: Path) -> None:
+    """Refuse a folder, which `key` names, that holds a record.
+
+    **Raises** BadInputError, with the record's case.
+    """
+    from jaxaccel.publish.store import RECORD, RECORDS, load_records
+
+    paths = [folder / RECORDS, *(folder / device / RECORD for device in ("", *DEVICES))]
+    for path in filter(Path.is_file, paths):
+        held = [f"the record of {record.case}" for record in load_records([path], peers=True)] or ["one"]
+        raise BadInputError(
+            f"`{key}`: {folder} holds {held[0]} already: choose another folder, or resume={folder}, "
+            "which goes on with it"
+        )
 
 
 def parse_job(container: Mapping[str, Any]) -> RunConfig:
@@ -184,18 +275,29 @@ def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, BadInputError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, value = error.missing_cfg_file.partition("/")
+        group, _, value = error.missing_cfg_file.rpartition("/")
         return f"`{group}` must be one of {', '.join(error.options)}, got {value!r}"
     if isinstance(error, OverrideParseException):
-        return f"can't read the argument `{error.override}`: {str(error).splitlines()[0]}"
+        return (
+            f"can't read the argument `{error.override}`: it must be KEY=VALUE, and a VALUE with signs such "
+            "as = or { must be in quotes of its own: 'KEY=\"VALUE\"'"
+        )
     if isinstance(error, OSError):
         return f"can't write to {error.filename}: {error.strerror}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     key = getattr(cause, "full_key", None)
-    if "is not in struct" in first or "not in 'Schema'" in first:
-        return f"unknown key `{key}`: see --help for the keys that there are"
-    if first.startswith("Ambiguous value"):
-        return f"{first}: a list of values is a sweep, which needs -m"
+    if re.search(r"is not in struct|not in '\w+'$", first):
+        return f"unknown key `{key}`{_meant(cause, str(key))}: see --help for the keys that there are"
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*)'$", first):
+        return f"`{ambiguous[1]}` is a list of values, which is a sweep: add -m"
     # Hydra does not always say which argument it means.
     return f"`{key}`: {first}" if key else f"{first} (among: {' '.join(arguments)})"
+
+
+def _meant(error: BaseException, key: str) -> str:
+    """Which key may have been meant in place of one that is not there."""
+    parent, _, name = key.rpartition(".")
+    beside = getattr(error, "parent_node", None)
+    names = map(str, beside) if isinstance(beside, DictConfig) else ()
+    return near(name, [*names, *([] if parent else SHORT)]).rstrip("?")

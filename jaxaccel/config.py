@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jaxaccel.function_names import FORMS, Named, common_root, locate
 from jaxaccel.records import DEVICES, Arm, Case, Metric
 
 
@@ -118,6 +119,9 @@ class TimingConfig:
 # so that it is still the one that was measured before.
 ADDED = ("steps",)
 
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+
+_TEXTS = ("wandb", "resume", "file", "variant", "fn", "args", "reference")  # whatever they look like
 PROJECT = "jaxaccel"  # of W&B, as in conf/wandb
 
 
@@ -232,7 +236,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
 
     **Raises** ValueError, naming the argument, the value and what is allowed.
     """
-    raw = dict(raw)
+    raw = dict(_with_numbers(raw))
     workload = dict(raw.pop("workload"))
     device = dict(raw.pop("device"))
     wandb = dict(raw.pop("wandb"))
@@ -243,6 +247,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     cpu_cores = device.pop("cpu_cores", None)
     peers = raw.pop("peers", None)
     debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this
+    root = _with_modules(workload)
     files = _files(workload)
     config = RunConfig(
         workload=WorkloadConfig(
@@ -252,7 +257,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             params={name: value for name, value in workload.items() if value is not None or name not in ADDED}
             | {digest: contents(path) for digest, path in files.values()}
             | ({"source": sources(workload["fn"], workload.get("args"))} if "fn" in workload else {}),
-            files={key: path for key, (_, path) in files.items()},
+            files={key: path for key, (_, path) in files.items()} | ({"root": root} if root else {}),
         ),
         devices=_devices(device.pop("arms")),
         flags=_flags(device.pop("flags", None)),
@@ -300,6 +305,31 @@ def sources(*functions: Any) -> str | None:
     for path in sorted(paths):
         found.update(path.read_bytes())
     return found.hexdigest()[:16] if paths else None
+
+
+def own_functions(params: Mapping[str, Any]) -> list[str]:
+    """The keys that name functions of a person's own, of the parameters of a workload."""
+    own = {"fn", "file", "sha256"} & params.keys()
+    return [key for key in ("fn", "args", "reference") if own and params.get(key) is not None]
+
+
+def _with_modules(workload: dict[str, Any]) -> str | None:
+    """Makes module:NAME of the names of a person's own functions; returns the folder to import them from.
+
+    A name alone is in the module of `fn`, and so is `make_args`, where nothing is said of `args`.
+
+    **Raises** ValueError where one is no name, names no file, or can't be imported together with the others.
+    """
+    if "fn" in workload:
+        if workload["fn"] is None:
+            raise ValueError(f"`workload.fn` must be given, as {FORMS}")
+        workload["args"] = workload["args"] or "make_args"
+    found: dict[str, Named] = {}
+    for key in own_functions(workload):
+        beside = found["fn"].module if "fn" in found else None
+        found[key] = locate(f"workload.{key}", workload[key], beside=beside)
+    workload |= {key: named.name for key, named in found.items()}
+    return common_root("workload.fn", list(found.values()))
 
 
 def _files(workload: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -417,6 +447,17 @@ def whole_number(name: str, value: Any) -> int:
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         return int(value)
     raise ValueError(f"`{name}` must be a whole number, got {value!r}")
+
+
+def _with_numbers(value: Any) -> Any:
+    """The value, with numbers in place of texts that are such: what ${oc.env:NAME} gives is always a text."""
+    if isinstance(value, Mapping):
+        return {key: entry if key in _TEXTS else _with_numbers(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_numbers(entry) for entry in value]
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        return value
+    return int(value) if value.lstrip("+-").isdecimal() else float(value)
 
 
 def require_positive(name: str, value: Any) -> None:

@@ -31,6 +31,7 @@ from jaxaccel.commands import (
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, RunConfig
 from jaxaccel.records import NOT_NEEDED, Arm, Record
 from jaxaccel.redact import without_secrets
+from jaxaccel.spelling import in_words_typed
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.crossover import Answer, Point
@@ -44,6 +45,7 @@ jaxaccel.crossover finds the sizes at which the faster device changes.
 Usage: python -m jaxaccel.crossover [-m] [KEY=VALUE ...]     (-m: a search each for workload=a,b,c)
 
   workload=matvec|dot|mlp|...      what is computed; its keys, dtype, precision, seed: as in jaxaccel.run
+  fn=FILE.py:NAME args=NAME        your own function, with crossover.low and crossover.high
   crossover.low=N crossover.high=N the sizes that are looked at      (matvec, dot, mlp, matmul have a range)
   crossover.over=batch             look at this parameter of the workload in place of the size
   crossover.questions=[latency,throughput,device,once_100,every_call,every_call_pinned]
@@ -58,6 +60,7 @@ Usage: python -m jaxaccel.crossover [-m] [KEY=VALUE ...]     (-m: a search each 
 Examples:
   python -m jaxaccel.crossover workload=matvec
   python -m jaxaccel.crossover workload=mlp crossover.questions=[latency,every_call] crossover.high=1024
+  python -m jaxaccel.crossover fn=src/train.py:step crossover.low=64 crossover.high=4096
   python -m jaxaccel.crossover workload=mlp_article crossover.over=batch crossover.low=1 crossover.high=512
 
 Exit code: 0 nothing more can be told, 1 something was left (a budget, a failure), 2 bad input.
@@ -157,9 +160,9 @@ class Sessions:
         # What no arm accounts for is that of this session alone.
         command = Command(line=self.line, sweep_id=self.sweep_id, started=self.began)
         try:
-            yield from measure(
-                Plan(groups=groups, command=command, book=self._book), self.launch, self.watcher
-            )
+            plan = Plan(groups=groups, command=command, book=self._book)
+            for place, record in measure(plan, self.launch, self.watcher):
+                yield place, in_words_typed(record)
         finally:
             self.began = time.time()
 

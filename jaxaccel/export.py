@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxaccel.config import BadInputError, Dtype, Parser, Precision
+from jaxaccel.function_names import FORMS, common_root, locate
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
 EXAMPLES = """\
 examples:
-  scripts/export my_pkg.my_module:step my_pkg.my_module:make_args --size 1024 step.bin
+  scripts/export fn=src/train.py:step args=make_args step.bin --size 1024
+  scripts/export my_pkg.my_module:step my_pkg.my_module:make_args step.bin --size 1024
   python -m jaxaccel.run workload=exported workload.file=step.bin device=both
 """
 
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     # JAX, which only these rooms may import, is not needed to say what is wrong with the arguments.
     from jaxaccel.worker.problems import describe
-    from jaxaccel.workloads.own import BadCodeError
+    from jaxaccel.workloads.importing import BadCodeError
     from jaxaccel.workloads.saving import export_named
 
     try:
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             precision=asked.precision,
             seed=asked.seed,
             static=asked.static,
+            root=asked.root,
         )
     except BadCodeError as error:
         print(f"jaxaccel: {error}", file=sys.stderr)
@@ -61,13 +64,18 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """
     parser = Parser(
         prog="jaxaccel.export",
+        usage="%(prog)s fn=FUNCTION [args=FUNCTION] FILE [options]",
         description=__doc__.splitlines()[0],
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("fn", help="the function, as package.module:function")
-    parser.add_argument("args", help="what makes its arguments, of size, key and dtype, by name")
-    parser.add_argument("file", type=Path, help="where to")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="FUNCTION|FILE",
+        help=f"the function, as {FORMS}; the function that makes its arguments, of size, key and dtype, by "
+        "name (make_args of the same module); the file to write",
+    )
     parser.add_argument("--size", type=int, default=1, help="for which size (1)")
     parser.add_argument("--dtype", choices=list(map(str, Dtype)), default="float32", help="(float32)")
     parser.add_argument(
@@ -84,12 +92,32 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         default=[],
         help="the position of an argument that is a setting",
     )
-    asked = parser.parse_args(list(argv))
+    asked = parser.parse_intermixed_args(list(argv))
+    asked.fn, asked.args, asked.file, asked.root = read_words(asked.words)
     if asked.size < 1:
         raise BadInputError(f"`--size` must be a positive whole number, got {asked.size}")
     if not asked.file.parent.is_dir():
         raise BadInputError(f"`file`: there is no folder {str(asked.file.parent)!r}")
     return asked
+
+
+def read_words(words: Sequence[str]) -> tuple[str, str, Path, str | None]:
+    """The function, what makes its arguments, the file, and the folder from which the two are imported.
+
+    **Raises** BadInputError.
+    """
+    named = dict(word.split("=", 1) for word in words if word.startswith(("fn=", "args=")))
+    *functions, file = [word for word in words if not word.startswith(("fn=", "args="))] or [""]
+    free = [key for key in ("fn", "args") if key not in named]
+    if not file or len(functions) > len(free) or ("fn" in free and not functions):
+        raise BadInputError("it takes fn=FUNCTION, args=FUNCTION and a FILE to write to (see --help)")
+    named |= dict(zip(free, functions, strict=False))
+    try:
+        fn = locate("fn", named["fn"])
+        args = locate("args", named.get("args", "make_args"), beside=fn.module)
+        return fn.name, args.name, Path(file), common_root("fn", [fn, args])
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from jaxaccel.commands import (
 from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES, Record, Status
 from jaxaccel.redact import without_secrets
+from jaxaccel.spelling import device_of, in_words_typed
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
@@ -92,8 +93,8 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
             ShowProgress(make_console()) as progress,
         ):
             plan = Plan(groups=groups, command=command, book=open_book(composed.jobs[0].config.ceilings))
-            for place, record in measure(plan, launcher, progress):
-                found[place] = record
+            for place, measured in measure(plan, launcher, progress):
+                found[place] = record = in_words_typed(measured)
                 keep_measured(record, sweep_id, folders[place])
     except KeyboardInterrupt:
         interrupted = True
@@ -201,7 +202,7 @@ def likely_devices(arguments: Sequence[str]) -> list[str]:
     if any(argument.startswith("device.flags") for argument in arguments):
         return []  # which are read before a worker starts, and not here
     asked = [argument.partition("=")[2] for argument in arguments if argument.startswith("device=")]
-    words = asked[-1].split(",") if asked else ["cpu"]
+    words = (asked[-1] if asked else device_of(arguments) or "cpu").split(",")
     # A CPU's worker that is to be kept to some cores must begin so: which ones, composing tells.
     kept = {"cpu"} if any(argument.startswith("device.cpu_cores=") for argument in arguments) else set[str]()
     return [device for device in DEVICES if (device in words or "both" in words) and device not in kept]

@@ -50,6 +50,36 @@ def known(*sizes: int, **changes: Any) -> Sequence[Measured]:
     return family
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["workload=custom", "workload.fn=m:f", "size=200"],
+        ["fn=m:f", "args=make_args", "size=200"],
+        ["fn=m.py:f", "size=2e2", "carry=true", "static=[1,2]", "flops=1e9", "workload.reference=null"],
+    ],
+)
+def test_own_code_is_asked_about_as_it_was_measured(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.py").touch()
+    own = {"args": "m:make_args", "static": [1, 2], "carry": True, "reference": None, "flops": 1e9}
+    records = [
+        side(device, 200, 1e-3, case=make_case(workload="custom", size=200, params={"fn": fn, **own}))
+        for fn in ("m:f", "m:other")
+        for device in ("cpu", "gpu")
+    ]
+    store.save_all(records, tmp_path)
+    assert main([str(tmp_path), *words]) == 0
+    said = capsys.readouterr().out
+    assert "fn=m:f" in said
+    assert "m:other" not in said
+    assert main([str(tmp_path), "fn=nowhere.py:f", "size=200"]) == 2
+    assert "`fn`: there is no Python file 'nowhere.py' here" in capsys.readouterr().err
+    assert main([str(tmp_path), "workload.fn=m:g", "size=200"]) == 2
+    assert "must be of m:f, m:other here, got 'm:g'" in capsys.readouterr().err
+
+
 # --- pure ------------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from conftest import QUICK, RunCli
+from fakes import make_case, make_record
 
 from jaxaccel import run
+from jaxaccel.publish import store
 from jaxaccel.records import Metric
 
 WORKLOADS = [
@@ -78,13 +80,43 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["wandb.project="], ["`wandb.project`", "''"]),
     (["experiment=bogus"], ["`experiment`", "'bogus'", "accounting_matvec"]),
     (["bogus=2"], ["`bogus`", "--help"]),
-    (["+bogus=2"], ["`+bogus=2`", "key=value"]),
-    (["++bogus=2"], ["`++bogus=2`", "key=value"]),
+    (["+bogus=2"], ["`+bogus=2`", "write bogus=2,"]),
+    (["++bogus=2"], ["`++bogus=2`", "write bogus=2,"]),
     (["workload.bogus=1"], ["`workload.bogus`", "--help"]),
-    (["+workload.bogus=1"], ["`+workload.bogus=1`", "key=value"]),
+    (["+workload.bogus=1"], ["`+workload.bogus=1`", "write workload.bogus=1,"]),
     (["timing.bogus=1"], ["`timing.bogus`"]),
     (["device.bogus=1"], ["`device.bogus`"]),
     (["~seed"], ["`~seed`", "key=value"]),
+    (["+experiment=accounting_matvec"], ["`+experiment=accounting_matvec`", "write experiment=accounting_"]),
+    (
+        ["hydra/launcher=joblib"],
+        ["`hydra/launcher` must be one of letting_go, basic, got 'joblib'", "itself"],
+    ),
+    (["-m", "hydra/launcher=submitit_local"], ["`hydra/launcher`", "got 'submitit_local'", "one at a time"]),
+    (["hydra/sweeper=optuna"], ["`hydra/sweeper` must be one of one_by_one, basic, got 'optuna'"]),
+    (["hydra/job_logging=bogus"], ["`hydra/job_logging` must be one of", "'bogus'"]),
+    (["hydra.launcher.n_jobs=2"], ["unknown key `hydra.launcher.n_jobs`"]),
+    (["worklod=mlp"], ["unknown key `worklod`; did you mean workload"]),
+    (["timing.limt_s=1"], ["unknown key `timing.limt_s`; did you mean limit_s"]),
+    (["fnn=a:b"], ["unknown key `fnn`; did you mean fn"]),
+    (["size==3"], ["can't read the argument `size==3`", "KEY=VALUE"]),
+    (["size=1,2"], ["`size=1,2` is a list of values, which is a sweep: add -m"]),
+    (["fn=a:b,c:d"], ["`fn=a:b,c:d` is a list of values, which is a sweep: add -m"]),
+    (["fn=a:b", "workload=mlp"], ["`workload` must be left out beside `fn`", "'mlp'"]),
+    (["fn=nowhere.py:step"], ["`fn`: there is no Python file 'nowhere.py' here"]),
+    (
+        ["workload=custom", "workload.fn=nowhere.py:f"],
+        ["`workload.fn`: there is no Python file 'nowhere.py'"],
+    ),
+    (["-m", "fn=a:b,nowhere.py:f"], ["`fn`: there is no Python file 'nowhere.py' here"]),
+    (["fn=train"], ["`fn` must be FILE.py:function or package.module:function, got 'train'"]),
+    (["fn=12"], ["`fn` must be FILE.py:function or package.module:function, got '12'"]),
+    (["fn=a:b", "args=c.py"], ["`args` must be", "got 'c.py': add the function, c.py:NAME"]),
+    (["args=make_args"], ["`args` is about a function of your own", "fn=FILE.py:NAME or fn=module:NAME"]),
+    (["workload=custom"], ["`workload.fn` must be given, as FILE.py:function or package.module:function"]),
+    (["fn=${oc.env:NOT_THERE}"], ["`fn`", "'NOT_THERE' not found"]),
+    (["-m", "fn=${oc.env:NOT_THERE}"], ["`fn`", "'NOT_THERE' not found"]),
+    (["-m", "size=1,2", "hydra.sweep.subdir=x"], ["`hydra.sweep.subdir` gives one folder, x, to matvec 1"]),
     (["workload=exported"], ["`workload.file`", "workload.file=step.bin"]),
     (["workload=exported", "workload.file=nowhere.bin"], ["`workload.file`", "no file 'nowhere.bin'"]),
     (["workload=exported", "workload.file=[a,b]"], ["`workload.file`", "text", "['a', 'b']"]),
@@ -142,6 +174,48 @@ def test_bad_arguments_are_refused_in_words(
     code, said = run_here(*arguments)
     check(code, said, names, tmp_path)
     assert said.startswith("jaxaccel: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["device=cpu"], ["device=both"], ["-m", "device=cpu,gpu"]])
+@pytest.mark.parametrize("size", [32, 16])
+def test_a_folder_that_holds_a_record_is_not_written_over(
+    arguments: list[str], size: int, run_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether of another case or of the same; what Hydra writes beside it stays, too."""
+    key = "hydra.sweep.dir" if "-m" in arguments else "hydra.run.dir"
+    place = tmp_path / "same" / ("cpu" if "device=both" in arguments else "")
+    record = make_record("cpu", case=make_case(size=size))
+    store.save(record, place) if "-m" not in arguments else store.save_all([record], place)
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = files()
+    code, said = run_here("size=32", *arguments, f"{key}=same")
+    assert code == 2
+    assert said == (
+        f"jaxaccel: `{key}`: same holds the record of {record.case} already: choose another folder, or "
+        "resume=same, which goes on with it\n"
+    )
+    assert files() == before
+    # Through an interpolation, it is found out once Hydra has read it.
+    monkeypatch.setenv("FOLDER", "same")
+    code, said = run_here("size=32", *arguments, f"{key}=${{oc.env:FOLDER}}")
+    assert code == 2
+    assert f"same holds the record of {record.case} already" in said
+    # A command that goes on with it may.
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
+    assert run_here("size=32", *arguments, "resume=same") == (0, "")
+
+
+def test_files_that_would_be_one_module_are_refused_in_a_sweep(run_here: Any, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text("")
+    code, said = run_here("-m", "fn=a/same.py:f,b/same.py:f")
+    assert code == 2
+    assert said.startswith("jaxaccel: `fn`: a/same.py and b/same.py are both the module 'same' to Python")
 
 
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])

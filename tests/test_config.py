@@ -190,6 +190,53 @@ def test_a_config_cannot_be_changed() -> None:
         parse(raw()).size = 1  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("name", ["size", "seed", "passes", "wait_s", "timing__limit_s", "workload__batch"])
+@pytest.mark.parametrize(("text", "number"), [("16", 16), ("1e3", 1000), ("+2", 2), ("4.0", 4)])
+def test_a_number_may_come_as_a_text_as_from_a_variable(name: str, text: str, number: int) -> None:
+    assert parse(raw(**{name: text})) == parse(raw(**{name: number}))
+
+
+def test_a_text_that_looks_like_a_number_stays_one_where_a_text_is_meant() -> None:
+    assert parse(raw(wandb__project="123")).wandb.project == "123"
+
+
+OWN = {"name": "custom", "_target_": "a:B", "variant": "direct", "args": None, "reference": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "params"),
+    [
+        ({"fn": "18-a.py:f"}, {"fn": "18-a:f", "args": "18-a:make_args"}),
+        ({"fn": "18-a:f", "args": "other"}, {"fn": "18-a:f", "args": "18-a:other"}),
+        ({"fn": "m:f", "args": "18-a.py:g"}, {"fn": "m:f", "args": "18-a:g"}),
+        ({"fn": "m:f", "reference": "exact"}, {"args": "m:make_args", "reference": "m:exact"}),
+    ],
+)
+def test_own_functions_are_one_case_however_they_are_named(
+    given: dict[str, str], params: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "18-a.py").touch()
+    config = parse(raw(workload=OWN | given))
+    assert config.case.params.items() >= params.items()
+    assert config.workload.files == {}
+    assert {arm.files.get("root") for arm in config.arms} == {None}
+
+
+def test_the_folder_of_a_file_is_told_to_the_worker_and_is_no_part_of_the_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/m.py").touch()
+    config = parse(raw(workload=OWN | {"fn": "lib/m.py:f"}))
+    assert {arm.files["root"] for arm in config.arms} == {str(tmp_path / "lib")}
+    assert config.case == parse(raw(workload=OWN | {"fn": "m:f"})).case
+    (tmp_path / "step.bin").touch()
+    exported = parse(raw(workload=OWN | {"file": "step.bin", "args": "lib/m.py:f"}))
+    assert exported.workload.files == {"file": str(tmp_path / "step.bin"), "root": str(tmp_path / "lib")}
+
+
 # --- what is refused -------------------------------------------------------------------------------
 
 
@@ -203,7 +250,7 @@ def assert_refused(changes: Mapping[str, Any], *words: str) -> None:
         assert word in message, message
 
 
-@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), True, "4096", "large", None, [1]])
+@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), True, "4096x", "large", None, [1]])
 @pytest.mark.parametrize("name", ["size", "seed", "passes"])
 def test_a_number_that_is_not_whole_is_refused(name: str, value: Any) -> None:
     assert_refused({name: value}, f"`{name}`", "whole number", f"got {value!r}")
@@ -219,7 +266,7 @@ def test_less_than_one_pass_is_refused(value: int) -> None:
     assert_refused({"passes": value}, "`passes`", "at least 1", f"got {value}")
 
 
-@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "1", None, True])
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "1 s", None, True])
 def test_a_wait_that_is_no_positive_number_is_refused(value: Any) -> None:
     assert_refused({"wait_s": value}, "`wait_s`", "above 0", f"got {value!r}")
 
@@ -244,7 +291,7 @@ def test_an_unknown_wandb_mode_is_refused_with_the_choices(value: Any) -> None:
     assert_refused({"wandb__mode": value}, *words)
 
 
-@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "1", None, True])
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "1 s", None, True])
 @pytest.mark.parametrize("name", ["relative_ci", "limit_s"])
 def test_a_timing_that_is_no_positive_number_is_refused(name: str, value: Any) -> None:
     assert_refused({f"timing__{name}": value}, f"`timing.{name}`", "above 0", f"got {value!r}")
@@ -280,7 +327,7 @@ def test_an_unknown_mode_of_ceilings_is_refused_with_the_choices(value: Any) -> 
     assert_refused({"ceilings": value}, "`ceilings`", "auto, fresh, off", f"got {value!r}")
 
 
-@pytest.mark.parametrize("value", [-1, -0.001, 600, True, False, float("nan"), float("inf"), "2", None, [2]])
+@pytest.mark.parametrize("value", [-1, -0.001, 600, True, False, float("nan"), float("inf"), "2s", None, [2]])
 def test_seconds_of_energy_that_are_none_are_refused(value: Any) -> None:
     assert_refused({"timing__energy_s": value}, "`timing.energy_s`", "seconds", f"got {value!r}")
 

@@ -24,7 +24,7 @@ from jaxaccel.worker.program import ARGUMENTS, compile_function
 from jaxaccel.worker.transfer import NOTHING_BACK
 from jaxaccel.workloads.answer import compare, default_tolerance
 from jaxaccel.workloads.custom import Custom
-from jaxaccel.workloads.own import BadCodeError
+from jaxaccel.workloads.importing import BadCodeError
 
 TARGET = "jaxaccel.workloads.custom:Custom"
 VECTORS = "wrong_code:pair_of_vectors"
@@ -349,7 +349,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no arguments": ({"fn": GOOD, "args": None}, ["`workload.args` must be given"]),
     "no colon": (
         {"fn": "wrong_code.good"},
-        ["`workload.fn` must be package.module:function", "wrong_code.good"],
+        [
+            "`workload.fn` must be FILE.py:function or package.module",
+            "did you mean wrong_code:good?",
+        ],
     ),
     "two colons": ({"fn": "wrong_code:good:x"}, ["package.module:function"]),
     "no text": ({"fn": 3}, ["package.module:function, got 3"]),

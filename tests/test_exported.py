@@ -23,7 +23,7 @@ from jaxaccel.worker.checks import make_workload
 from jaxaccel.worker.program import ARGUMENTS
 from jaxaccel.workloads import exported as exports
 from jaxaccel.workloads.exported import Exported, load, seeded
-from jaxaccel.workloads.own import BadCodeError
+from jaxaccel.workloads.importing import BadCodeError
 from jaxaccel.workloads.saving import NAMES_WITHOUT_FOLDERS
 
 
@@ -339,7 +339,10 @@ def test_wide_integers_beside_narrow_numbers_are_measured_at_float64(tmp_path: P
         (["own_code.ode:nothing", "own_code.ode:make_args", "x.bin"], "has no 'nothing'"),
         (["own_code.ode:advance", "own_code.ode:make_args", "--size", "0", "x.bin"], "`--size` must be"),
         (["own_code.ode:advance", "own_code.ode:make_args", "nowhere/x.bin"], "no folder 'nowhere'"),
-        (["own_code.ode:advance"], "required: args, file"),
+        (["own_code.ode:advance"], "FILE to write to"),
+        (["fn=own_code.ode:advance"], "FILE to write to"),
+        (["fn=nowhere.py:f", "x.bin"], "`fn`: there is no Python file 'nowhere.py' here"),
+        (["fn=own_code.ode:nothing", "args=make_args", "x.bin"], "`fn`: own_code.ode has no 'nothing'"),
     ],
 )
 def test_a_wrong_export_is_refused(

@@ -14,6 +14,7 @@ import jaxaccel
 PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
     "records": 1,
+    "function_names": 1,
     "messages": 2,
     "config": 2,
     "nvml": 2,
@@ -27,6 +28,7 @@ FLOORS = {
     "compose": 4,
     "conf_folder": 4,
     "commands": 4,
+    "spelling": 4,
     "arguments": 4,
     "crossover": 4,
     "advise": 4,
@@ -38,7 +40,7 @@ FLOORS = {
     "selftest": 4,
     "peers": 4,
 }
-SHARED = ("compose", "conf_folder", "commands", "arguments")  # by the commands on their floor
+SHARED = ("compose", "conf_folder", "commands", "arguments", "spelling")  # by the commands on their floor
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.
 NAMED_BY = {
     "jax": ("worker", "workloads"),

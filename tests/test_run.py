@@ -21,7 +21,7 @@ import pytest
 from conftest import QUICK, Ran, RunCli
 from filelock import FileLock
 
-from jaxaccel import commands, run
+from jaxaccel import commands, run, spelling
 from jaxaccel.compose import Composed, compose
 from jaxaccel.config import BadInputError, CeilingsMode
 from jaxaccel.publish import store
@@ -444,12 +444,91 @@ def test_the_book_of_ceilings_is_in_the_user_s_cache_folder(
         (["device=both", "device.flags.cpu=[--xla_a]"], []),
         (["device=both", "device.cpu_cores=2"], ["gpu"]),
         (["device.cpu_cores=2"], []),
+        (["fn=a:b", "device=gpu"], ["gpu"]),
+        (["fn=a:b"], ["cpu", "gpu"]),
+        (["fn=a:b", "device.cpu_cores=2"], ["gpu"]),
+        (["fn=nonsense", "args="], ["cpu", "gpu"]),
+        (["fn=a:b", "--cfg", "job"], []),
     ],
 )
 def test_workers_start_early_for_the_devices_that_the_arguments_name(
-    arguments: list[str], devices: list[str]
+    arguments: list[str], devices: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(spelling, "has_gpu", lambda: True)
     assert run.likely_devices(arguments) == devices
+    monkeypatch.setattr(spelling, "has_gpu", lambda: False)
+    assert run.likely_devices(["fn=a:b"]) == ["cpu"]
+
+
+@pytest.mark.parametrize(("gpu", "devices"), [(True, ("cpu", "gpu")), (False, ("cpu",))])
+def test_own_code_is_measured_on_both_devices_where_there_is_a_gpu(
+    gpu: bool, devices: tuple[str, ...], composed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spelling, "has_gpu", lambda: gpu)
+    (job,) = composed("fn=jax.numpy:tanh").jobs
+    assert job.config.devices == devices
+    assert job.config.workload.params["args"] == "jax.numpy:make_args"
+    assert composed("fn=jax.numpy:tanh", "device=cpu").jobs[0].config.devices == ("cpu",)
+    assert composed("experiment=own_code", "fn=jax.numpy:tanh").jobs[0].config.devices == ("cpu", "gpu")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("fn=18-a.py:double,18-a.py:half", "args=make"),
+        ("fn=./18-a.py:double,./18-a.py:half", "args=./18-a.py:make", "workload=custom"),
+        ("workload=custom", "workload.fn=18-a.py:double,18-a:half", "workload.args=make"),
+        ("workload=custom", "workload.fn=18-a:double,18-a:half", "workload.args=18-a:make"),
+    ],
+)
+def test_a_sweep_of_own_functions_is_the_same_however_they_are_spelled(
+    typed: tuple[str, ...], composed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "18-a.py").touch()
+    monkeypatch.setenv("SZ", "8")
+    jobs = composed("-m", *typed, "size=${oc.env:SZ},9").jobs
+    found = [(job.config.size, job.config.workload.params["fn"]) for job in jobs]
+    assert sorted(found) == [(8, "18-a:double"), (8, "18-a:half"), (9, "18-a:double"), (9, "18-a:half")]
+    assert {job.config.workload.params["args"] for job in jobs} == {"18-a:make"}
+
+
+OWN_CODE = """\
+import beside
+import jax.numpy as jnp
+
+
+def step(x):
+    return beside.twice(x)
+
+
+def branch(x):
+    return x if x[0] > 0 else -x
+
+
+def make_args(size):
+    return jnp.ones(size)
+"""
+
+
+def test_own_code_in_a_file_is_measured_and_what_is_wrong_is_told_as_typed(run_cli: RunCli) -> None:
+    """From a folder that is neither the one of the start nor its src/, with a name that takes quotes."""
+    here = run_cli("--help").cwd
+    (here / "my lib").mkdir()
+    (here / "my lib/18-a.py").write_text(OWN_CODE)
+    (here / "my lib/beside.py").write_text("def twice(x):\n    return 2 * x\n")
+    (here / "random.py").write_text("raise SystemExit('not the library one')\n")
+    ran = run_cli("-m", "fn=my lib/18-a.py:step,my lib/18-a.py:branch,my lib/18-a.py:stp", "size=8", *QUICK)
+    assert ran.code == 1, ran.said
+    records = {record["case"]["params"]["fn"]: record for record in ran.records().values()}
+    assert {name: record["status"] for name, record in records.items()} == {
+        "18-a:step": "ok",
+        "18-a:branch": "failed",
+        "18-a:stp": "refused",
+    }
+    assert records["18-a:stp"]["error"]["message"] == "`fn`: 18-a has no 'stp'; did you mean step?"
+    assert records["18-a:branch"]["error"]["hint"].endswith("give a setting by static=[its position]")
+    assert "by static=[its position]" in ran.out
+    assert "workload." not in ran.said
 
 
 def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from jaxaccel.worker.checks import RefusedError
 from jaxaccel.worker.program import ARGUMENTS, compile_function
 from jaxaccel.worker.timing import InvariantError
 from jaxaccel.workloads.custom import Custom
+from jaxaccel.workloads.importing import BadCodeError
 from jaxaccel.workloads.jaxprs import constant_share
-from jaxaccel.workloads.own import BadCodeError
 
 SIZE = 8
 NET, OPTAX = "own_kinds:net_and_batch", "own_kinds:params_and_batch"

@@ -74,7 +74,9 @@ def _compare(first: Accuracy, second: Accuracy) -> Agreement:
         return Agreement(relative_difference=None, tolerance=whole, reason=reason)
 
     if first.inputs and second.inputs and first.inputs != second.inputs:
-        return apart("they were given different numbers: `workload.args` makes others on each")
+        return apart(
+            "they were given different numbers: the function that makes the arguments gives others on each"
+        )
     forms = [[(leaf.path, leaf.shape, leaf.dtype) for leaf in side.sketch] for side in (first, second)]
     if forms[0] != forms[1]:
         return apart("their outputs are of other shapes or types")

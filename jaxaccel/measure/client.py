@@ -211,11 +211,16 @@ def refused_flags(words: str) -> Problem | None:
 
 def gpu_platform() -> str:
     """JAX's name for the GPU platform whose plugin is installed: cuda, rocm, ...; cuda where none is."""
+    return next(iter(gpu_plugins()), "cuda")
+
+
+def gpu_plugins() -> list[str]:
+    """JAX's names for the GPU platforms whose plugins are installed."""
     from importlib.metadata import entry_points
 
     names = [entry.name.removeprefix("xla_") for entry in entry_points(group="jax_plugins")]
     platforms = [name.rstrip("0123456789") for name in names]
-    return next((name for name in platforms if name != "tpu"), "cuda")
+    return [name for name in platforms if name != "tpu"]
 
 
 def _unexpected(message: Message) -> Failure:

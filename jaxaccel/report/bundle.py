@@ -22,6 +22,7 @@ from jaxaccel.records import CPU_CORES, Arm, Record
 from jaxaccel.redact import all_without_secrets, without_places
 from jaxaccel.report.arguments import Arguments
 from jaxaccel.report.repro import NOT_SET, repro, timed
+from jaxaccel.spelling import as_typed, root_of
 
 WAIT_S = 600.0  # for another jaxaccel that is measuring on the device
 DEVICE = "device"  # of `--only`, beside what tells cases apart
@@ -95,7 +96,8 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
             "try again later"
         ) from error
     if isinstance(reply, Failure):
-        raise BadInputError(f"`--bundle`: {record.case} does not run here: {reply.error.message}")
+        why = as_typed(reply.error.message, shlex.split(record.command))
+        raise BadInputError(f"`--bundle`: {record.case} does not run here: {why}")
     if not isinstance(reply, Dumped):
         raise TypeError(f"a worker answered with {type(reply).__name__}")
     absent = dict(reply.absent)
@@ -166,7 +168,8 @@ def arm_of(record: Record) -> Arm:
         case=replace(case, variant=record.arm.variant or case.variant),
         device=record.arm.requested,
         target=target,
-        files={"file": exported_file(record)} if "sha256" in case.params else {},
+        files=({"file": exported_file(record)} if "sha256" in case.params else {})
+        | ({"root": root} if (root := root_of(record)) else {}),
     )
 
 

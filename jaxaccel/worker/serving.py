@@ -45,7 +45,7 @@ def answering(answer: Callable[[Message], Message]) -> Callable[[bytes], Message
     """A function that answers each line with one message, a Failure where it went wrong."""
     from jaxaccel.worker.checks import RefusedError
     from jaxaccel.worker.problems import describe
-    from jaxaccel.workloads.own import BadCodeError
+    from jaxaccel.workloads.importing import BadCodeError
 
     def answered(line: bytes) -> Message:
         try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxaccel.records import Accuracy
 from jaxaccel.workloads.base import Array, norm_error
-from jaxaccel.workloads.own import BadCodeError, find
+from jaxaccel.workloads.importing import BadCodeError, find
 
 ROUNDINGS = 8  # a difference of so many roundings of the largest elements says nothing of smaller ones
 
@@ -54,7 +54,7 @@ def verify_own(
     }
     if workload.reference is None:
         return unchecked(output, **rules)
-    expected = find("workload.reference", workload.reference)(*arguments())
+    expected = find("workload.reference", workload.reference, workload.root)(*arguments())
     return compare(output, expected, name=workload.reference, **rules)
 
 

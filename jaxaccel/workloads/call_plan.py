@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from jaxaccel.workloads.base import Inputs
-from jaxaccel.workloads.own import BadCodeError, Signature
+from jaxaccel.workloads.importing import BadCodeError
+from jaxaccel.workloads.own import Signature
 from jaxaccel.workloads.tracing import Fixed, Program
 
 

@@ -11,12 +11,11 @@ from jaxaccel.records import Accuracy, Cost, Flag
 from jaxaccel.workloads.answer import verify_own
 from jaxaccel.workloads.base import Compiling, Inputs, check_arguments
 from jaxaccel.workloads.call_plan import Plan, make_plan, plain_shape
+from jaxaccel.workloads.importing import BadCodeError, find
 from jaxaccel.workloads.own import (
-    BadCodeError,
     Signature,
     check_call,
     check_counts,
-    find,
     make_arguments,
     nbytes,
     plain,
@@ -49,8 +48,8 @@ class Custom:
 
     static: positions of arguments that are settings, beside those that the function's own jit declares.
     reference: gives, of the same arguments as NumPy arrays, what `fn` returns. flops, bytes: of one call, in
-    place of XLA's count. source: a digest of the files that `fn` and `args` are in. precision: of matrix
-    products, as the case has it.
+    place of XLA's count. source: a digest of the files that `fn` and `args` are in. root: the folder from
+    which they are imported first. precision: of matrix products, as the case has it.
     """
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
@@ -71,6 +70,7 @@ class Custom:
     flops: float | None = None
     bytes: float | None = None
     source: str | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
         check_arguments(self)
@@ -83,10 +83,10 @@ class Custom:
             raise BadCodeError(f"`workload.static` must be a list of positions, as [2], got {self.static!r}")
         if self.carry and 0 in positions:
             raise BadCodeError("`workload.static`: the first argument is the carry, which can't be static")
-        find("workload.fn", self.fn)
-        find("workload.args", self.args)
+        find("workload.fn", self.fn, self.root)
+        find("workload.args", self.args, self.root)
         if self.reference is not None:
-            find("workload.reference", self.reference)
+            find("workload.reference", self.reference, self.root)
 
     @property
     def carries(self) -> bool:
@@ -214,7 +214,7 @@ class Custom:
 
         Each call takes what the one before left, where the program does.
         """
-        plan, called = self._plan, find("workload.fn", self.fn)
+        plan, called = self._plan, self._called
         signature = plan.signature
         hosts = plan.arrays(inputs)
         placed = wrap_keys(jax.device_put(hosts, device, may_alias=False), signature.keys)
@@ -241,11 +241,17 @@ class Custom:
         return [] if self.dtype in {named.get(kind, kind) for kind in kinds} else list(kinds)
 
     def _make(self, seed: int) -> tuple[Inputs, Signature]:
-        made = make_arguments("workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed)
-        called = find("workload.fn", self.fn)
+        made = make_arguments(
+            "workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed, root=self.root
+        )
+        called = self._called
         check_call(str(self.fn), called, made)
         static = sorted({*self.static, *(p for p in declared_static(called) if p < len(made))})
         return split("workload.args", made, static, fixes=holds_settings(called))
+
+    @property
+    def _called(self) -> Callable[..., Any]:
+        return find("workload.fn", self.fn, self.root)
 
     @cached_property
     def _held(self) -> dict[int, Inputs]:
@@ -256,7 +262,7 @@ class Custom:
     def _plan(self) -> Plan:
         inputs, signature = self._make(FIRST_SEED)
         self._held[FIRST_SEED] = inputs
-        name, called = str(self.fn), find("workload.fn", self.fn)
+        name = str(self.fn)
         with jax.default_matmul_precision(self.precision):
-            program = trace(name, called, signature, inputs)
+            program = trace(name, self._called, signature, inputs)
         return make_plan(name, program, signature, shapes_of(list(inputs)), carry=self.carry)

@@ -16,17 +16,8 @@ from jax import export
 from jaxaccel.records import Accuracy, Cost
 from jaxaccel.workloads.answer import verify_own
 from jaxaccel.workloads.base import Array, Inputs, aligned_empty, check_arguments, uniform
-from jaxaccel.workloads.own import (
-    BadCodeError,
-    check_counts,
-    find,
-    make_arguments,
-    nbytes,
-    plain,
-    shapes_of,
-    split,
-    wrap_keys,
-)
+from jaxaccel.workloads.importing import BadCodeError, find
+from jaxaccel.workloads.own import check_counts, make_arguments, nbytes, plain, shapes_of, split, wrap_keys
 
 # Of float32 operands; what names an algorithm of its own has no other precision.
 _PRODUCT = re.compile(
@@ -42,6 +33,7 @@ class Exported:
     """What `file` holds, of arguments that the file describes or that `args` makes. `size` is 1.
 
     `sha256` is that of the file's content, its first 16 digits: it identifies the case, wherever the file is.
+    root: the folder from which `args` and `reference` are imported first.
     """
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
@@ -61,6 +53,7 @@ class Exported:
     tolerance: float | None = None
     flops: float | None = None
     bytes: float | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
         check_arguments(self)
@@ -70,7 +63,7 @@ class Exported:
         check_program(Path(self.file).name, self._program, self.dtype)
         for key in ("args", "reference"):
             if getattr(self, key) is not None:
-                find(f"workload.{key}", getattr(self, key))
+                find(f"workload.{key}", getattr(self, key), self.root)
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -99,7 +92,9 @@ class Exported:
             made = [seeded(aval, seed=seed, stream=i) for i, aval in enumerate(self._program.in_avals)]
             positional, named = jax.tree.unflatten(self._program.in_tree, made)
             return (*positional, named) if named else tuple(positional)
-        arguments = make_arguments("workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed)
+        arguments = make_arguments(
+            "workload.args", self.args, size=self.size, dtype=self.dtype, seed=seed, root=self.root
+        )
         inputs, _ = split("workload.args", arguments, ())
         found = described(shapes_of(inputs))
         wanted = described([data_shape(aval) for aval in self._program.in_avals])

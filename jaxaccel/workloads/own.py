@@ -1,13 +1,9 @@
-"""What the workloads of a user's own code share: finding it by name, and its arguments."""
+"""What the workloads of a user's own code share: its arguments, and what it may be told."""
 
-import difflib
-import importlib
 import inspect
 import math
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,70 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaccel.workloads.base import Array, Inputs, aligned_empty
+from jaxaccel.workloads.importing import BadCodeError, first_line
+from jaxaccel.workloads.importing import find as find
 
 GIVEN = ("size", "key", "dtype")  # what `make_args` may ask for, by these names
-
-
-class BadCodeError(ValueError):
-    """A user's code, or what names it, can't be measured as it is; the message is one line for its author."""
-
-
-# --- by name ---------------------------------------------------------------------------------------
-
-
-def find(key: str, name: Any) -> Callable[..., Any]:
-    """The function that `name`, as package.module:function, is the name of; `key` is the setting that has it.
-
-    A module is looked for in the folder where the command was started, too.
-
-    **Raises** BadCodeError in each of the many ways in which it may not be one.
-    """
-    if name is None:
-        raise BadCodeError(f"`{key}` must be given, as my_package.my_module:function")
-    module_name, colon, attribute = name.partition(":") if isinstance(name, str) else ("", "", "")
-    if not (colon and module_name and attribute) or ":" in attribute:
-        raise BadCodeError(f"`{key}` must be package.module:function, got {name!r}")
-    found: Any = _module(key, module_name)
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = _near(part, [other for other in vars(found) if not other.startswith("__")])
-            raise BadCodeError(f"`{key}`: {module_name} has no {attribute!r}{near}")
-        found = getattr(found, part)
-    if inspect.isclass(found):
-        raise BadCodeError(f"`{key}` must name a function, got {name!r}, which is a class: call it in one")
-    if not callable(found):
-        raise BadCodeError(f"`{key}` must name a function, got {name!r}, which is a {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
-
-
-def _module(key: str, name: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` has it, unless it was told to be safe
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if name == missing or name.startswith(f"{missing}."):
-            near = _near(missing, [path.stem for path in Path().glob("*") if path.suffix in (".py", "")])
-            raise BadCodeError(
-                f"`{key}`: there is no module {missing!r} in {Path.cwd().name}/, nor is one installed{near}"
-            ) from error
-        raise BadCodeError(f"`{key}`: {name} needs the module {missing!r}, which is not there") from error
-    except (Exception, SystemExit) as error:
-        raise BadCodeError(
-            f"`{key}`: importing {name} failed with {type(error).__name__}: {first_line(error)}"
-        ) from error
-
-
-def _near(name: str, others: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(others), n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says, first of all."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # --- arguments -------------------------------------------------------------------------------------
@@ -140,14 +76,16 @@ def wrap_keys(leaves: Sequence[Any], keys: Mapping[int, str]) -> list[Any]:
     ]
 
 
-def make_arguments(key: str, name: Any, *, size: int, dtype: str, seed: int) -> tuple[Any, ...]:
+def make_arguments(
+    key: str, name: Any, *, size: int, dtype: str, seed: int, root: str | None = None
+) -> tuple[Any, ...]:
     """What the function that makes the arguments gives: a tuple of them, or the only one.
 
     It computes on the CPU, in a GPU's worker too: random numbers of two devices may differ in the last bit.
 
     **Raises** BadCodeError where it asks for what is not given, or takes no size and one is asked for.
     """
-    function = find(key, name)
+    function = find(key, name, root)
     values = {"size": size, "key": None, "dtype": jnp.dtype(dtype)}
     try:
         parameters = inspect.signature(function).parameters.values()

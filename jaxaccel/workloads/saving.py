@@ -10,8 +10,9 @@ import jax
 from jax import export
 
 from jaxaccel.workloads.exported import clipped, data_shape, described, load
+from jaxaccel.workloads.importing import BadCodeError, find
 from jaxaccel.workloads.jaxprs import captured_shapes
-from jaxaccel.workloads.own import BadCodeError, check_call, find, make_arguments, split, wrap_keys
+from jaxaccel.workloads.own import check_call, make_arguments, split, wrap_keys
 
 PLATFORMS = ("cpu", "cuda")
 # A setting of JAX and its value: programs name the source files of their lines, which say where code lies.
@@ -92,14 +93,15 @@ def export_named(
     precision: str,
     seed: int = 0,
     static: Sequence[int] = (),
+    root: str | None = None,
 ) -> str:
     """Export a function by its name, of the arguments that `args` makes, and say what is in the file.
 
     **Raises** BadCodeError, as workload=custom does, and whatever the functions raise.
     """
     jax.config.update("jax_enable_x64", dtype == "float64")
-    function = find("fn", fn)
-    arguments = make_arguments("args", args, size=size, dtype=dtype, seed=seed)
+    function = find("fn", fn, root)
+    arguments = make_arguments("args", args, size=size, dtype=dtype, seed=seed, root=root)
     check_call(fn, function, arguments)
     inputs, signature = split("args", arguments, static)
     # As the worker has them: NumPy's float64 becomes JAX's float32 here, too.

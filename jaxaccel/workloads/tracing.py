@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
+from jaxaccel.workloads.importing import BadCodeError, first_line
 from jaxaccel.workloads.jaxprs import (
     arguments_read,
     constant_share,
@@ -24,7 +25,7 @@ from jaxaccel.workloads.jaxprs import (
     outline,
     without_jit,
 )
-from jaxaccel.workloads.own import BadCodeError, Signature, first_line
+from jaxaccel.workloads.own import Signature
 
 # A share of work that depends on no argument: XLA may do it once. Above the first it is told, above the
 # second there is too little left to measure.
