@@ -22,6 +22,9 @@ PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
 CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
+# Flags of JAX's settings that own code or the environment made: one that slows calls down, one that changes
+# results or times, one that holds for nothing here.
+DEBUG_SETTING, SETTING, SETTING_IGNORED = "debug setting", "setting", "setting ignored"
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
 NOT_NEEDED = "not needed: the search had no question for it at this size"
 
@@ -413,6 +416,21 @@ class Flag:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Code:
+    """The user's source that was measured: the modules that the function, its arguments and reference are of.
+
+    digest: of the names and contents of `modules`, which are those of them that are not installed packages.
+    commit: of the repository that the function's file is in. dirty: whether that says less than all, for files
+    were edited since. Where one is None, the record's `absent` says why.
+    """
+
+    digest: str
+    modules: tuple[str, ...]
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostLoad:
     """What else kept the host busy while an arm was measured, in cores' worth of time.
 
@@ -461,7 +479,7 @@ class Record:
     invariants: by name, `passed`, or `skipped: ` and the reason; one that is broken fails the arm.
     variants: of a case of variant `best`, what was tried; `arm.variant` is the one that was chosen.
     series: of a training, numbers a step or an epoch. results: what came of it, such as its accuracy on data
-    that it has not seen.
+    that it has not seen. code: the user's own source; None of a workload of jaxaccel's.
     """
 
     schema_version: int
@@ -495,6 +513,7 @@ class Record:
     host_load: HostLoad | None = None
     invariants: Mapping[str, str] = field(default_factory=dict)
     spent_s: Spent = field(default_factory=Spent)
+    code: Code | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[Flag, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
