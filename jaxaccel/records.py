@@ -21,6 +21,12 @@ JAX = "jax"  # the framework of all records but those of jaxaccel.peers
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
+# Parameters that name functions of a user's own, as package.module:function.
+NAMES_OF_CODE = ("fn", "args", "reference")
+# Of an environment: which of its `packages` are told because own code imports them.
+CODE_PACKAGES = "code_packages"
+# How those flags of an arm begin that own code made as it was imported; variables are in capitals.
+MADE_BY_CODE = "jax_"
 CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
 # Flags of JAX's settings that own code or the environment made: one that slows calls down, one that changes
 # results or times, one that holds for nothing here.
@@ -417,11 +423,12 @@ class Flag:
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """The user's source that was measured: the modules that the function, its arguments and reference are of.
+    """The user's source that was measured.
 
-    digest: of the names and contents of `modules`, which are those of them that are not installed packages.
-    commit: of the repository that the function's file is in. dirty: whether that says less than all, for files
-    were edited since. Where one is None, the record's `absent` says why.
+    modules: those that the function, its arguments and its reference are in, and all that these import, but
+    for installed packages. digest: of their names and contents. commit: of the git repository that the
+    function's file is in. dirty: whether files differ from that commit. Where one is None, the record's
+    `absent` says why.
     """
 
     digest: str
@@ -555,6 +562,7 @@ class Comparison:
     """The two arms of a case, and the speedup of each metric that both have.
 
     unmatched: why the two sides did not compute at one precision; such a speedup is never shown without it.
+    other_source: why one arm is missing that is there: the two are of one function, but not of one source.
     interleaved: whether the rounds of both took turns. cpu_machine, gpu_machine: letters that tell machines
     apart among comparisons made together; None where there is no such arm, or it was compared by itself.
     """
@@ -564,6 +572,7 @@ class Comparison:
     gpu: Record | None
     speedups: Mapping[str, Speedup] = field(default_factory=dict)
     unmatched: str | None = None
+    other_source: str | None = None
     interleaved: bool = False
     two_machines: bool = False
     cpu_machine: str | None = None

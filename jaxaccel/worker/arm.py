@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -55,6 +55,9 @@ from jaxaccel.worker.slope import LoopError, Slope
 from jaxaccel.worker.timing import AWAITED, BLOCKED, Block, Call, InvariantError, Laps, Stopwatch
 from jaxaccel.worker.transfer import TRAVELS, Travel
 
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
 NO_TRANSFER = "no transfer timed"
 
 OPAQUE = "skipped: an exported program may hold arrays of its own"
@@ -84,13 +87,13 @@ def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_c
         output, calls = call()[1], calls + 1
 
 
-def in_own_settings(method: Callable[..., Any]) -> Callable[..., Any]:
+def in_own_settings(method: Callable[["OpenArm", Asked], Answer]) -> Callable[["OpenArm", Asked], Answer]:
     """A method of OpenArm during which the settings of its case hold."""
 
     @functools.wraps(method)
-    def within(self: "OpenArm", *arguments: Any) -> Any:
+    def within(self: "OpenArm", asked: Asked) -> Answer:
         with self._own:
-            return method(self, *arguments)
+            return method(self, asked)
 
     return within
 
@@ -111,6 +114,7 @@ class OpenArm:
         **Raises** RefusedError or BadCodeError for what can't be right, InvariantError for a measurement that
         would lie.
         """
+        self.facts: Opened
         self._own = OwnCode(arm)
         with self._own:
             try:

@@ -34,7 +34,7 @@ def top(name: str) -> str:
 class Imports:
     """The modules that some cases share: those of one root folder, at one width of JAX's numbers.
 
-    Cases of another width have modules of their own: a constant of a module has the width that it was made at.
+    Cases of another width have modules of their own: a module's constants have the width of its import.
     """
 
     def __init__(self) -> None:

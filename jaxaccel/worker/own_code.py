@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxaccel.messages import Opened
-from jaxaccel.records import Arm, Code
+from jaxaccel.records import NAMES_OF_CODE, Arm, Code
 from jaxaccel.worker import process_state, settings
 from jaxaccel.worker.devices import PACKAGES
 from jaxaccel.worker.imports import Imports, top
 from jaxaccel.worker.process_state import JAX, Channels, Key, State
-
-NAMED = ("fn", "args", "reference")  # parameters that name functions of the user, as package.module:function
 
 GIT_S = 5.0  # a repository that takes longer to answer is not waited for
 NO_GIT = "git is not installed"
@@ -41,7 +39,7 @@ class OwnCode:
 
     def __init__(self, arm: Arm) -> None:
         self._case = case = arm.case
-        names = [arm.target, *(case.params.get(name) for name in NAMED)]
+        names = [arm.target, *(case.params.get(name) for name in NAMES_OF_CODE)]
         modules = (str(name).partition(":")[0] for name in names if name)
         self._roots = [name for name in dict.fromkeys(modules) if top(name) != "jaxaccel"]
         wide = case.dtype == "float64"
@@ -72,7 +70,7 @@ class OwnCode:
 
     def __exit__(self, *_: object) -> None:
         inside = process_state.read()
-        self._kept = self._width | process_state.lasting(process_state.changes(self._outside, inside))
+        self._kept = {**self._width, **process_state.lasting(process_state.changes(self._outside, inside))}
         if self._roots:
             self._imports.leave()
         if self._channels:
@@ -128,7 +126,7 @@ class OwnCode:
 
     def _file(self) -> Path | None:
         """The file that the measured function is in."""
-        named = self._case.params.get(NAMED[0])
+        named = self._case.params.get(NAMES_OF_CODE[0])
         return self._imports.file(str(named).partition(":")[0]) if named else None
 
 

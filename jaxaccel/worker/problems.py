@@ -30,7 +30,7 @@ ENDED = "let it return or raise an exception: what is measured must not end the 
 NO_INPUT = (
     "standard input is empty where the code is measured: give it what it asks for as an argument or a file"
 )
-DEBUGGER = "the code stops in a debugger, which has no input where it is measured: take out breakpoint() or set_trace()"
+DEBUGGER = "the code stops in a debugger, which has no input here: take out breakpoint() or set_trace()"
 
 _NO_LINE = "EOF when reading a line"  # what input() raises
 
@@ -55,7 +55,7 @@ def describe(error: BaseException) -> Problem:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether what was asked for is at fault, so that it can't be measured as it is, whenever and wherever."""
+    """Whether what was asked for is at fault, and not the run: it can't be measured as it is."""
     if isinstance(error, RefusedError | BadCodeError):
         return True
     return _hint_of_ending(error) is not None

@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -98,7 +99,7 @@ def _set_variable(name: str, value: Any) -> None:
 
 def _cwd() -> str | None:
     try:
-        return os.getcwd()
+        return str(Path.cwd())
     except FileNotFoundError:  # somebody removed it
         return None
 
@@ -111,13 +112,18 @@ def _set_warnings(filters: Any) -> None:
 def _set_stream(name: str, stream: Any) -> None:
     descriptor, mode = _STREAMS[name]
     if getattr(stream, "closed", False):
-        stream = open(descriptor, mode, closefd=False)  # noqa: PTH123, SIM115  # lives as long as the process
+        stream = open(descriptor, mode, closefd=False)  # noqa: SIM115  # lives as long as the process
     setattr(sys, name, stream)
 
 
 def _affinity() -> frozenset[int]:
     # macOS has no affinity masks.
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+
+
+def _set_affinity(cores: frozenset[int]) -> None:
+    if cores:
+        os.sched_setaffinity(0, cores)
 
 
 _PROCESS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
@@ -128,13 +134,9 @@ _PROCESS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "gc": (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
     "gc thresholds": (gc.get_threshold, lambda thresholds: gc.set_threshold(*thresholds)),
     "recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
-    "affinity": (_affinity, lambda cores: cores and os.sched_setaffinity(0, cores)),
+    "affinity": (_affinity, _set_affinity),
     "excepthook": (lambda: sys.excepthook, lambda hook: setattr(sys, "excepthook", hook)),
     "breakpointhook": (lambda: sys.breakpointhook, lambda hook: setattr(sys, "breakpointhook", hook)),
-    **{
-        name: (lambda name=name: getattr(sys, name), lambda stream, name=name: _set_stream(name, stream))
-        for name in _STREAMS
-    },
 }
 
 
@@ -159,6 +161,7 @@ _KINDS: Mapping[str, tuple[Callable[[], Mapping[str, Any]], Callable[[str, Any],
         lambda: {name: get() for name, (get, _) in _PROCESS.items()},
         lambda name, value: _PROCESS[name][1](value),
     ),
+    "stream": (lambda: {name: getattr(sys, name) for name in _STREAMS}, _set_stream),
     "numpy": (lambda: dict(np.geterr()), lambda name, value: np.seterr(**{name: value})),
     "timer": (  # before its signal's handler is another
         lambda: {name: signal.getitimer(timer) != (0.0, 0.0) for name, timer in _TIMERS.items()},

@@ -23,7 +23,7 @@ _TRUE = ("1", "true", "yes", "on", "y", "t")  # as JAX reads its variables
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A setting of JAX that changes times or results where it is not `usual`: the name of the flag, and how."""
+    """A setting of JAX that changes times or results where it is not `usual`: the flag's name, and how."""
 
     usual: Any
     flag: str
@@ -131,16 +131,18 @@ def flags(dtype: str, made: State, setter: Callable[[Key], str | None]) -> Itera
             yield Flag(name=setting.flag, metric=None, message=message)
     for (kind, name), value in made.items():
         if kind == ENVIRONMENT and name.startswith(_READ_AT_START):
+            done = "removed" if value is ABSENT else "set"
             message = (
-                f"{name} was {'removed' if value is ABSENT else 'set'} by {setter((kind, name)) or 'the code'} "
+                f"{name} was {done} by {setter((kind, name)) or 'the code'} "
                 "when JAX was running already, which has no effect: set it in the environment of the command"
                 f"{', or use device.flags' if name == 'XLA_FLAGS' else ''}"
             )
             yield Flag(name=SETTING_IGNORED, metric=None, message=message)
-    if os.environ.get(X64.upper(), "").lower() in _TRUE and (ENVIRONMENT, X64.upper()) not in made:
-        if dtype != "float64":
-            message = f"{X64.upper()} of the environment has no effect: `dtype`={dtype} decides"
-            yield Flag(name=SETTING_IGNORED, metric=None, message=message)
+    variable = X64.upper()
+    asked = os.environ.get(variable, "").lower() in _TRUE and (ENVIRONMENT, variable) not in made
+    if asked and dtype != "float64":
+        message = f"{variable} of the environment has no effect: `dtype`={dtype} decides"
+        yield Flag(name=SETTING_IGNORED, metric=None, message=message)
 
 
 def _by(module: str | None) -> str:

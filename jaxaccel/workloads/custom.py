@@ -49,8 +49,7 @@ class Custom:
 
     static: positions of arguments that are settings. carry: the first argument is donated, and `fn` returns
     the next one, alone or with an output: (next, output). reference: gives, of the same arguments as NumPy
-    arrays, what `fn` returns. flops, bytes: of one call, in place of XLA's count. source: a digest of the
-    files that `fn` and `args` are in, so that an edited function is another case.
+    arrays, what `fn` returns. flops, bytes: of one call, in place of XLA's count.
     """
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
@@ -69,7 +68,6 @@ class Custom:
     tolerance: float | None = None
     flops: float | None = None
     bytes: float | None = None
-    source: str | None = None
 
     def __post_init__(self) -> None:
         check_arguments(self)

@@ -188,6 +188,7 @@ class SweepTable:
         for line in variants_legend(self._rows):
             lines += wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         lines += no_interval_lines(self._rows, self._metric)
+        lines += other_source_lines(self._rows)
         if UNMATCHED in shown:
             lines += _unmatched_legend(self._rows)
         if DIFFERENT_MARK in shown:
@@ -463,6 +464,15 @@ def no_interval_lines(rows: Sequence[Comparison], metric: Metric = Metric.latenc
         f"! no interval between {pair} ({count} case{'s' if count != 1 else ''}): {reason}"
         for (pair, reason), count in reasons.items()
     ]
+
+
+def other_source_lines(rows: Sequence[Comparison]) -> list[str]:
+    """Why the CPU and the GPU of a case stand apart, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.other_source and row.cpu:
+            reasons.setdefault(row.other_source, []).append(told_apart(row.case, [row.case]))
+    return [f"! not compared, {reason}: {'; '.join(names)}" for reason, names in reasons.items()]
 
 
 def _unmatched_legend(rows: Sequence[Comparison]) -> list[str]:
