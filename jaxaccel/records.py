@@ -32,6 +32,7 @@ CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many co
 # results or times, one that holds for nothing here.
 DEBUG_SETTING, SETTING, SETTING_IGNORED = "debug setting", "setting", "setting ignored"
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
+NO_CODE = "no module of the user's own is in it: the versions, or its file's digest, say what ran"
 NOT_NEEDED = "not needed: the search had no question for it at this size"
 
 

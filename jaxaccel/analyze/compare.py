@@ -38,8 +38,8 @@ MIN_PASSES = 3  # of two, Student's t would make an interval a hundred times as 
 def pair(records: Iterable[Record]) -> list[Comparison]:
     """One Comparison a case, in order of appearance; of several records of an arm the last ok one counts.
 
-    Where there are several machines, or sources, a case may have several: see `machines.meetings`. Verdicts are corrected
-    for the number of comparisons that have any; each metric is a question of its own.
+    Where there are several machines, or sources, a case may have several: see `machines.meetings`. Verdicts
+    are corrected for the number of comparisons that have any; each metric is a question of its own.
     """
     found = list(meetings(records))
     among = sum(

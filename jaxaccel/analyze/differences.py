@@ -89,7 +89,7 @@ def identity(environment: Mapping[str, Any], flags: Mapping[str, str]) -> dict[s
     kept = {name: environment.get(name) for name in ("host_id", "machine", "python", "packages", "cpu")}
     if of_code := environment.get(CODE_PACKAGES):
         packages = _group(environment, "packages")
-        kept["packages"] = {name: told for name, told in packages.items() if name not in of_code}
+        kept["packages"] = {name: told for name, told in packages.items() if name not in of_code} or None
     gpu = {name: value for name, value in _group(environment, "gpu").items() if name not in GPU_PASSING}
     coarse = {name: float(f"{value:.2g}") if name.endswith(ROUNDED) else value for name, value in gpu.items()}
     settings = {name: told for name, told in flags.items() if not name.startswith(MADE_BY_CODE)}

@@ -109,10 +109,22 @@ def _set_warnings(filters: Any) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
 
 
-def _set_stream(name: str, stream: Any) -> None:
-    descriptor, mode = _STREAMS[name]
-    if getattr(stream, "closed", False):
-        stream = open(descriptor, mode, closefd=False)  # noqa: SIM115  # lives as long as the process
+def _streams() -> dict[str, tuple[Any, bool]]:
+    """Each, and whether it is closed."""
+    return {
+        name: (stream, getattr(stream, "closed", True))
+        for name in _STREAMS
+        for stream in [getattr(sys, name)]
+    }
+
+
+def _set_stream(name: str, value: tuple[Any, bool]) -> None:
+    stream, closed = value
+    if not closed and stream.closed:
+        opened = open(_STREAMS[name][0], _STREAMS[name][1], closefd=False)  # noqa: SIM115  # for good
+        if getattr(sys, f"__{name}__") is stream:
+            setattr(sys, f"__{name}__", opened)
+        stream = opened
     setattr(sys, name, stream)
 
 
@@ -161,7 +173,7 @@ _KINDS: Mapping[str, tuple[Callable[[], Mapping[str, Any]], Callable[[str, Any],
         lambda: {name: get() for name, (get, _) in _PROCESS.items()},
         lambda name, value: _PROCESS[name][1](value),
     ),
-    "stream": (lambda: {name: getattr(sys, name) for name in _STREAMS}, _set_stream),
+    "stream": (_streams, _set_stream),
     "numpy": (lambda: dict(np.geterr()), lambda name, value: np.seterr(**{name: value})),
     "timer": (  # before its signal's handler is another
         lambda: {name: signal.getitimer(timer) != (0.0, 0.0) for name, timer in _TIMERS.items()},
