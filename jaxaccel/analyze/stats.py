@@ -29,7 +29,7 @@ EARLY_STOP = 1.1
 RERUN = 2**0.5
 
 # Flags that say that the median itself may mislead; the others tell what kind of noise there was.
-SEVERE_FLAGS = (
+NOISE_FLAGS = (
     "not converged",
     "passes disagree",
     PASS_FAILED,
@@ -38,9 +38,9 @@ SEVERE_FLAGS = (
     "clock throttled",
     "host busy",
     "gpu shared",
-    DEBUG_SETTING,
-    SETTING_IGNORED,
 )
+SETTING_FLAGS = (DEBUG_SETTING, SETTING_IGNORED)
+SEVERE_FLAGS = (*NOISE_FLAGS, *SETTING_FLAGS)
 
 DISAGREE = 0.25  # half an interval over passes, relative to the median
 ON_FLOOR = 1.5  # times the dispatch floor: below, a timing tells of dispatch more than of the workload
