@@ -48,6 +48,7 @@ _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 _OF_THE_COMMAND = {
     "ceilings": "ceilings",
     "wait_s": "wait_s",
+    "resume_changed": "resume_changed",
     "flags": "device.flags",
     "cpu_cores": "device.cpu_cores",
 }
@@ -69,6 +70,7 @@ class Schema:
     metrics: Any = MISSING
     ceilings: Any = MISSING
     resume: Any = None
+    resume_changed: Any = MISSING
     wait_s: Any = MISSING
     crossover: Any = None
     peers: Any = None

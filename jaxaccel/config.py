@@ -68,6 +68,13 @@ class CeilingsMode(StrEnum):
     off = "off"
 
 
+class ResumeChanged(StrEnum):
+    """What becomes of a record to be resumed whose source was edited since: refused, or measured anew."""
+
+    refuse = "refuse"
+    restart = "restart"
+
+
 class WandbMode(StrEnum):
     """Where Weights & Biases runs go; `auto` is online for those who are logged in, else offline."""
 
@@ -190,6 +197,7 @@ class RunConfig:
     metrics: tuple[Metric, ...] = tuple(Metric)
     ceilings: CeilingsMode = CeilingsMode.auto
     resume: Path | None = None
+    resume_changed: ResumeChanged = ResumeChanged.refuse
     wait_s: float = 600.0
     crossover: CrossoverConfig | None = None
     peers: PeersConfig | None = None
@@ -255,8 +263,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
             target=workload.pop("_target_"),
             variant=workload.pop("variant"),
             params={name: value for name, value in workload.items() if value is not None or name not in ADDED}
-            | {digest: contents(path) for digest, path in files.values()}
-            | ({"source": sources(workload["fn"], workload.get("args"))} if "fn" in workload else {}),
+            | {digest: contents(path) for digest, path in files.values()},
             files={key: path for key, (_, path) in files.items()} | ({"root": root} if root else {}),
         ),
         devices=_devices(device.pop("arms")),
@@ -270,6 +277,9 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         metrics=_metrics(raw.pop("metrics")),
         ceilings=choice(CeilingsMode, "ceilings", raw.pop("ceilings")),
         resume=Path(resume) if (resume := raw.pop("resume")) is not None else None,
+        resume_changed=choice(
+            ResumeChanged, "resume_changed", raw.pop("resume_changed", ResumeChanged.refuse)
+        ),
         wait_s=raw.pop("wait_s"),
         debug=bool(debug),
         cpu_cores=None if cpu_cores is None else whole_number("device.cpu_cores", cpu_cores),

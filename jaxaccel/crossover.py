@@ -28,7 +28,7 @@ from jaxaccel.commands import (
     process_start,
     stop_by,
 )
-from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, RunConfig
+from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, ResumeChanged, RunConfig
 from jaxaccel.records import NOT_NEEDED, Arm, Record
 from jaxaccel.redact import without_secrets
 from jaxaccel.spelling import in_words_typed
@@ -112,7 +112,14 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
     except BadInputError:
         composed.discard()
         raise
-    sessions = Sessions(line=line, sweep_id=command_id, launch=launcher, mode=searches[0].config.ceilings)
+    config = searches[0].config
+    sessions = Sessions(
+        line=line,
+        sweep_id=command_id,
+        launch=launcher,
+        mode=config.ceilings,
+        restart=config.resume_changed is ResumeChanged.restart,
+    )
     code = OK
     try:
         with (
@@ -146,6 +153,7 @@ class Sessions:
     sweep_id: str
     launch: Launcher
     mode: CeilingsMode
+    restart: bool
     watcher: "Watcher | None" = None
     began: float = field(default_factory=process_start)
     _book: "Book | None" = None
@@ -160,7 +168,7 @@ class Sessions:
         # What no arm accounts for is that of this session alone.
         command = Command(line=self.line, sweep_id=self.sweep_id, started=self.began)
         try:
-            plan = Plan(groups=groups, command=command, book=self._book)
+            plan = Plan(groups=groups, command=command, book=self._book, restart=self.restart)
             for place, record in measure(plan, self.launch, self.watcher):
                 yield place, in_words_typed(record)
         finally:
@@ -266,6 +274,18 @@ class Search:
         """Where the record of an arm is."""
         return self.folder / f"{self.settings.over}-{at}" / device
 
+    def forget_other_sources(self, now: Record) -> None:
+        """A line goes through sizes of one program: records of another are measured anew.
+
+        **Raises** BadInputError where that was not asked for.
+        """
+        from jaxaccel.measure.source import of_other_source, resumed_after_edit, source_of
+
+        others, source = of_other_source(self.records.values(), now), source_of(now)
+        if others and source and self.config.resume_changed is not ResumeChanged.restart:
+            raise BadInputError(resumed_after_edit(others[0], source))
+        self.records = {at: record for at, record in self.records.items() if record not in others}
+
     def pairs(self) -> dict[int, tuple[Record, Record]]:
         """The sizes of which both arms were measured."""
         sizes = sorted({at for at, _ in self.records})
@@ -359,6 +379,7 @@ def search(
             wanted = dict([next(iter(wanted.items()))])
         sizes = list(wanted)
         for (index, device), record in measure(found.groups(wanted)):
+            found.forget_other_sources(record)
             found.records[sizes[index], device] = record
             keep(record, [found.place(sizes[index], device)])
         if not found.pairs():

@@ -11,6 +11,7 @@ from jaxaccel.records import (
     Accuracy,
     Arm,
     ArmFacts,
+    Code,
     Compile,
     Cost,
     DeviceTime,
@@ -55,6 +56,7 @@ class Opened:
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
     are those of which rounds can be had; `absent` says why the others can't. `variants`: those that were
     tried, where the fastest was asked for. compile: None of a framework that does not tell its steps apart.
+    code, packages: the user's source, and the versions of installed packages that it imports.
     """
 
     arm: ArmFacts
@@ -71,6 +73,8 @@ class Opened:
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     results: Mapping[str, float] = field(default_factory=dict)
     invariants: Mapping[str, str] = field(default_factory=dict)
+    code: Code | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Flag, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 
@@ -138,10 +142,11 @@ class Dump:
 class Dumped:
     """Worker -> parent: it is written. `absent` says why a file is not there, `notes` what else needs a word.
 
-    takes: type and shape of each array that the program reads.
+    takes: type and shape of each array that the program reads. code: the user's source, as it is now.
     """
 
     takes: tuple[str, ...]
+    code: Code | None = None
     notes: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 

@@ -21,8 +21,18 @@ JAX = "jax"  # the framework of all records but those of jaxaccel.peers
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
+# Parameters that name functions of a user's own, as package.module:function.
+NAMES_OF_CODE = ("fn", "args", "reference")
+# Of an environment: which of its `packages` are told because own code imports them.
+CODE_PACKAGES = "code_packages"
+# How those flags of an arm begin that own code made as it was imported; variables are in capitals.
+MADE_BY_CODE = "jax_"
 CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
+# Flags of JAX's settings that own code or the environment made: one that slows calls down, one that changes
+# results or times, one that holds for nothing here.
+DEBUG_SETTING, SETTING, SETTING_IGNORED = "debug setting", "setting", "setting ignored"
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
+NO_CODE = "no module of the user's own is in it: the versions, or its file's digest, say what ran"
 NOT_NEEDED = "not needed: the search had no question for it at this size"
 
 
@@ -413,6 +423,22 @@ class Flag:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Code:
+    """The user's source that was measured.
+
+    modules: those that the function, its arguments and its reference are in, and all that these import, but
+    for installed packages. digest: of their names and contents. commit: of the git repository that the
+    function's file is in. dirty: whether files differ from that commit. Where one is None, the record's
+    `absent` says why.
+    """
+
+    digest: str
+    modules: tuple[str, ...]
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class HostLoad:
     """What else kept the host busy while an arm was measured, in cores' worth of time.
 
@@ -462,7 +488,8 @@ class Record:
     variants: of a case of variant `best`, what was tried; `arm.variant` is the one that was chosen.
     as_called_s: of own code, what a call takes as its author makes it in Python; the timings are of the
     compiled program alone. series: of a training, numbers a step or an epoch. results: what came of it, such
-    as its accuracy on data that it has not seen.
+    as its accuracy on data that it has not seen. code: the user's own source; None of a workload of
+    jaxaccel's.
     """
 
     schema_version: int
@@ -497,6 +524,7 @@ class Record:
     host_load: HostLoad | None = None
     invariants: Mapping[str, str] = field(default_factory=dict)
     spent_s: Spent = field(default_factory=Spent)
+    code: Code | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[Flag, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -538,6 +566,7 @@ class Comparison:
     """The two arms of a case, and the speedup of each metric that both have.
 
     unmatched: why the two sides did not compute at one precision; such a speedup is never shown without it.
+    other_source: why one arm is missing that is there: the two are of one function, but not of one source.
     interleaved: whether the rounds of both took turns. cpu_machine, gpu_machine: letters that tell machines
     apart among comparisons made together; None where there is no such arm, or it was compared by itself.
     """
@@ -547,6 +576,7 @@ class Comparison:
     gpu: Record | None
     speedups: Mapping[str, Speedup] = field(default_factory=dict)
     unmatched: str | None = None
+    other_source: str | None = None
     interleaved: bool = False
     two_machines: bool = False
     cpu_machine: str | None = None

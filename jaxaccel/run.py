@@ -26,7 +26,7 @@ from jaxaccel.commands import (
     process_start,
     stop_by,
 )
-from jaxaccel.config import BadInputError
+from jaxaccel.config import BadInputError, ResumeChanged
 from jaxaccel.records import DEVICES, Record, Status
 from jaxaccel.redact import without_secrets
 from jaxaccel.spelling import device_of, in_words_typed
@@ -92,7 +92,13 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
             hold_devices(devices, wait_s=composed.jobs[0].config.wait_s, waiting=launcher.make_way),
             ShowProgress(make_console()) as progress,
         ):
-            plan = Plan(groups=groups, command=command, book=open_book(composed.jobs[0].config.ceilings))
+            config = composed.jobs[0].config
+            plan = Plan(
+                groups=groups,
+                command=command,
+                book=open_book(config.ceilings),
+                restart=config.resume_changed is ResumeChanged.restart,
+            )
             for place, measured in measure(plan, launcher, progress):
                 found[place] = record = in_words_typed(measured)
                 keep_measured(record, sweep_id, folders[place])
@@ -166,6 +172,7 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
 
     **Raises** BadInputError for a record in a folder to be resumed that can't be read.
     """
+    from jaxaccel.analyze.differences import without_source
     from jaxaccel.analyze.machines import latest
     from jaxaccel.measure.session import Group
     from jaxaccel.publish import store
@@ -189,7 +196,9 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
             folders.setdefault((list(groups).index(key), arm.device), []).append(folder)
             there = store.load_if_there(folder) if resumed else None
             if there and there.case_id != arm.case.case_id:
-                raise BadInputError(f"`resume`: {folder} holds {there.case}, not {arm.case}")
+                restarts = job.config.resume_changed is ResumeChanged.restart
+                if not (restarts and without_source(there.case) == arm.case):  # as earlier jaxaccels had it
+                    raise BadInputError(f"`resume`: {folder} holds {there.case}, not {arm.case}")
             if prior := earlier.get((arm.case.case_id, arm.device)):
                 group.prior[arm.device] = prior
     return list(groups.values()), folders

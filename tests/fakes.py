@@ -33,6 +33,7 @@ from jaxaccel.records import (
     Case,
     Ceiling,
     Ceilings,
+    Code,
     Compile,
     Cost,
     DeviceTime,
@@ -133,6 +134,8 @@ class Behaviour:
     unavailable: Mapping[Metric, str] = field(default_factory=dict)  # in place of rounds
     inspected: Inspected | Failure = field(default_factory=lambda: INSPECTED)
     dies_in_inspection: bool = False
+    code: Code | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 class FakeArm:
@@ -204,7 +207,8 @@ class FakeWorker:
                 seed = self._lab.next_seed()
                 self._arms[request.key] = FakeArm(behaviour, seed=seed), behaviour
                 metrics = tuple(metric for metric in request.metrics if metric in behaviour.offers)
-                return opened(self.device, cache=behaviour.cache, absent=behaviour.absent, metrics=metrics)
+                facts = opened(self.device, cache=behaviour.cache, absent=behaviour.absent, metrics=metrics)
+                return replace(facts, code=behaviour.code, packages=behaviour.packages)
             case AskRound():
                 arm, behaviour = self._arms[request.key]
                 return self._died() if arm.rounds == behaviour.dies_in_round else arm.round(request.metric)

@@ -6,7 +6,6 @@ import math
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import jax
@@ -445,9 +444,8 @@ def test_trouble_with_a_metric_costs_that_metric_but_a_call_that_fails_the_arm(
     arm = Arm(case=case(), device="cpu", target=MATVEC)
     asked = [Open(key="a", arm=arm, metrics=(metric,)), AskRound(key="a", metric=metric), Close(key="a")]
     requests = io.BytesIO(b"".join(map(encode_message, asked)))
-    monkeypatch.setattr(worker_main.sys, "stdin", SimpleNamespace(buffer=requests))
     replies = io.BytesIO()
-    worker_main.serve(replies, jax.devices()[0], ArmFacts(requested="cpu"))
+    worker_main.serve(requests, replies, jax.devices()[0], ArmFacts(requested="cpu"))
     _, found, closed = map(decode_message, replies.getvalue().splitlines())
     if answer is Failure:
         assert isinstance(found, Failure)

@@ -21,7 +21,7 @@ from jaxaccel.analyze.baseline import (
 from jaxaccel.analyze.compare import pair, welch_half_width
 from jaxaccel.analyze.differences import Aspect, differences
 from jaxaccel.analyze.machines import latest
-from jaxaccel.records import Flag, Metric, Record, Timing, Trend
+from jaxaccel.records import Code, Flag, Metric, Record, Timing, Trend
 
 # --- builders --------------------------------------------------------------------------------------
 
@@ -358,6 +358,39 @@ def test_each_difference_is_told(changes: Any, aspect: Aspect, told: tuple[str, 
 )
 def test_what_passes_or_is_only_rounded_is_no_difference(changes: Any) -> None:
     assert differences(changed(**changes), changed()) == []
+
+
+def own(source: str | None = None, code: str | None = None, factor: float = 1.0) -> Record:
+    """A record of own code; source: as earlier ones have it, in their case."""
+    params = {"fn": "mine:step"} | ({} if source is None else {"source": source})
+    case = make_case(workload="custom", params=params)
+    return arm(factor=factor, case=case, code=code and Code(digest=code, modules=("mine",)))
+
+
+@pytest.mark.parametrize(
+    ("new", "base", "told"),
+    [
+        (own(code="new"), own(code="old"), ("old", "new")),
+        (own(code="same"), own(code="same"), None),
+        (own(code="new"), own(source="earlier"), ("earlier", "new")),
+        (own(source="later"), own(source="earlier"), ("earlier", "later")),
+    ],
+)
+def test_before_and_after_an_edit_are_compared_and_labelled(
+    new: Record, base: Record, told: tuple[str, str] | None
+) -> None:
+    comparison = compare_with_baseline([new], [base])
+    assert (len(comparison.changes), comparison.unmatched) == (2, ())
+    label = [(d.aspect, d.name, d.base, d.new) for d in comparison.differences]
+    assert label == ([] if told is None else [(Aspect.source, "digest", *told)])
+    assert all(change.differs == ((Aspect.source,) if told else ()) for change in comparison.changes)
+
+
+def test_arms_that_only_differ_in_an_earlier_source_meet_where_there_is_but_one_of_each() -> None:
+    pairs, unmatched = match([own(code="new")], [own(source="a"), own(source="b")])
+    assert (pairs, len(unmatched)) == ([], 3)
+    pairs, unmatched = match([own(source="b")], [own(source="a"), own(source="b")])
+    assert (len(pairs), len(unmatched)) == (1, 1)
 
 
 def test_flags_and_precision_are_differences() -> None:

@@ -19,7 +19,7 @@ from fakes import make_case, make_failed, make_record, make_timing, started
 
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import store
-from jaxaccel.records import CPU_CORES, ArmFacts, Record
+from jaxaccel.records import CPU_CORES, ArmFacts, Code, Record
 from jaxaccel.report import main
 from jaxaccel.report.bundle import arm_of, differences
 from jaxaccel.report.repro import repro
@@ -288,6 +288,27 @@ def test_code_that_was_edited_since_is_refused(tmp_path: Path) -> None:
     params = {"fn": "mine:f", "args": "mine:f", "source": "0123456789abcdef"}
     with pytest.raises(BadInputError, match="the code of mine:f is not here as it was measured"):
         arm_of(make_record(case=make_case(workload="custom", params=params)))
+
+
+def test_code_whose_source_is_another_now_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("import numpy as np\ndef f(x): return x\ndef g(): return np.ones(3)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    case = make_case(1, workload="custom", params={"fn": "mine:f", "args": "mine:g"})
+    store.save_all([measured(case=case, code=Code(digest="0" * 16, modules=("mine",)))], Path("run"))
+    assert main(["run", "--bundle"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "the code of mine:f is not here as it was measured (0000000000000000 was measured, here is " in said
+    )
+    assert [path.name for path in Path("run").iterdir()] == ["records.jsonl"]
+
+
+def test_settings_that_own_code_made_are_variables_of_the_script() -> None:
+    record = measured()
+    flags = {**record.arm.flags, "jax_debug_nans": "True"}
+    assert "'JAX_DEBUG_NANS': 'True'" in repro(replace(record, arm=replace(record.arm, flags=flags)), [])
 
 
 def test_an_exported_program_is_found_by_its_command_and_content(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Functions of a user's own: found by name, measured like any workload, and wrong in many ways."""
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -83,19 +84,9 @@ def refused(fn: str | None, args: str | None = VECTORS, **params: Any) -> Failur
     """What a worker answers: by its own edge, where an exception becomes a message."""
     size = params.pop("size", 8 if args == VECTORS else 1)
     arm = Arm(case=case({"fn": fn, "args": args, **params}, size=size), device="cpu", target=TARGET)
-    answers: list[bytes] = []
-
-    class Pipe:
-        def write(self, line: bytes) -> None:
-            answers.append(line)
-
-    class Input:
-        buffer = (encode_message(Open(key="a", arm=arm)),)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdin", Input())
-        worker_main.serve(Pipe(), jax.devices()[0], ArmFacts(requested="cpu"))  # type: ignore[arg-type]
-    (answer,) = map(decode_message, answers)
+    requests, replies = io.BytesIO(encode_message(Open(key="a", arm=arm))), io.BytesIO()
+    worker_main.serve(requests, replies, jax.devices()[0], ArmFacts(requested="cpu"))
+    (answer,) = map(decode_message, replies.getvalue().splitlines())
     assert isinstance(answer, Failure), answer
     return answer
 

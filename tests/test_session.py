@@ -24,7 +24,8 @@ from fakes import (
     steady,
 )
 
-from jaxaccel.analyze.compare import pair
+from jaxaccel.analyze.compare import compare, pair
+from jaxaccel.analyze.differences import identity
 from jaxaccel.analyze.stats import relative_half_width
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.ceilings import Found
@@ -41,6 +42,7 @@ from jaxaccel.records import (
     Case,
     Ceiling,
     Ceilings,
+    Code,
     DeviceTime,
     Energy,
     Flag,
@@ -97,10 +99,11 @@ def make_plan(
     others_cores: float = 0.0,
     ago_s: float = 0.0,
     book: CeilingsOf | None = None,
+    restart: bool = False,
 ) -> Plan:
     command = Command(line="python -m jaxaccel.run -m", sweep_id="5eed", started=time.time() - ago_s)
     rng, meter = random.Random(seed), FakeMeter(others_cores)
-    return Plan(groups=groups, command=command, rng=rng, meter=meter, book=book)
+    return Plan(groups=groups, command=command, rng=rng, meter=meter, book=book, restart=restart)
 
 
 def run(
@@ -111,9 +114,10 @@ def run(
     ago_s: float = 0.0,
     watcher: FakeWatcher | None = None,
     book: FakeBook | None = None,
+    restart: bool = False,
 ) -> list[tuple[Place, Record]]:
     """All records that a session yields, with their places."""
-    plan = make_plan(*groups, seed=seed, others_cores=others_cores, ago_s=ago_s, book=book)
+    plan = make_plan(*groups, seed=seed, others_cores=others_cores, ago_s=ago_s, book=book, restart=restart)
     if book:
         book.lab = lab
     return list(measure(plan, lab.launch, watcher or FakeWatcher()))
@@ -1284,3 +1288,123 @@ def test_a_device_that_does_not_start_any_more_leaves_timings_of_other_metrics_t
     ((_, record),) = run(lab, resumed(2, earlier, "gpu", metrics=(Metric.latency,)))
     assert record.timings == earlier["gpu"].timings
     assert record.lacks_passes == "there is no GPU"
+
+
+# --- the source ------------------------------------------------------------------------------------
+
+
+OWN = {"workload": "custom", "params": {"fn": "mine:step", "args": "mine:make_args"}}
+MINE, MINE_LARGE = make_case(256, **OWN), make_case(4096, **OWN)
+OTHER = make_case(256, workload="custom", params={"fn": "mine:other", "args": "mine:make_args"})
+
+
+def of_source(*digests: str, **packages: str) -> FakeLab:
+    """Own code whose source is another each time that a case is opened; the last stays."""
+    left = [*digests]
+
+    def behave(arm: Arm) -> Behaviour:
+        digest = left.pop(0) if len(left) > 1 else left[0]
+        return Behaviour(code=Code(digest=digest, modules=("mine",)), packages=packages)
+
+    return FakeLab(behave)
+
+
+def earlier_of(
+    passes: int, *devices: str, case: Case = MINE, lab: FakeLab | None = None
+) -> dict[str, Record]:
+    found = run(lab or of_source("old"), make_group(case, *devices, passes=passes))
+    return {device: decode_record(encode_record(record)) for (_, device), record in found}
+
+
+def resumed_mine(passes: int, earlier: dict[str, Record], case: Case = MINE) -> Group:
+    group = make_group(case, *earlier, passes=passes)
+    group.prior.update(earlier)
+    return group
+
+
+def test_the_source_is_in_the_record_and_the_packages_do_not_tell_arms_apart() -> None:
+    record = run(of_source("old", some_package="1.2"), make_group(MINE, "cpu"))[-1][1]
+    assert record.code == Code(digest="old", modules=("mine",))
+    assert record.environment["packages"]["some_package"] == "1.2"
+    bare = run(of_source("old"), make_group(MINE, "cpu"))[-1][1]
+    assert record.arm_id == bare.arm_id
+    identities = [identity(each.environment, each.arm.flags) for each in (record, bare)]
+    assert identities[0] == identities[1]
+
+
+def test_a_record_of_the_same_source_is_gone_on_with() -> None:
+    earlier = earlier_of(2, "cpu", lab=of_source("old", some_package="1.2"))
+    record = run(of_source("old", some_package="1.2"), resumed_mine(3, earlier))[-1][1]
+    assert numbers(record) == {0, 1, 2}
+    assert record.environment["packages"]["some_package"] == "1.2"
+    assert record.arm_id == earlier["cpu"].arm_id
+
+
+@pytest.mark.parametrize(
+    ("lab", "words"),
+    [
+        (of_source("new", some_package="1.2"), "its source was old, and is new"),
+        (of_source("old", some_package="1.3"), r"some_package was 1\.2, and is 1\.3"),
+    ],
+)
+def test_a_record_of_another_source_is_not_gone_on_with(lab: FakeLab, words: str) -> None:
+    earlier = earlier_of(2, "cpu", lab=of_source("old", some_package="1.2"))
+    match = rf"`resume`: custom 256 fn=mine:step .* on the cpu .*{words}.*resume_changed=restart"
+    with pytest.raises(BadInputError, match=match):
+        run(lab, resumed_mine(3, earlier))
+    assert not [request for _, request in lab.requests if isinstance(request, AskRound)]
+    assert_all_stopped(lab)
+
+
+def test_where_another_size_was_measured_before_an_edit_the_sweep_is_not_gone_on_with() -> None:
+    earlier = earlier_of(1, "cpu")
+    groups = resumed_mine(1, earlier), make_group(MINE_LARGE, "cpu")
+    with pytest.raises(BadInputError, match=r"custom 256 .*its source was old, and is new"):
+        run(of_source("new"), *groups)
+    other = dict(run(of_source("new"), resumed_mine(1, earlier), make_group(OTHER, "cpu")))
+    assert other[1, "cpu"].ok  # a function of another name may well have another source
+
+
+def test_a_restart_measures_all_of_the_function_anew_in_all_passes() -> None:
+    earlier, large = earlier_of(2, "cpu", "gpu"), earlier_of(3, "cpu", case=MINE_LARGE)
+    groups = resumed_mine(3, earlier), resumed_mine(3, large, MINE_LARGE)
+    found = dict(run(of_source("new"), *groups, restart=True))
+    assert set(found) == {(0, "cpu"), (0, "gpu"), (1, "cpu")}
+    for record in found.values():
+        assert record.ok
+        assert record.code
+        assert record.code.digest == "new"
+        assert numbers(record) == {0, 1, 2}
+        assert record.started_at >= earlier["cpu"].started_at
+        assert record.timings["latency"].samples_s != earlier["cpu"].timings["latency"].samples_s
+
+
+def test_an_edit_between_passes_ends_the_later_one_in_words() -> None:
+    record = run(of_source("one", "two"), make_group(MINE, "cpu", passes=2))[-1][1]
+    assert record.ok
+    assert numbers(record) == {0}
+    assert record.code
+    assert record.code.digest == "one"
+    assert record.lacks_passes == "edited while it was measured: its source was one, and is two"
+
+
+def test_an_edit_between_two_cases_ends_the_second() -> None:
+    groups = make_group(MINE, "cpu"), make_group(MINE_LARGE, "cpu")
+    found = dict(run(of_source("one", "two"), *groups))
+    assert found[0, "cpu"].ok
+    error = found[1, "cpu"].error
+    assert error
+    assert error.type == "Edited"
+
+
+def test_a_pair_of_two_sources_is_not_compared() -> None:
+    both = run(of_source("one"), make_group(MINE, "cpu", "gpu"))
+    cpu, gpu = (record for _, record in both)
+    assert pair([cpu, gpu])[0].speedups
+    assert gpu.code
+    edited = replace(gpu, code=replace(gpu.code, digest="two"))
+    found = pair([cpu, edited])
+    assert [(one.cpu, one.gpu) for one in found] == [(cpu, None), (None, edited)]
+    assert {one.other_source for one in found} == {"the source is one on the CPU, and two on the GPU"}
+    with pytest.raises(ValueError, match="different programs"):
+        compare(cpu, edited)

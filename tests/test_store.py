@@ -11,7 +11,7 @@ from fakes import make_case, make_failed, make_record, make_timings
 from jaxaccel.analyze.compare import pair
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import store
-from jaxaccel.records import Flag, Metric, Problem, Record
+from jaxaccel.records import Code, Flag, Metric, Problem, Record
 
 # --- whole or not at all ---------------------------------------------------------------------------
 
@@ -314,3 +314,26 @@ def test_commas_quotes_and_line_breaks_stay_in_their_field(tmp_path: Path) -> No
 
 def test_no_comparisons_make_an_empty_file(tmp_path: Path) -> None:
     assert store.save_comparisons([], tmp_path).read_bytes() == b""
+
+
+def of_code(digest: str, **changes: Any) -> Record:
+    return make_record("cpu", code=Code(digest=digest, modules=("mine",)), **changes)
+
+
+def test_a_record_of_another_source_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    first, second = of_code("one"), of_code("two")
+    for record in (first, second, second, first, second):
+        store.save(record, tmp_path)
+    assert entries(tmp_path) == ["record-one-2.json", "record-one.json", "record-two.json", "record.json"]
+    assert store.load_records([tmp_path]) == [second]
+    assert store.load_records([tmp_path / "record-one.json"]) == [first]
+
+
+def test_a_record_that_tells_its_source_as_earlier_ones_do_is_kept_too(tmp_path: Path) -> None:
+    case = make_case(workload="custom", params={"fn": "mine:step"})
+    before = make_record("cpu", case=replace(case, params={**case.params, "source": "earlier"}))
+    for record in (before, of_code("two", case=case), make_record("cpu")):
+        store.save(record, tmp_path)
+    assert entries(tmp_path) == ["record-earlier.json", "record.json"]
+    store.save_all([before], tmp_path)
+    assert store.others(tmp_path, [of_code("two", case=case)]) == []

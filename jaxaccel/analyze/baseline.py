@@ -7,13 +7,13 @@ from another one is not in them. The limit from which on a change counts is ther
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jaxaccel.analyze.compare import EQUIVALENT, geometric_mean, welch_half_width
-from jaxaccel.analyze.differences import Aspect, Difference, differences
+from jaxaccel.analyze.differences import Aspect, Difference, differences, without_source
 from jaxaccel.analyze.machines import latest
 from jaxaccel.analyze.stats import bursts_of, pass_medians, severe
 from jaxaccel.records import Case, Metric, Record, Trend
@@ -51,8 +51,9 @@ class Judged:
 class Change:
     """One metric of an arm that both sides measured.
 
-    `case` is the new one's, `base_case` another only where precisions differ. `differs`: the aspects in which
-    the two records differ. `doubts`: their severe flags, with the side that has them.
+    `case` is the new one's, `base_case` another only where precisions differ, or the source that earlier
+    cases have. `differs`: the aspects in which the two records differ. `doubts`: their severe flags, with the
+    side that has them.
     """
 
     case: Case
@@ -177,10 +178,13 @@ def match(
 ) -> tuple[list[tuple[Record, Record]], list[Unmatched]]:
     """The records of both sides that are of one arm and ok, as (new, base), and the arms that have none.
 
-    What is left then meets its counterpart of another precision, where each side has but one left.
+    What is left then meets its counterpart of another source, which earlier records have in their case, and
+    then that of another precision, where each side has but one left.
     """
     sides = latest(new), latest(base)
-    twins = {arm: arm for arm in sides[0] if arm in sides[1]} | _other_precision(*sides)
+    twins = {arm: arm for arm in sides[0] if arm in sides[1]}
+    for but_for in (without_source, _without_precision):
+        twins |= _but_for(but_for, *(_left(side, met) for side, met in zip(sides, _met(twins), strict=True)))
     pairs, unmatched = [], []
     for arm, record in sides[0].items():
         if arm not in twins:
@@ -270,22 +274,34 @@ def _exp(value: float) -> float:
 Arms = Mapping[tuple[str, str], Record]
 
 
-def _other_precision(new: Arms, base: Arms) -> dict[tuple[str, str], tuple[str, str]]:
-    """Arms that only one side has, to those of the other that are the same but for the precision."""
-    left = _but_for_precision(new, without=base), _but_for_precision(base, without=new)
+def _met(twins: Mapping[tuple[str, str], tuple[str, str]]) -> tuple[set[tuple[str, str]], ...]:
+    """The arms of each side that have a counterpart."""
+    return set(twins), set(twins.values())
+
+
+def _left(arms: Arms, met: set[tuple[str, str]]) -> Arms:
+    return {arm: record for arm, record in arms.items() if arm not in met}
+
+
+def _but_for(same: Callable[[Case], Case], new: Arms, base: Arms) -> dict[tuple[str, str], tuple[str, str]]:
+    """Arms of one side to those of the other whose cases are the `same`, where each has but one such."""
+    sides = _by_case(same, new), _by_case(same, base)
     return {
-        arms[0]: left[1][key][0]
-        for key, arms in left[0].items()
-        if len(arms) == 1 and len(left[1].get(key, [])) == 1
+        arms[0]: sides[1][key][0]
+        for key, arms in sides[0].items()
+        if len(arms) == 1 and len(sides[1].get(key, [])) == 1
     }
 
 
-def _but_for_precision(arms: Arms, *, without: Arms) -> dict[tuple[str, str], list[tuple[str, str]]]:
+def _by_case(same: Callable[[Case], Case], arms: Arms) -> dict[tuple[str, str], list[tuple[str, str]]]:
     found = defaultdict(list)
     for arm, record in arms.items():
-        if arm not in without:
-            found[replace(record.case, precision="").case_id, arm[1]].append(arm)
+        found[same(record.case).case_id, arm[1]].append(arm)
     return found
+
+
+def _without_precision(case: Case) -> Case:
+    return replace(without_source(case), precision="")
 
 
 def _alone(record: Record, side: str) -> Unmatched:

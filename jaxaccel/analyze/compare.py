@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from jaxaccel.analyze.differences import one_machine
+from jaxaccel.analyze.differences import one_machine, other_source
 from jaxaccel.analyze.machines import meetings
 from jaxaccel.analyze.stats import (
     EARLY_STOP,
@@ -38,8 +38,8 @@ MIN_PASSES = 3  # of two, Student's t would make an interval a hundred times as 
 def pair(records: Iterable[Record]) -> list[Comparison]:
     """One Comparison a case, in order of appearance; of several records of an arm the last ok one counts.
 
-    Where there are several machines, a case may have several: see `machines.meetings`. Verdicts are corrected
-    for the number of comparisons that have any; each metric is a question of its own.
+    Where there are several machines, or sources, a case may have several: see `machines.meetings`. Verdicts
+    are corrected for the number of comparisons that have any; each metric is a question of its own.
     """
     found = list(meetings(records))
     among = sum(
@@ -52,6 +52,7 @@ def pair(records: Iterable[Record]) -> list[Comparison]:
             compare(met.cpu, met.gpu, among=max(1, among)),
             cpu_machine=met.cpu_machine,
             gpu_machine=met.gpu_machine,
+            other_source=met.other_source,
         )
         for met in found
     ]
@@ -102,12 +103,14 @@ def in_turn(cpu: Record, gpu: Record) -> bool:
 
 
 def require_one_case(cpu: Record, gpu: Record) -> None:
-    """Refuse two records that are not of one case.
+    """Refuse two records that are not of one case, or not of one source of it.
 
-    **Raises** ValueError, naming both cases.
+    **Raises** ValueError, naming both.
     """
     if cpu.case_id != gpu.case_id:
         raise ValueError(f"these records are of different cases: {cpu.case} and {gpu.case}")
+    if reason := other_source(cpu, gpu):
+        raise ValueError(f"these records of {cpu.case} are of different programs: {reason}")
 
 
 def unmatched_precision(cpu: Record, gpu: Record) -> str | None:

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from jaxaccel.records import BEST, Record
+from jaxaccel.records import BEST, CODE_PACKAGES, MADE_BY_CODE, Case, Record
 
 UNKNOWN, UNSET = "unknown", "not set"
+OLD_SOURCE = "source"  # the parameter of earlier cases that had the digest of the function's file
 
 # What of an environment's `gpu` says with what software it was driven; the rest is the machine.
 GPU_VERSIONS = ("driver", "runtime")
@@ -26,7 +27,8 @@ class Aspect(StrEnum):
     """In what the two sides of a comparison may differ, besides their times.
 
     machine: host, CPU, GPU. versions: Python, packages, driver. precision: of matrix products. flags:
-    settings of JAX and XLA; people compare these on purpose. variant: which one was the best.
+    settings of JAX and XLA; people compare these on purpose. variant: which one was the best. source: that of
+    the user's code; people compare before with after an edit.
     """
 
     machine = "machine"
@@ -34,6 +36,7 @@ class Aspect(StrEnum):
     precision = "precision"
     flags = "flags"
     variant = "variant"
+    source = "source"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +83,34 @@ def host_facts(record: Record) -> dict[str, Any]:
 def identity(environment: Mapping[str, Any], flags: Mapping[str, str]) -> dict[str, Any]:
     """What of an environment, and of the settings, makes an arm another arm; the same from day to day.
 
-    Passing facts are left out, and what a driver rounds as it likes is rounded further.
+    Passing facts are left out, and what a driver rounds as it likes is rounded further. So is what is known
+    once own code was imported: the source says it.
     """
     kept = {name: environment.get(name) for name in ("host_id", "machine", "python", "packages", "cpu")}
+    if of_code := environment.get(CODE_PACKAGES):
+        packages = _group(environment, "packages")
+        kept["packages"] = {name: told for name, told in packages.items() if name not in of_code} or None
     gpu = {name: value for name, value in _group(environment, "gpu").items() if name not in GPU_PASSING}
     coarse = {name: float(f"{value:.2g}") if name.endswith(ROUNDED) else value for name, value in gpu.items()}
-    return kept | {"gpu": coarse or None, "flags": dict(flags)}
+    settings = {name: told for name, told in flags.items() if not name.startswith(MADE_BY_CODE)}
+    return kept | {"gpu": coarse or None, "flags": settings}
+
+
+def source_digest(record: Record) -> str | None:
+    """What identifies the user's source; of records made before there was `code`, that of their case."""
+    return record.code.digest if record.code else record.case.params.get(OLD_SOURCE)
+
+
+def other_source(cpu: Record, gpu: Record) -> str | None:
+    """Why the two sides of a pair are not of one program, in words; None where nothing says so."""
+    if cpu.code is None or gpu.code is None or cpu.code.digest == gpu.code.digest:
+        return None
+    return f"the source is {cpu.code.digest} on the CPU, and {gpu.code.digest} on the GPU"
+
+
+def without_source(case: Case) -> Case:
+    """The case as it is now, whenever it was measured."""
+    return replace(case, params={name: told for name, told in case.params.items() if name != OLD_SOURCE})
 
 
 def _facts(record: Record) -> dict[tuple[Aspect, str], Any]:
@@ -103,6 +128,7 @@ def _facts(record: Record) -> dict[tuple[Aspect, str], Any]:
         Aspect.precision: {"precision": record.case.precision},
         Aspect.flags: dict(record.arm.flags),
         Aspect.variant: {"best": record.arm.variant} if record.case.variant == BEST else {},
+        Aspect.source: {"digest": digest} if (digest := source_digest(record)) else {},
     }
     return {(aspect, name): value for aspect, group in groups.items() for name, value in group.items()}
 

@@ -4,11 +4,11 @@ A machine has a letter, in order of appearance: records tell machines apart, and
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import Any
 
-from jaxaccel.analyze.differences import host_facts
+from jaxaccel.analyze.differences import host_facts, other_source
 from jaxaccel.records import DEVICES, JAX, Record
 
 
@@ -22,12 +22,16 @@ class Placed:
 
 @dataclass(frozen=True, kw_only=True)
 class Meeting:
-    """The records of one case that are to be compared, either of which may be missing or failed."""
+    """The records of one case that are to be compared, either of which may be missing or failed.
+
+    other_source: why the other one, which is there, is missing: it is of another program.
+    """
 
     cpu: Record | None
     gpu: Record | None
     cpu_machine: str | None
     gpu_machine: str | None
+    other_source: str | None = None
 
 
 def latest(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
@@ -98,7 +102,18 @@ def meetings(records: Iterable[Record]) -> Iterator[Meeting]:
         case = cases[placed.record.case_id].setdefault(placed.machine, {})
         case[placed.record.arm.requested] = placed.record
     for machines in cases.values():
-        yield from _meetings(machines)
+        for met in _meetings(machines):
+            yield from _of_one_source(met)
+
+
+def _of_one_source(met: Meeting) -> Iterator[Meeting]:
+    """The meeting, or each side of it alone."""
+    reason = other_source(met.cpu, met.gpu) if met.cpu and met.gpu else None
+    if reason is None:
+        yield met
+        return
+    yield replace(met, gpu=None, gpu_machine=None, other_source=reason)
+    yield replace(met, cpu=None, cpu_machine=None, other_source=reason)
 
 
 def _meetings(machines: Mapping[str, Mapping[str, Record]]) -> Iterator[Meeting]:

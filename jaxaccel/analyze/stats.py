@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from jaxaccel.records import PASS_FAILED, Flag, HostLoad, Metric, Timing
+from jaxaccel.records import DEBUG_SETTING, PASS_FAILED, SETTING_IGNORED, Flag, HostLoad, Metric, Timing
 
 MIN_SAMPLES = 6  # fewer say nothing about their own spread
 MIN_ROUNDS = 5
@@ -29,7 +29,7 @@ EARLY_STOP = 1.1
 RERUN = 2**0.5
 
 # Flags that say that the median itself may mislead; the others tell what kind of noise there was.
-SEVERE_FLAGS = (
+NOISE_FLAGS = (
     "not converged",
     "passes disagree",
     PASS_FAILED,
@@ -39,6 +39,8 @@ SEVERE_FLAGS = (
     "host busy",
     "gpu shared",
 )
+SETTING_FLAGS = (DEBUG_SETTING, SETTING_IGNORED)
+SEVERE_FLAGS = (*NOISE_FLAGS, *SETTING_FLAGS)
 
 DISAGREE = 0.25  # half an interval over passes, relative to the median
 ON_FLOOR = 1.5  # times the dispatch floor: below, a timing tells of dispatch more than of the workload

@@ -8,7 +8,19 @@ import numpy as np
 from jaxaccel.analyze import roofline, stats
 from jaxaccel.measure.sampling import Stop, stop_of
 from jaxaccel.messages import Failure, Inspected, Opened
-from jaxaccel.records import NOT_ASKED, Arm, Ceilings, Flag, HostLoad, Metric, Rates, Record, Status, Timing
+from jaxaccel.records import (
+    NO_CODE,
+    NOT_ASKED,
+    Arm,
+    Ceilings,
+    Flag,
+    HostLoad,
+    Metric,
+    Rates,
+    Record,
+    Status,
+    Timing,
+)
 
 # A blocked call can't be shorter than a queued one, nor a queued one than its work on the device; how much
 # noise may make it seem so.
@@ -139,6 +151,8 @@ class Evidence:
         if self.facts is None:
             return {"timings": f"{status}: see error"}
         absent = dict(self.facts.absent)
+        if self.facts.code is None:
+            absent["code"] = NO_CODE
         if self.facts.memory.peak_bytes is None:
             absent.setdefault("memory.peak_bytes", "XLA does not tell")
         for metric in Metric:

@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from jaxaccel.config import BadInputError
 from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.host import LoadMeter
 from jaxaccel.measure.sampling import OpenArm, Sampled, Stop, sample, stop_of
+from jaxaccel.measure.source import Named, Source, edited, named, resumed_after_edit, source_of
 from jaxaccel.measure.tally import Command, Tally
 from jaxaccel.messages import (
     Close,
@@ -25,7 +27,7 @@ from jaxaccel.messages import (
     Opened,
     Started,
 )
-from jaxaccel.records import Arm, Case, HostLoad, Metric, Record, Spent
+from jaxaccel.records import Arm, Case, HostLoad, Metric, Problem, Record, Spent
 
 
 class WorkerLike(Protocol):
@@ -51,6 +53,7 @@ class WorkerLike(Protocol):
 
 # How often an arm's ceilings are measured anew where its rate is above them, before it is accused.
 AGAIN = 2
+EDITED = "Edited"  # a problem: a later pass would have been of another program
 
 Launch = Callable[[str], WorkerLike]
 Place = tuple[int, str]  # index of a group, device of an arm
@@ -112,13 +115,17 @@ class Group:
 
 @dataclass(kw_only=True)
 class Plan:
-    """What to measure. `book` has the ceilings; None: results are held against none."""
+    """What to measure. `book` has the ceilings; None: results are held against none.
+
+    restart: earlier records of another source are measured anew, in place of being refused.
+    """
 
     groups: Sequence[Group]
     command: Command
     rng: random.Random = field(default_factory=random.Random)
     meter: Meter = field(default_factory=LoadMeter)
     book: CeilingsOf | None = None
+    restart: bool = False
 
 
 def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Place, Record]]:
@@ -127,13 +134,13 @@ def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Plac
     An arm's last record is the fullest: where it gets energy or ceilings, a pass yields it again. One that an
     earlier command has measured already is yielded too.
 
-    **Raises** BadInputError where an earlier record is not of the arm that would go on.
+    **Raises** BadInputError where an earlier record is not of the arm that would go on, or of another source.
     """
     session = _Session(plan, watcher)
     order = list(range(len(plan.groups)))
     passes = max(group.passes for group in plan.groups)
-    for pass_index in range(passes):
-        if pass_index:  # the first goes in the order that was asked for, so that a reader can follow
+    for turn, pass_index in enumerate(session.turns(passes)):
+        if turn:  # the first goes in the order that was asked for, so that a reader can follow
             plan.rng.shuffle(order)
             if not session.lacking(order, pass_index):
                 continue
@@ -141,7 +148,7 @@ def measure(plan: Plan, launch: Launch, watcher: Watcher) -> Iterator[tuple[Plac
         with _Crew(launch, devices) as crew:
             session.meet(crew)
             lacking = session.lacking(order, pass_index)
-            if pass_index == 0:
+            if turn == 0:
                 yield from session.records(index for index in order if index not in lacking)
             for done, index in enumerate(lacking):
                 opened = session.go_over(index, pass_index, crew, done=done, of=len(lacking))
@@ -177,6 +184,15 @@ class _Session:
             }
             for group in plan.groups
         ]
+        self._sources: dict[Named, Source] = {}  # what was opened by this command
+        self._restarted = False
+
+    def turns(self, passes: int) -> Iterator[int]:
+        """The passes to be made, and from the first on again where an arm was restarted on the way."""
+        yield from range(passes)
+        while self._restarted:
+            self._restarted = False
+            yield from range(passes)
 
     def devices(self, order: Iterable[int], pass_index: int) -> list[str]:
         """The devices that a pass needs."""
@@ -223,8 +239,11 @@ class _Session:
             arm = _OpenArm(worker, f"{tally.arm.case.case_id}-{device}")
             reply = arm.open(tally.to_open, group.asked)
             if isinstance(reply, Opened):
-                tally.opened(reply, start_s)
                 opened[device] = arm
+                if why := self._edited(tally.arm.case, reply):
+                    tally.ended(why)
+                else:
+                    tally.opened(reply, start_s)
             else:
                 tally.ended(_failure(reply))
         self._plan.meter.read()
@@ -250,6 +269,31 @@ class _Session:
         for device in opened:
             tallies[device].closed(pass_index, load)
         return opened
+
+    def _edited(self, case: Case, opened: Opened) -> Failure | None:
+        """Why what was opened is not of the source that this command began with; None where it is.
+
+        **Raises** BadInputError where records that were to be gone on with are of another source. Or these
+        are measured anew, all those of the same functions: they stand in one table.
+        """
+        source, key = source_of(opened), named(case)
+        if source is None:
+            return None
+        if key in self._sources:
+            before = self._sources[key]
+            if before == source:
+                return None
+            message = f"edited while it was measured: {edited(before, source)}"
+            return Failure(error=Problem(type=EDITED, message=message))
+        self._sources[key] = source
+        for tally in (tally for arms in self._tallies for tally in arms.values()):
+            prior = tally.prior
+            if prior and named(prior.case) == key and source_of(prior) not in (None, source):
+                if not self._plan.restart:
+                    raise BadInputError(resumed_after_edit(prior, source))
+                tally.restart()
+                self._restarted = True
+        return None
 
     def find_out_once(self, index: int, opened: Mapping[str, "_OpenArm"], crew: "_Crew") -> None:
         """What needs no more than one pass (kernels, the loop's slope, energy); then the arms close."""

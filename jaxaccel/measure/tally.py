@@ -15,9 +15,12 @@ from jaxaccel.config import BadInputError
 from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.evidence import WITHIN_CEILING, Evidence, asked_for, derived, mean_load
 from jaxaccel.measure.sampling import Sampled, Stop, stop_of
+from jaxaccel.measure.source import packages_of_code
 from jaxaccel.messages import Failure, Inspected, Opened, Started
 from jaxaccel.records import (
     BEST,
+    CODE_PACKAGES,
+    DEBUG_SETTING,
     JAX,
     NOT_ASKED,
     NOT_NEEDED,
@@ -25,6 +28,8 @@ from jaxaccel.records import (
     POWER_CAP,
     RESIDENT,
     SCHEMA_VERSION,
+    SETTING,
+    SETTING_IGNORED,
     Arm,
     ArmFacts,
     Ceilings,
@@ -40,6 +45,16 @@ from jaxaccel.records import (
 )
 
 FEWER_ROUNDS = "fewer rounds"  # a flag: of a metric that could not be had all the time
+# Flags that stay when a record is gone on with; all others are found anew.
+KEPT_FLAGS = (
+    "gpu shared",
+    "clock throttled",
+    "power capped",
+    FEWER_ROUNDS,
+    DEBUG_SETTING,
+    SETTING,
+    SETTING_IGNORED,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +88,19 @@ class Tally:
         self.arm, self.stop = arm, stop
         self._metrics, self._energy_s, self._held = metrics, energy_s, held
         self._asked = metrics if asked is None else asked
-        self.spent = Spent()  # by this command
-        self._spent_before = Spent()
-        self._prior = prior if prior and prior.ok else None
-        self._unchanged = False  # since `prior` was made
-        self._interleaved = True
         self._passes = passes
         self._command = command
+        self.spent = Spent()  # by this command
+        self._environment: Mapping[str, Any] = {}
+        self._settings: Mapping[str, str] = {}
+        self._begin(prior if prior and prior.ok else None)
+
+    def _begin(self, prior: Record | None) -> None:
+        """Nothing has been measured yet, but for `prior`, once it is known that it can be gone on with."""
+        self._spent_before = Spent()
+        self._prior = prior
+        self._unchanged = False  # since `prior` was made
+        self._interleaved = True
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self.facts: Opened | None = None
         self._offered: tuple[Metric, ...] = ()  # in this pass
@@ -90,13 +111,20 @@ class Tally:
         self._failure: Failure | None = None
         self._bursts: dict[Metric, list[stats.Burst]] = {}
         self._converged: dict[Metric, bool] = {}
-        self._environment: Mapping[str, Any] = {}
-        self._settings: Mapping[str, str] = {}
         self._warnings: dict[Flag, None] = {}
-        self._done: dict[Metric, set[int]] = {metric: set() for metric in metrics}  # passes
+        self._done: dict[Metric, set[int]] = {metric: set() for metric in self._metrics}  # passes
         self._floors: list[Mapping[str, float]] = []
         self._loads: list[HostLoad] = []
         self._slowdowns: set[str] = set()
+
+    @property
+    def prior(self) -> Record | None:
+        """The record of an earlier command that it goes on with."""
+        return self._prior
+
+    def restart(self) -> None:
+        """Measure all anew: `prior` is of another program."""
+        self._begin(None)
 
     @property
     def to_open(self) -> Arm:
@@ -281,10 +309,19 @@ class Tally:
             host_load=mean_load(self._loads),
             invariants=invariants,
             spent_s=replace(spent_s, total=spent_s.total + self.spent.accounted + overhead_s),
-            environment=dict(self._environment),
+            code=opened.code if opened else None,
+            environment=self._whole_environment(),
             warnings=(*evidence.flags(self.stop), *self._flags()),
             absent=evidence.absent(self._metrics, status) | self._absent | self._unneeded(),
         )
+
+    def _whole_environment(self) -> dict[str, Any]:
+        """With the packages that own code imports, which are known once it was opened."""
+        packages = self.facts.packages if self.facts else {}
+        if not packages:
+            return dict(self._environment)
+        known = self._environment.get("packages", {})
+        return {**self._environment, "packages": {**known, **packages}, CODE_PACKAGES: [*packages]}
 
     def _unneeded(self) -> dict[str, str]:
         """Why metrics are null that no pass has been of yet, and what comes with them."""
@@ -340,6 +377,8 @@ class Tally:
             metrics=tuple(Metric(name) for name in prior.timings),
             transfers=prior.transfers,
             invariants=prior.invariants,
+            code=prior.code,
+            packages=packages_of_code(prior),
         )
         if prior.device_time or prior.energy or "energy" in prior.absent:
             self.inspected = Inspected(
@@ -352,8 +391,7 @@ class Tally:
             if not derived(path) and why not in (NOT_ASKED, NOT_NEEDED)
         }
         self._started_at, self._spent_before = prior.started_at, prior.spent_s
-        kept = ("gpu shared", "clock throttled", "power capped", FEWER_ROUNDS)
-        self._warnings = dict.fromkeys(flag for flag in prior.warnings if flag.name in kept)
+        self._warnings = dict.fromkeys(flag for flag in prior.warnings if flag.name in KEPT_FLAGS)
         self._floors = [prior.dispatch_floor_s] if prior.dispatch_floor_s else []
         self._loads = [prior.host_load] if prior.host_load else []
         for name, timing in prior.timings.items():

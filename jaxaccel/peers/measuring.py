@@ -18,7 +18,7 @@ from jaxaccel.commands import (
     say_waiting,
     stop_by,
 )
-from jaxaccel.config import BadInputError, RunConfig
+from jaxaccel.config import BadInputError, ResumeChanged, RunConfig
 from jaxaccel.peers.frameworks import LIBRARIES, WORKLOADS, Framework, chosen, missing_lines
 from jaxaccel.peers.launching import SharedLauncher, arm_name, starter
 from jaxaccel.records import JAX, RESIDENT, Record, Status
@@ -58,6 +58,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
         composed.discard()
         raise
     command = Command(line=line, sweep_id=sweep_id, started=process_start())
+    restart = composed.jobs[0].config.resume_changed is ResumeChanged.restart
     found: dict[Path, Record] = {}
     interrupted = False
     try:
@@ -69,7 +70,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
                 launcher = SharedLauncher(starter(name for group in session.groups for name in group.arms))
                 stack.callback(launcher.stop)
                 for place, record in measure(
-                    Plan(groups=session.groups, command=command), launcher, progress
+                    Plan(groups=session.groups, command=command, restart=restart), launcher, progress
                 ):
                     folder = session.folders[place]
                     found[folder] = record

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from jaxaccel.analyze.agreement import of_pair
+from jaxaccel.analyze.differences import source_digest, without_source
 from jaxaccel.analyze.residency import BreakEven, break_even, once_speedup, pinned_speedup
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import machines
@@ -24,10 +25,28 @@ ON_BOTH = tuple(metric for metric in Metric if metric not in PINNED)
 
 
 def save(record: Record, folder: Path) -> Path:
-    """Write `folder`/record.json."""
+    """Write `folder`/record.json. One of another source that is there is kept, as record-DIGEST.json."""
     path = folder / RECORD
+    _set_aside(path, record)
     write_whole(path, encode_record(record) + b"\n")
     return path
+
+
+def _set_aside(path: Path, record: Record) -> None:
+    """Rename the record of the same arm that a file holds, if it is of another source."""
+    if record.code is None or not path.exists():
+        return
+    try:
+        before = decode_record(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    digest = source_digest(before)
+    if digest in (None, record.code.digest) or before.arm.requested != record.arm.requested:
+        return
+    names = (
+        f"{path.stem}-{digest}{number}{path.suffix}" for number in ("", *(f"-{n}" for n in range(2, 1000)))
+    )
+    path.rename(next(kept for name in names if not (kept := path.with_name(name)).exists()))
 
 
 def save_all(records: Iterable[Record], folder: Path) -> Path:
@@ -84,9 +103,13 @@ def load_if_there(folder: Path) -> Record | None:
 def others(folder: Path, records: Iterable[Record]) -> list[Record]:
     """What `folder`/records.jsonl has of other arms than those of `records`."""
     path = folder / RECORDS
-    known = {(record.case_id, record.arm.requested) for record in records}
+
+    def arm(record: Record) -> tuple[str, str]:
+        return without_source(record.case).case_id, record.arm.requested
+
+    known = {arm(record) for record in records}
     before = load_records([path]) if path.exists() else []
-    return [record for record in before if (record.case_id, record.arm.requested) not in known]
+    return [record for record in before if arm(record) not in known]
 
 
 def row(comparison: Comparison) -> dict[str, Any]:
@@ -103,6 +126,7 @@ def row(comparison: Comparison) -> dict[str, Any]:
     for metric in ON_BOTH:
         entry |= _speedup_columns(str(metric), comparison.speedups.get(metric))
     entry["unmatched"] = comparison.unmatched
+    entry["other_source"] = comparison.other_source
     apart = of_pair(comparison)
     entry["between_devices"] = apart and apart.relative_difference
     entry["different"] = apart and apart.words

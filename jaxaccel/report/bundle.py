@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from jaxaccel.analyze.differences import OLD_SOURCE, without_source
 from jaxaccel.arguments import choose
 from jaxaccel.commands import require_cores, say_waiting
 from jaxaccel.config import BadInputError, contents, sources
@@ -18,7 +19,7 @@ from jaxaccel.measure.client import Worker
 from jaxaccel.measure.host import DeviceBusyError, hold_devices
 from jaxaccel.messages import Dump, Dumped, Failure, Started
 from jaxaccel.publish.names import case_name
-from jaxaccel.records import CPU_CORES, Arm, Record
+from jaxaccel.records import CPU_CORES, MADE_BY_CODE, Arm, Record
 from jaxaccel.redact import all_without_secrets, without_places
 from jaxaccel.report.arguments import Arguments
 from jaxaccel.report.repro import NOT_SET, repro, timed
@@ -78,7 +79,11 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
 
     **Raises** BadInputError where the record's device is not here, or its program does not run.
     """
-    flags = {name: text for name, text in record.arm.flags.items() if name not in (*NOT_SET, "JAX_PLATFORMS")}
+    flags = {
+        name: text
+        for name, text in record.arm.flags.items()
+        if name not in (*NOT_SET, "JAX_PLATFORMS") and not name.startswith(MADE_BY_CODE)
+    }
     cores = int(record.arm.flags[CPU_CORES]) if CPU_CORES in record.arm.flags else None
     if cores is not None:
         require_cores(f"`--bundle`: the record's {CPU_CORES}", cores)
@@ -100,6 +105,10 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
         raise BadInputError(f"`--bundle`: {record.case} does not run here: {why}")
     if not isinstance(reply, Dumped):
         raise TypeError(f"a worker answered with {type(reply).__name__}")
+    if record.code and reply.code and reply.code.digest != record.code.digest:
+        raise BadInputError(
+            other_code(record, f"{record.code.digest} was measured, here is {reply.code.digest}")
+        )
     absent = dict(reply.absent)
     if "program.bin" in absent:
         absent["repro.py"] = "it would have run program.bin"
@@ -156,13 +165,13 @@ def arm_of(record: Record) -> Arm:
     target = target_of(case.workload)
     if target is None:
         raise BadInputError(f"`--bundle`: there is no workload {case.workload!r} in conf/workload")
-    if "source" in case.params:
+    if OLD_SOURCE in case.params:
         found = sources(case.params.get("fn"), case.params.get("args"))
-        if found != case.params["source"]:
+        if found != case.params[OLD_SOURCE]:
             raise BadInputError(
-                f"`--bundle`: the code of {case.params.get('fn')} is not here as it was measured: start this "
-                "in the folder where the run was started, with that version of it"
+                other_code(record, f"{case.params[OLD_SOURCE]} was measured, here is {found}")
             )
+        case = without_source(case)
     return Arm(
         # Of a case that tried several variants, the one that was kept.
         case=replace(case, variant=record.arm.variant or case.variant),
@@ -170,6 +179,14 @@ def arm_of(record: Record) -> Arm:
         target=target,
         files=({"file": exported_file(record)} if "sha256" in case.params else {})
         | ({"root": root} if (root := root_of(record)) else {}),
+    )
+
+
+def other_code(record: Record, what: str) -> str:
+    """That own code is not what it was."""
+    return (
+        f"`--bundle`: the code of {record.case.params.get('fn')} is not here as it was measured ({what}): "
+        "start this in the folder where the run was started, with that version of it"
     )
 
 
@@ -209,7 +226,7 @@ def differences(record: Record, started: Started | Failure) -> Iterator[str]:
     names = [*dict.fromkeys([*record.arm.flags, *started.arm.flags])]
     for name in names:
         was, now = record.arm.flags.get(name), started.arm.flags.get(name)
-        if was != now and name not in NOT_SET:
+        if was != now and name not in NOT_SET and not name.startswith(MADE_BY_CODE):
             yield without_places(f"the record was made with {name}={was}, these files with {now}")
 
 

@@ -18,7 +18,12 @@ def repro(record: Record, takes: Sequence[str]) -> str:
     # A record has the flags that were set: whoever runs the script may have set others.
     settings = {
         "XLA_FLAGS": "",
-        **{name: without_places(text) for name, text in record.arm.flags.items() if name not in NOT_SET},
+        # What own code set as it was imported has a variable of its name.
+        **{
+            name.upper(): without_places(text)
+            for name, text in record.arm.flags.items()
+            if name not in NOT_SET
+        },
         "JAX_ENABLE_X64": str(record.case.dtype == "float64"),
         "JAX_DEFAULT_MATMUL_PRECISION": record.case.precision,
     }

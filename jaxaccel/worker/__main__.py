@@ -1,6 +1,7 @@
 """`python -m jaxaccel.worker DEVICE [CORES]`: answers requests on its standard input until that closes.
 
-Standard output carries messages only; whatever a library prints goes to standard error.
+Standard input and output carry messages only: to own code and libraries the one is empty, and what they print
+goes to standard error.
 """
 
 import sys
@@ -11,12 +12,12 @@ from typing import Any, BinaryIO
 
 from jaxaccel.messages import AskRound, Close, Closed, Dump, Inspect, Message, Open, Started
 from jaxaccel.records import CPU_CORES, ArmFacts, Spent
-from jaxaccel.worker.serving import answer_all, answering, claim_stdout, round_of, send, start_failure
+from jaxaccel.worker.serving import answer_all, answering, claim_channels, round_of, send, start_failure
 
 
 def main(device: str, cores: str | None = None) -> int:
     """Connect to the device, say so, and serve, on so many cores. Returns the exit code."""
-    replies = claim_stdout()
+    requests, replies = claim_channels()
     from jaxaccel.worker.devices import connect, device_environment, environment, keep_to
 
     if cores is not None:  # before JAX makes its threads, as many as there are cores
@@ -33,13 +34,14 @@ def main(device: str, cores: str | None = None) -> int:
 
     known = host | device_environment(jax_device)
     send(replies, Started(arm=facts, ready_at=time.time(), environment=known))
-    serve(replies, jax_device, facts)
+    serve(requests, replies, jax_device, facts)
     return 0
 
 
-def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
+def serve(requests: BinaryIO, replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     """Answer each request with one message, a Failure where it went wrong."""
     from jaxaccel.worker.arm import OpenArm, dispatch_floor_s
+    from jaxaccel.worker.own_code import refuse_environment
 
     arms: dict[str, OpenArm] = {}
     floor_s: dict[str, float] = {}
@@ -47,6 +49,7 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
     def answer(request: Message) -> Message:
         match request:
             case Open():
+                refuse_environment()
                 begin = time.perf_counter()
                 if not floor_s:  # not at the start, when other processes are starting, too
                     floor_s.update(dispatch_floor_s(jax_device))
@@ -67,7 +70,7 @@ def serve(replies: BinaryIO, jax_device: Any, facts: ArmFacts) -> None:
             case _:
                 raise ValueError(f"a worker answers no {type(request).__name__}")
 
-    answer_all(replies, answering(answer))
+    answer_all(requests, replies, answering(answer))
 
 
 if __name__ == "__main__":

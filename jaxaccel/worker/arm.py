@@ -1,11 +1,12 @@
 """One workload on one device: opened, checked, timed in rounds, closed."""
 
+import functools
 import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -41,6 +42,7 @@ from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.estimate import complete
 from jaxaccel.worker.feeding import COPIES, FED, fed_call, follow, host_work_s, leaves_of, losses_of
 from jaxaccel.worker.kernels import KernelTimer, make_trace
+from jaxaccel.worker.own_code import OwnCode
 from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import (
     ARGUMENTS,
@@ -54,6 +56,9 @@ from jaxaccel.worker.program import (
 from jaxaccel.worker.slope import LoopError, Slope
 from jaxaccel.worker.timing import AWAITED, BLOCKED, Block, Call, InvariantError, Laps, Stopwatch
 from jaxaccel.worker.transfer import TRAVELS, Travel
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 NO_TRANSFER = "no transfer timed"
 CARRIED = "state carried on"
@@ -100,6 +105,17 @@ def as_called_s(call: Call, clock: Callable[[], float] = time.perf_counter) -> f
     return float(np.median(took))
 
 
+def in_own_settings(method: Callable[["OpenArm", Asked], Answer]) -> Callable[["OpenArm", Asked], Answer]:
+    """A method of OpenArm during which the settings of its case hold."""
+
+    @functools.wraps(method)
+    def within(self: "OpenArm", asked: Asked) -> Answer:
+        with self._own:
+            return method(self, asked)
+
+    return within
+
+
 class OpenArm:
     """An arm that is ready to be timed."""
 
@@ -113,11 +129,30 @@ class OpenArm:
     ) -> None:
         """Place the data, compile, check the answer, warm up, be ready for rounds of `metrics`.
 
-        **Raises** RefusedError for what can't be right, InvariantError for a measurement that would lie.
+        **Raises** RefusedError or BadCodeError for what can't be right, InvariantError for a measurement that
+        would lie.
         """
+        self.facts: Opened
+        self._own = OwnCode(arm)
+        with self._own:
+            try:
+                self._open(arm, device, facts, floor_s, metrics)
+            except Exception:
+                self._own.check()  # a setting that is refused may be what it failed of
+                raise
+            self.facts = self._own.complete(self.facts)
+
+    def _open(
+        self,
+        arm: Arm,
+        device: Any,
+        facts: ArmFacts,
+        floor_s: Mapping[str, float],
+        metrics: Sequence[Metric],
+    ) -> None:
         self._case = case = arm.case
-        self._set_width()
         found = candidates(arm)
+        self._own.check()
         variant, workload = next(iter(found.workloads.items()))
         memory = predict_memory(workload, case, device)
         self._device, self._on_gpu = device, device.platform != "cpu"
@@ -259,12 +294,12 @@ class OpenArm:
             absent=absent,
         )
 
+    @in_own_settings
     def round(self, metric: Metric) -> Round | Unavailable:
         """A short burst of samples, or why there is none.
 
         **Raises** InvariantError for a transfer in a timed region, or a result that was not awaited.
         """
-        self._set_width()
         found: Round | Unavailable
         if metric not in self.facts.metrics:
             found = Unavailable(reason=self.facts.absent.get(f"timings.{metric}", NOT_ASKED))
@@ -276,9 +311,9 @@ class OpenArm:
             found = self._without_transfers(metric)
         return replace(found, slowdowns=self._conditions.slowdowns()) if isinstance(found, Round) else found
 
+    @in_own_settings
     def inspect(self, energy_s: float) -> Inspected:
         """What is found out once: kernels, the loop's slope beside them, energy over `energy_s`."""
-        self._set_width()
         watch, absent = Laps(), dict[str, str]()
         device_time = self._inspect_device_time(absent)
         spent = self._inspect_energy(energy_s)
@@ -292,10 +327,6 @@ class OpenArm:
             spent_s=watch.lap(),
             absent=absent,
         )
-
-    def _set_width(self) -> None:
-        """JAX has one width for a process, and another arm may have been opened in between."""
-        jax.config.update("jax_enable_x64", self._case.dtype == "float64")
 
     def _without_transfers(self, metric: Metric) -> Round:
         try:

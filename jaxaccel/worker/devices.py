@@ -13,21 +13,18 @@ import psutil
 
 from jaxaccel.nvml import Gpu, open_gpu
 from jaxaccel.records import ArmFacts
+from jaxaccel.redact import without_secrets
 
 # What of the environment variables changes speed or results. Paths and secrets are not among them.
 SPEED_VARIABLES = (
-    "XLA_FLAGS",
-    "JAX_PLATFORMS",
-    "JAX_DEFAULT_MATMUL_PRECISION",
-    "JAX_CPU_ENABLE_ASYNC_DISPATCH",
-    "JAX_NUM_CPU_DEVICES",
-    "XLA_PYTHON_CLIENT_PREALLOCATE",
-    "XLA_PYTHON_CLIENT_MEM_FRACTION",
-    "XLA_PYTHON_CLIENT_ALLOCATOR",
     "CUDA_VISIBLE_DEVICES",
     "CUDA_LAUNCH_BLOCKING",
     "NVIDIA_TF32_OVERRIDE",
     "OMP_NUM_THREADS",
+)
+SPEED_PREFIXES = ("JAX_", "XLA_")  # all of these, but for those whose names say otherwise
+_NO_SPEED = re.compile(
+    r"CACHE|DUMP|DEBUG_LOG|LOGGING|ADDRESS|PROXY|COORDINATOR|PROCESS_ID|_(DIR|PATH|TO|URL|SCHEMA)$"
 )
 PACKAGES = (
     "jaxaccel",
@@ -75,9 +72,18 @@ def connect(requested: str) -> tuple[Any, ArmFacts]:
         platform=device.platform,
         kind=cpu_model() if found == "cpu" else device.device_kind,
         count=len(devices),
-        flags={name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
+        flags=speed_variables(),
     )
     return device, facts
+
+
+def speed_variables() -> dict[str, str]:
+    """The environment variables that are set and change speed or results."""
+    return {
+        name: without_secrets(value)
+        for name, value in sorted(os.environ.items())
+        if name in SPEED_VARIABLES or (name.startswith(SPEED_PREFIXES) and not _NO_SPEED.search(name))
+    }
 
 
 def capacity_bytes(device: Any) -> int:

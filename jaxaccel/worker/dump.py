@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jaxaccel.records import Arm
 from jaxaccel.redact import without_places
 from jaxaccel.worker.checks import make_workload, predict_memory
 from jaxaccel.worker.hlo import operations, outline
+from jaxaccel.worker.own_code import OwnCode
 from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import Resident, as_timed, compiling, make_call
 from jaxaccel.workloads.base import Array
@@ -42,8 +44,15 @@ def dump(arm: Arm, device: Any, folder: Path) -> Dumped:
 
     **Raises** RefusedError, as for a measurement, and what tracing or compiling it raises.
     """
+    with OwnCode(arm) as own:
+        dumped = _dump(arm, device, folder)
+        own.check()
+        code, _ = own.code
+        return replace(dumped, code=code)
+
+
+def _dump(arm: Arm, device: Any, folder: Path) -> Dumped:
     case = arm.case
-    jax.config.update("jax_enable_x64", case.dtype == "float64")
     jax.config.update(*NAMES_WITHOUT_FOLDERS)
     jax.config.update("jax_enable_compilation_cache", False)  # in which it may be with other paths
     workload = make_workload(arm.target, case, arm.files)

@@ -1,5 +1,6 @@
 """An exception as a Problem: one line, a hint where we know one, and where in the user's own code it was."""
 
+import bdb
 import linecache
 import sysconfig
 import traceback
@@ -10,7 +11,9 @@ import jax
 
 from jaxaccel.records import Problem
 from jaxaccel.redact import without_secrets
+from jaxaccel.worker.checks import RefusedError
 from jaxaccel.worker.program import ARGUMENTS
+from jaxaccel.workloads.importing import BadCodeError
 
 OUT_OF_MEMORY = "the device ran out of memory: take a smaller size"
 NOT_TRACEABLE = (
@@ -23,6 +26,14 @@ CAPTURED = (
     "nnx.split gives them)"
 )
 
+ENDED = "let it return or raise an exception: what is measured must not end the process"
+NO_INPUT = (
+    "standard input is empty where the code is measured: give it what it asks for as an argument or a file"
+)
+DEBUGGER = "the code stops in a debugger, which has no input here: take out breakpoint() or set_trace()"
+
+_NO_LINE = "EOF when reading a line"  # what input() raises
+
 # Whose frames are nobody's concern who looks for a mistake of their own.
 _OURS = Path(__file__).resolve().parent.parent
 _NOT_THEIRS = ("jax", "jaxlib")
@@ -32,6 +43,8 @@ _LONGEST_FRAMES = 12
 def describe(error: BaseException) -> Problem:
     """An exception as one line, with a hint where we know one, and the traceback for those who ask."""
     text = str(error).strip() or type(error).__name__
+    if isinstance(error, SystemExit):
+        text = f"the code ended the process: SystemExit: {text}"
     return Problem(
         type=getattr(error, "name", None) or type(error).__name__.removesuffix("Error"),
         message=without_secrets(text.splitlines()[0])[:500],
@@ -41,7 +54,28 @@ def describe(error: BaseException) -> Problem:
     )
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether what was asked for is at fault, and not the run: it can't be measured as it is."""
+    if isinstance(error, RefusedError | BadCodeError):
+        return True
+    return _hint_of_ending(error) is not None
+
+
+def _hint_of_ending(error: BaseException) -> str | None:
+    """What to do about code that ends the process, or waits for a person."""
+    for cause in _causes(error):
+        if isinstance(cause, bdb.BdbQuit):
+            return DEBUGGER
+        if _NO_LINE in str(cause):
+            return NO_INPUT
+        if isinstance(cause, SystemExit):
+            return ENDED
+    return None
+
+
 def _hint(error: BaseException, text: str) -> str | None:
+    if hint := _hint_of_ending(error):
+        return hint
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
         return OUT_OF_MEMORY
     if isinstance(error, jax.errors.UnexpectedTracerError):

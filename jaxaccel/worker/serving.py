@@ -1,7 +1,6 @@
-"""How a worker speaks: requests on its standard input, an answer to each on what was its standard output."""
+"""How a worker speaks: requests on what was its standard input, an answer to each on its standard output."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Protocol
 
@@ -16,11 +15,18 @@ class Arm(Protocol):
         """A short burst of samples, or why there is none."""
 
 
-def claim_stdout() -> BinaryIO:
-    """Standard output, for messages alone: whatever a library prints goes to standard error from now on."""
-    private = os.fdopen(os.dup(1), "wb", buffering=0)
+def claim_channels() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output, for requests and replies alone.
+
+    From now on whoever reads standard input finds it empty, and whatever a library or own code prints goes to
+    standard error.
+    """
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
     os.dup2(2, 1)
-    return private
+    return requests, replies
 
 
 def send(replies: BinaryIO, message: Message) -> None:
@@ -43,24 +49,20 @@ def start_failure(error: Exception, host: Mapping[str, Any]) -> Failure:
 
 def answering(answer: Callable[[Message], Message]) -> Callable[[bytes], Message]:
     """A function that answers each line with one message, a Failure where it went wrong."""
-    from jaxaccel.worker.checks import RefusedError
-    from jaxaccel.worker.problems import describe
-    from jaxaccel.workloads.importing import BadCodeError
+    from jaxaccel.worker.problems import describe, is_refusal
 
     def answered(line: bytes) -> Message:
         try:
             return answer(decode_message(line))
-        except (RefusedError, BadCodeError) as error:
-            return Failure(error=describe(error), refused=True)
-        except Exception as error:  # the worker's edge
-            return Failure(error=describe(error))
+        except BaseException as error:  # the worker's edge: own code may raise SystemExit, or what it likes
+            return Failure(error=describe(error), refused=is_refusal(error))
 
     return answered
 
 
-def answer_all(replies: BinaryIO, answered: Callable[[bytes], Message]) -> None:
-    """Answer each request, until standard input closes."""
-    for line in sys.stdin.buffer:
+def answer_all(requests: BinaryIO, replies: BinaryIO, answered: Callable[[bytes], Message]) -> None:
+    """Answer each request, until there are no more."""
+    for line in requests:
         send(replies, answered(line))
 
 

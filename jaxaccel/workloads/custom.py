@@ -48,8 +48,8 @@ class Custom:
 
     static: positions of arguments that are settings, beside those that the function's own jit declares.
     reference: gives, of the same arguments as NumPy arrays, what `fn` returns. flops, bytes: of one call, in
-    place of XLA's count. source: a digest of the files that `fn` and `args` are in. root: the folder from
-    which they are imported first. precision: of matrix products, as the case has it.
+    place of XLA's count. root: the folder from which `fn` and `args` are imported first. precision: of matrix
+    products, as the case has it.
     """
 
     variants: ClassVar[Mapping[str, Any]] = {"direct": None}
@@ -69,7 +69,6 @@ class Custom:
     tolerance: float | None = None
     flops: float | None = None
     bytes: float | None = None
-    source: str | None = None
     root: str | None = None
 
     def __post_init__(self) -> None:

@@ -4,7 +4,6 @@ Standard output carries messages only; whatever a library prints goes to standar
 """
 
 import gc
-import os
 import pkgutil
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 from jaxaccel.messages import AskRound, Close, Closed, Inspect, Message, Open, Started
 from jaxaccel.peers.worker.program import Library
 from jaxaccel.records import ArmFacts, Spent
-from jaxaccel.worker.serving import answer_all, answering, claim_stdout, round_of, send, start_failure
+from jaxaccel.worker.serving import answer_all, answering, claim_channels, round_of, send, start_failure
 
 # Each in a module that its library is imported in, and nowhere else.
 KINDS = {
@@ -28,7 +27,7 @@ KINDS = {
 def main(device: str, library: str) -> int:
     """Import the library, say so, and serve. Returns the exit code."""
     # What a library prints as it is imported must not get among the messages.
-    replies = claim_stdout()
+    requests, replies = claim_channels()
     from jaxaccel.worker.devices import environment
 
     host = environment()
@@ -40,7 +39,7 @@ def main(device: str, library: str) -> int:
     from jaxaccel.peers.worker import arm  # noqa: F401  # its imports are part of the start
 
     send(replies, Started(arm=facts, ready_at=time.time(), environment=host | known))
-    answer_all(replies, make_answer(connected, facts))
+    answer_all(requests, replies, make_answer(connected, facts))
     return 0
 
 
@@ -49,7 +48,7 @@ def connect(device: str, library: str, host: Mapping[str, Any]) -> tuple[Library
 
     **Raises** NoDeviceError, ImportError.
     """
-    from jaxaccel.worker.devices import SPEED_VARIABLES, nvml_facts
+    from jaxaccel.worker.devices import nvml_facts, speed_variables
 
     if library not in KINDS:
         raise ValueError(f"LIBRARY must be one of {', '.join(KINDS)}, got {library!r}")
@@ -59,7 +58,7 @@ def connect(device: str, library: str, host: Mapping[str, Any]) -> tuple[Library
         platform=connected.platform,
         kind=connected.kind,
         count=connected.count,
-        flags={name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
+        flags=speed_variables(),
     )
     told = connected.environment()
     known: dict[str, Any] = {

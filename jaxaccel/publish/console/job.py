@@ -78,6 +78,8 @@ def verdict_lines(comparison: Comparison) -> list[Text]:
         lines += map(Text, _hanging(f"  data brought in once: {words}"))
     if (found := of_pair(comparison)) and found.words:
         lines += (Text(line, style="red") for line in _hanging(f"! {found.words}"))
+    if comparison.other_source and comparison.cpu:
+        lines.append(Text(f"! not compared: {comparison.other_source}", style="yellow"))
     if comparison.unmatched:
         text = (
             f"{UNMATCHED} no one speedup: the sides did not compute at one precision; {comparison.unmatched}"

@@ -5,7 +5,7 @@ place. Rows of the same machines stand together, under a title where there are s
 columns the cells are folded, and nothing of them is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from jaxaccel.analyze.agreement import DIFFERENT, of_pair
 from jaxaccel.analyze.residency import break_even
-from jaxaccel.analyze.stats import SEVERE_FLAGS, severe
+from jaxaccel.analyze.stats import NOISE_FLAGS, SETTING_FLAGS, severe
 from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.names import cores, device_name, in_cores, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
@@ -25,9 +25,6 @@ from jaxaccel.publish.variants import legend as variants_legend
 from jaxaccel.records import DEVICES, RESIDENT, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
 
 WIDTH = 100
-LOOK_TWICE = "\n".join(
-    wrap(f"! look twice: {', '.join(SEVERE_FLAGS)} (see `warnings`)", WIDTH, subsequent_indent="  ")
-)
 UNMATCHED = "†"
 TWO_MACHINES = (
     "two machines: measured apart, CPU of one against GPU of the other: intervals are over the passes of\n"
@@ -188,12 +185,14 @@ class SweepTable:
         for line in variants_legend(self._rows):
             lines += wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         lines += no_interval_lines(self._rows, self._metric)
+        lines += other_source_lines(self._rows)
         if UNMATCHED in shown:
             lines += _unmatched_legend(self._rows)
         if DIFFERENT_MARK in shown:
             lines += wrap(f"{DIFFERENT_MARK} {DIFFERENT}, by more than is tolerated", WIDTH)
         if "!" in shown:
-            lines.append(LOOK_TWICE)
+            arms = (record for row in self._rows for record in row.arms)
+            lines.append(look_twice(flag.name for record in arms for flag in record.warnings))
         return lines
 
 
@@ -463,6 +462,23 @@ def no_interval_lines(rows: Sequence[Comparison], metric: Metric = Metric.latenc
         f"! no interval between {pair} ({count} case{'s' if count != 1 else ''}): {reason}"
         for (pair, reason), count in reasons.items()
     ]
+
+
+def look_twice(flags: Iterable[str]) -> str:
+    """What a mark may stand for: all kinds of noise, and the settings that are among the flags."""
+    names = [*NOISE_FLAGS, *filter({*flags}.__contains__, SETTING_FLAGS)]
+    return "\n".join(
+        wrap(f"! look twice: {', '.join(names)} (see `warnings`)", WIDTH, subsequent_indent="  ")
+    )
+
+
+def other_source_lines(rows: Sequence[Comparison]) -> list[str]:
+    """Why the CPU and the GPU of a case stand apart, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.other_source and row.cpu:
+            reasons.setdefault(row.other_source, []).append(told_apart(row.case, [row.case]))
+    return [f"! not compared, {reason}: {'; '.join(names)}" for reason, names in reasons.items()]
 
 
 def _unmatched_legend(rows: Sequence[Comparison]) -> list[str]:
