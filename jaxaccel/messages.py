@@ -151,7 +151,10 @@ class Close:
 
 @dataclass(frozen=True, kw_only=True)
 class Closed:
-    """Worker -> parent: it is dropped."""
+    """Worker -> parent: it is dropped. `warnings`: what the timing did to its carry."""
+
+    warnings: tuple[Flag, ...] = ()
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

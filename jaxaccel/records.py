@@ -21,6 +21,19 @@ JAX = "jax"  # the framework of all records but those of jaxaccel.peers
 PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not be made
 # A slowdown that a loaded GPU shows by design; the others mean that something is wrong.
 POWER_CAP = "power cap"
+# Flags of a carry that changed what the timed calls do.
+CARRY_NOT_FINITE, CARRY_ZERO, CARRY_DENORMAL = "carry not finite", "carry zero", "carry denormal"
+CARRY_CONVERGED = "carry converged"
+LOOP_ENDS_EARLY, LOOP_RUNS_LONGER = "loop ends early", "loop runs longer"
+CARRY_FLAGS = (
+    CARRY_NOT_FINITE,
+    CARRY_ZERO,
+    CARRY_DENORMAL,
+    CARRY_CONVERGED,
+    LOOP_ENDS_EARLY,
+    LOOP_RUNS_LONGER,
+)
+CARRY_UNCHECKED, LOOP_UNCHECKED = "carry unchecked", "loop unchecked"  # why that could not be told
 CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
 NOT_NEEDED = "not needed: the search had no question for it at this size"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from jaxaccel.records import PASS_FAILED, Flag, HostLoad, Metric, Timing
+from jaxaccel.records import CARRY_FLAGS, PASS_FAILED, Flag, HostLoad, Metric, Timing
 
 MIN_SAMPLES = 6  # fewer say nothing about their own spread
 MIN_ROUNDS = 5
@@ -38,6 +38,7 @@ SEVERE_FLAGS = (
     "clock throttled",
     "host busy",
     "gpu shared",
+    *CARRY_FLAGS,
 )
 
 DISAGREE = 0.25  # half an interval over passes, relative to the median

@@ -15,9 +15,11 @@ from jaxaccel.config import BadInputError
 from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.evidence import WITHIN_CEILING, Evidence, asked_for, derived, mean_load
 from jaxaccel.measure.sampling import Sampled, Stop, stop_of
-from jaxaccel.messages import Failure, Inspected, Opened, Started
+from jaxaccel.messages import Closed, Failure, Inspected, Message, Opened, Started
 from jaxaccel.records import (
     BEST,
+    CARRY_FLAGS,
+    CARRY_UNCHECKED,
     JAX,
     NOT_ASKED,
     NOT_NEEDED,
@@ -196,6 +198,17 @@ class Tally:
         why = failure.error.message
         self.found_out(Inspected(absent={"device_time": why, "energy": why}))
 
+    def let_go(self, reply: Message) -> None:
+        """Its worker dropped it, and says what the timing did to its carry: once, not after each pass."""
+        flags: tuple[Flag, ...] = ()
+        if isinstance(reply, Closed):
+            flags = reply.warnings
+            self.spent += Spent(inspection=reply.spent_s)
+        elif isinstance(reply, Failure):
+            flags = (Flag(name=CARRY_UNCHECKED, metric=None, message=reply.error.message),)
+        known = {flag.name for flag in self._warnings}
+        self._warnings.update(dict.fromkeys(flag for flag in flags if flag.name not in known))
+
     def wants_ceilings(self, again: int) -> bool:
         """Whether it has none yet, or is faster than they say that it can be: they may be too low.
 
@@ -349,7 +362,7 @@ class Tally:
             if not derived(path) and why not in (NOT_ASKED, NOT_NEEDED)
         }
         self._started_at, self._spent_before = prior.started_at, prior.spent_s
-        kept = ("gpu shared", "clock throttled", "power capped", FEWER_ROUNDS)
+        kept = ("gpu shared", "clock throttled", "power capped", FEWER_ROUNDS, *CARRY_FLAGS)
         self._warnings = dict.fromkeys(flag for flag in prior.warnings if flag.name in kept)
         self._floors = [prior.dispatch_floor_s] if prior.dispatch_floor_s else []
         self._loads = [prior.host_load] if prior.host_load else []

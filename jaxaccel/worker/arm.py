@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxaccel.messages import Inspected, Opened, Round, Unavailable
+from jaxaccel.messages import Closed, Inspected, Opened, Round, Unavailable
 from jaxaccel.records import (
     BEST,
     NOT_ASKED,
@@ -27,6 +27,7 @@ from jaxaccel.records import (
 )
 from jaxaccel.worker import energy
 from jaxaccel.worker.best import Chosen, candidates, choose
+from jaxaccel.worker.carry_check import check_carry
 from jaxaccel.worker.checks import (
     ANSWER,
     OPERATIONS,
@@ -192,7 +193,8 @@ class OpenArm:
         transfers = _find_transfers(self._travel, travels, absent)
         if fed:
             absent["transfers"] = FED
-        del inputs  # but for those that travel
+        self._given = inputs[0] if workload.carries else None
+        del inputs  # but for those that travel, and a carry
         if analysis is None:
             absent["memory.arguments_bytes"] = "XLA gives no memory analysis here"
         self._conditions = Conditions(device)
@@ -257,6 +259,17 @@ class OpenArm:
             spent_s=watch.lap(),
             absent=absent,
         )
+
+    def close(self) -> Closed:
+        """What the timing did to a carry. The arm can't be timed afterwards."""
+        if not self._workload.carries:
+            return Closed()
+        self._set_width()
+        watch, run = Laps(), self._stopwatch.run
+        flags = check_carry(
+            self._workload, self._resident, self._given, self._device, run, self._case.precision
+        )
+        return Closed(warnings=flags, spent_s=watch.lap())
 
     def _set_width(self) -> None:
         """JAX has one width for a process, and another arm may have been opened in between."""

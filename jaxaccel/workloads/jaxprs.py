@@ -6,6 +6,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Literal
+
+# Equations that call a program on just what they are given.
+CALLS = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "remat2",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+)
 
 
 def called_programs(equation: Any) -> Iterator[Any]:
@@ -43,3 +56,15 @@ def captured_shapes(program: Any) -> list[tuple[int, ...]]:
         for called in called_programs(equation):
             found += captured_shapes(called)
     return found
+
+
+def read_arguments(program: Any) -> list[bool]:
+    """Of each argument of a traced program, whether anything in it is computed from it, or returns it."""
+    jaxpr = opened(program)
+    read = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}
+    for equation in jaxpr.eqns:
+        inner = next(called_programs(equation), None) if equation.primitive.name in CALLS else None
+        reads = read_arguments(inner) if inner is not None else [True] * len(equation.invars)
+        pairs = zip(equation.invars, reads, strict=True)
+        read |= {atom for atom, is_read in pairs if is_read and not isinstance(atom, Literal)}
+    return [argument in read for argument in jaxpr.invars]
