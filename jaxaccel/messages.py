@@ -18,6 +18,7 @@ from jaxaccel.records import (
     Flag,
     Memory,
     Metric,
+    PlainValues,
     Problem,
     Spent,
     Transfers,
@@ -49,7 +50,7 @@ class Open:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class Opened(PlainValues):
     """Worker -> parent: the facts of an arm that is ready to be timed.
 
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
