@@ -133,6 +133,7 @@ class Behaviour:
     unavailable: Mapping[Metric, str] = field(default_factory=dict)  # in place of rounds
     inspected: Inspected | Failure = field(default_factory=lambda: INSPECTED)
     dies_in_inspection: bool = False
+    closed: Closed | Failure = field(default_factory=Closed)
 
 
 class FakeArm:
@@ -212,8 +213,7 @@ class FakeWorker:
                 _, behaviour = self._arms[request.key]
                 return self._died() if behaviour.dies_in_inspection else behaviour.inspected
             case Close():
-                del self._arms[request.key]
-                return Closed()
+                return self._arms.pop(request.key)[1].closed
         raise AssertionError(f"a worker is never asked {request}")
 
     def _died(self) -> Failure:
