@@ -27,6 +27,7 @@ from jaxaccel.publish.names import case_name, device_name, told_apart
 from jaxaccel.publish.numbers import amount, brief, count, interval, joules, rate, ratio, seconds, volume
 from jaxaccel.publish.progress import ShowProgress
 from jaxaccel.records import (
+    CARRY_FLAGS,
     Accuracy,
     Comparison,
     Compile,
@@ -860,7 +861,11 @@ def test_the_legend_of_the_ceiling_says_of_which_time_and_of_which_best_rate(sho
 def test_every_severe_flag_is_in_the_legend_of_its_mark(show: Show) -> None:
     text = one_line(show(console.show_comparisons, pair([whole("cpu", 1e-4, warnings=BIMODAL)])))
     said = text[text.index("! look twice") :]
-    assert all(name in said for name in SEVERE_FLAGS)
+    assert [name for name in SEVERE_FLAGS if name not in said] == [*CARRY_FLAGS]
+    carry = Flag(name="carry zero", metric=None, message="the carry is all zeros from call 127 on")
+    text = one_line(show(console.show_comparisons, pair([whole("cpu", 1e-4, warnings=(carry,))])))
+    assert "1e-04!" in text or "100 µs!" in text
+    assert "gpu shared, carry zero (see `warnings`)" in text
 
 
 def test_a_setting_that_is_too_long_for_its_column_is_folded_after_its_sign(show: Show) -> None:

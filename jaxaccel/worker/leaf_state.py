@@ -31,14 +31,14 @@ def look(leaf: jax.Array) -> State | None:
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         return None
     small = _on_cpu(leaf) and leaf.size <= SMALL
-    return State(*map(int, _counts(np.asarray(leaf), np) if small else _counts_there(leaf)))
+    return State(*np.asarray(_counts(np.asarray(leaf), np) if small else _counts_there(leaf)).tolist())
 
 
 def fingerprint(leaf: jax.Array, *, whole: bool) -> tuple[int, ...]:
     """64 bits that differ where two arrays differ in a bit: of the first SMALL numbers, or of the `whole`."""
     if _on_cpu(leaf) and (leaf.size <= SMALL or not whole):
-        return tuple(map(int, _mixed(np.asarray(leaf), np, whole=False)))
-    return tuple(map(int, _mixed_there(leaf, whole=whole)))
+        return tuple(_mixed(np.asarray(leaf), np, whole=False).tolist())
+    return tuple(np.asarray(_mixed_there(leaf, whole=whole)).tolist())
 
 
 def _on_cpu(leaf: jax.Array) -> bool:

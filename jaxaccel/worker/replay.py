@@ -11,6 +11,7 @@ from jaxaccel.worker.program import Resident
 
 BATCH_S = 0.05  # of calls between two looks at the clock
 KEPT_BYTES = 1 << 28  # a larger carry is not kept on the way: going back starts from what was given
+COPY_BYTES_PER_S = 1e9  # about: memory that is asked for anew is slow, and so is the way from a GPU
 
 
 class LimitError(RuntimeError):
@@ -30,7 +31,8 @@ class Replay:
     ) -> None:
         self._resident, self._device, self._run, self._clock = resident, device, run, clock
         self._start = self._kept = (0, given)
-        self._keeps = sum(leaf.nbytes for leaf in jax.tree.leaves(given)) <= KEPT_BYTES
+        self._carry_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(given))
+        self._since_kept_s = 0.0  # in calls
         self._limit_s: float | None = None
         self._batch = 1
         self.made = 0
@@ -66,19 +68,25 @@ class Replay:
             self._run(batch)
             self.made += batch
             calls -= batch
-            faster = self._clock() - start < BATCH_S
-            self._batch = 2 * batch if faster else max(1, batch // 2)
+            took_s = self._clock() - start
+            self._since_kept_s += took_s
+            self._batch = 2 * batch if took_s < BATCH_S else max(1, batch // 2)
 
     def copied(self) -> tuple[int, Any] | None:
-        """The carry as it is now, on the host; None of a large one."""
-        return (self.made, jax.tree.map(np.array, self._resident.carry)) if self._keeps else None
+        """The carry as it is now, on the host; None where to make it again is as fast, and of a large one."""
+        copying_s = self._carry_bytes / COPY_BYTES_PER_S
+        if self._carry_bytes > KEPT_BYTES or self._since_kept_s < copying_s:
+            return None
+        return self.made, jax.tree.map(np.array, self._resident.carry)
 
     def keep(self, copied: tuple[int, Any] | None) -> None:
-        """Go back to this from now on, and no further."""
-        self._kept = copied or self._kept
+        """Go back to this from now on, and no further; None: as before."""
+        if copied:
+            self._kept, self._since_kept_s = copied, 0.0
 
     def _go_back(self) -> None:
         self.made, carry = self._kept
+        self._since_kept_s = 0.0
         self._resident.carry = None  # its memory is free for what takes its place
         placed = jax.device_put(carry, self._device, may_alias=False)
         self._resident.carry = jax.block_until_ready(placed)

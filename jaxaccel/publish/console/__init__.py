@@ -20,7 +20,7 @@ from jaxaccel.publish.console.crossover import LEGEND, crossover_table, winners_
 from jaxaccel.publish.console.job import flag_lines, job_table, verdict_lines
 from jaxaccel.publish.console.machines import machine_lines
 from jaxaccel.publish.console.money import BillTable
-from jaxaccel.publish.console.sweep import LOOK_TWICE, WIDTH, SweepTable
+from jaxaccel.publish.console.sweep import WIDTH, SweepTable, look_twice
 from jaxaccel.records import Comparison, Problem, Record
 
 
@@ -128,8 +128,9 @@ def show_baseline(console: Console, comparison: BaselineComparison) -> None:
             f"ratio: new / base time; worse and better allow for {comparison.among} ratios: false in at most "
             f"{words.percent(FALSE_ALARMS)} of tables"
         )
-    if any(change.doubts for change in comparison.changes):
-        console.print(LOOK_TWICE, style="yellow")
+    if doubts := [doubt for change in comparison.changes for doubt in change.doubts]:
+        # With the side that has it: see `Change`.
+        console.print(look_twice(doubt.split(": ")[-1] for doubt in doubts), style="yellow")
     for line in [*words.undecided_lines(comparison), *words.unmatched_lines(comparison.unmatched)]:
         console.print(Text(line, style="yellow"), soft_wrap=True)
     console.print(words.summary(comparison), style="red" if comparison.failed else "")

@@ -5,7 +5,7 @@ place. Rows of the same machines stand together, under a title where there are s
 columns the cells are folded, and nothing of them is lost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
@@ -22,12 +22,20 @@ from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.names import cores, device_name, in_cores, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
 from jaxaccel.publish.variants import legend as variants_legend
-from jaxaccel.records import DEVICES, RESIDENT, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
+from jaxaccel.records import (
+    CARRY_FLAGS,
+    DEVICES,
+    RESIDENT,
+    Comparison,
+    Limit,
+    Metric,
+    Record,
+    Speedup,
+    Timing,
+    Verdict,
+)
 
 WIDTH = 100
-LOOK_TWICE = "\n".join(
-    wrap(f"! look twice: {', '.join(SEVERE_FLAGS)} (see `warnings`)", WIDTH, subsequent_indent="  ")
-)
 UNMATCHED = "†"
 TWO_MACHINES = (
     "two machines: measured apart, CPU of one against GPU of the other: intervals are over the passes of\n"
@@ -193,8 +201,17 @@ class SweepTable:
         if DIFFERENT_MARK in shown:
             lines += wrap(f"{DIFFERENT_MARK} {DIFFERENT}, by more than is tolerated", WIDTH)
         if "!" in shown:
-            lines.append(LOOK_TWICE)
+            lines.append(look_twice(flag.name for row in self._rows for r in row.arms for flag in r.warnings))
         return lines
+
+
+def look_twice(names: Iterable[str]) -> str:
+    """The flags that the mark may stand for; those of a carry only where they are among the `names`."""
+    found = {*names}
+    shown = [name for name in SEVERE_FLAGS if name in found or name not in CARRY_FLAGS]
+    return "\n".join(
+        wrap(f"! look twice: {', '.join(shown)} (see `warnings`)", WIDTH, subsequent_indent="  ")
+    )
 
 
 class _Name:
