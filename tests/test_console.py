@@ -864,7 +864,6 @@ def test_every_severe_flag_is_in_the_legend_of_its_mark(show: Show) -> None:
     assert [name for name in SEVERE_FLAGS if name not in said] == [*CARRY_FLAGS]
     carry = Flag(name="carry zero", metric=None, message="the carry is all zeros from call 127 on")
     text = one_line(show(console.show_comparisons, pair([whole("cpu", 1e-4, warnings=(carry,))])))
-    assert "1e-04!" in text or "100 µs!" in text
     assert "gpu shared, carry zero (see `warnings`)" in text
 
 
