@@ -25,9 +25,8 @@ from jaxaccel.workloads.base import Workload
 from jaxaccel.workloads.jaxprs import read_arguments
 
 SEARCH_S = 4.0  # for all that is searched for in a carry
-LATER_CALLS = (
-    5  # whose trips are counted: a loop that draws random numbers makes a few more or less by itself
-)
+# Calls whose trips are counted: a loop that draws random numbers makes a few more or less by itself.
+LATER_CALLS = 5
 
 
 def check_carry(
