@@ -19,6 +19,7 @@ from jaxaccel.records import (
     Flag,
     Memory,
     Metric,
+    PlainValues,
     Problem,
     Spent,
     Transfers,
@@ -50,7 +51,7 @@ class Open:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class Opened(PlainValues):
     """Worker -> parent: the facts of an arm that is ready to be timed.
 
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
@@ -160,7 +161,10 @@ class Close:
 
 @dataclass(frozen=True, kw_only=True)
 class Closed:
-    """Worker -> parent: it is dropped."""
+    """Worker -> parent: it is dropped. `warnings`: what the timing did to its carry."""
+
+    warnings: tuple[Flag, ...] = ()
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

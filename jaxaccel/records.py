@@ -6,6 +6,7 @@ numbers mean is worked out in `analyze/`, where they go in `publish/`.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -27,6 +28,19 @@ NAMES_OF_CODE = ("fn", "args", "reference")
 CODE_PACKAGES = "code_packages"
 # How those flags of an arm begin that own code made as it was imported; variables are in capitals.
 MADE_BY_CODE = "jax_"
+# Flags of a carry that changed what the timed calls do.
+CARRY_NOT_FINITE, CARRY_ZERO, CARRY_DENORMAL = "carry not finite", "carry zero", "carry denormal"
+CARRY_CONVERGED = "carry converged"
+LOOP_ENDS_EARLY, LOOP_RUNS_LONGER = "loop ends early", "loop runs longer"
+CARRY_FLAGS = (
+    CARRY_NOT_FINITE,
+    CARRY_ZERO,
+    CARRY_DENORMAL,
+    CARRY_CONVERGED,
+    LOOP_ENDS_EARLY,
+    LOOP_RUNS_LONGER,
+)
+CARRY_UNCHECKED, LOOP_UNCHECKED = "carry unchecked", "loop unchecked"  # why that could not be told
 CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
 # Flags of JAX's settings that own code or the environment made: one that slows calls down, one that changes
 # results or times, one that holds for nothing here.
@@ -101,6 +115,32 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
+def plain(value: Any) -> Any:
+    """A value with Python's own numbers and truth values in place of NumPy's, JAX's or torch's.
+
+    An array without dimensions is a number, any other a tuple; so too inside of tuples, lists and mappings.
+    """
+    if hasattr(value, "ndim") and hasattr(value, "tolist"):
+        value = value.tolist()
+        return tuple(value) if isinstance(value, list) else value
+    if type(value) in (tuple, list):
+        return type(value)(map(plain, value))
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    return value
+
+
+class PlainValues:
+    """A dataclass whose fields come from a workload's code: they are made `plain`.
+
+    A NumPy `False` is not `False`, and a NumPy number can't be written as JSON.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))
+
+
 # --- what is measured ------------------------------------------------------------------------------
 
 
@@ -158,7 +198,7 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Cost(PlainValues):
     """What one call must do at least: floating-point operations, and bytes to and from memory.
 
     source: who says so: `declared` by the workload, `XLA`, which counts all that the program does, and a
@@ -194,7 +234,7 @@ class ArmFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class Trial(PlainValues):
     """What became of a variant that `best` tried. time_s: a call's, in a few rounds, before all timing.
 
     reason: why it is not among those to choose from; time_s may then be that of its first calls, or None.
@@ -301,7 +341,7 @@ class Ceilings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfers:
+class Transfers(PlainValues):
     """What travels between host and device for a call whose data starts and ends on the host.
 
     A carry (parameters, optimiser state) stays on the device, as in a training loop. h2d, d2h: `copied`, or
@@ -338,7 +378,7 @@ class DeviceTime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Energy:
+class Energy(PlainValues):
     """What a call costs in energy, by a counter of the hardware, while calls are queued for `duration_s`.
 
     per_call_j: all that the scope used. above_idle_per_call_j: beyond `idle_w`, its power while it waited
@@ -357,7 +397,7 @@ class Energy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeafSketch:
+class LeafSketch(PlainValues):
     """One array of an output in a few numbers, by which two devices' outputs are compared.
 
     projections: of `elements` evenly spread elements, on seeded random signs; norm: theirs, in float64.
@@ -381,7 +421,7 @@ class LeafSketch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Accuracy:
+class Accuracy(PlainValues):
     """The relative error of the timed program's output against `reference`, and what is tolerated.
 
     Without a reference, error and `ok` are None: nobody has checked the answer. `sketch` is then what it can
@@ -395,9 +435,20 @@ class Accuracy:
     sketch: tuple[LeafSketch, ...] = ()
     inputs: str = ""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relative_error is None:
+            return
+        # An error that is no number is as wrong as can be, whatever is said of it.
+        if not math.isfinite(self.relative_error):
+            object.__setattr__(self, "relative_error", math.inf)
+            object.__setattr__(self, "ok", False)
+        elif self.ok is None:
+            object.__setattr__(self, "ok", self.relative_error <= self.tolerance)
+
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class Memory(PlainValues):
     """Bytes: predicted before allocating, of the compiled program, and what the device offers.
 
     working_set_bytes: what one call touches, as the workload declares it. peak_bytes: the most that the

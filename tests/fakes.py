@@ -136,6 +136,7 @@ class Behaviour:
     dies_in_inspection: bool = False
     code: Code | None = None
     packages: Mapping[str, str] = field(default_factory=dict)
+    closed: Closed | Failure = field(default_factory=Closed)
 
 
 class FakeArm:
@@ -216,8 +217,7 @@ class FakeWorker:
                 _, behaviour = self._arms[request.key]
                 return self._died() if behaviour.dies_in_inspection else behaviour.inspected
             case Close():
-                del self._arms[request.key]
-                return Closed()
+                return self._arms.pop(request.key)[1].closed
         raise AssertionError(f"a worker is never asked {request}")
 
     def _died(self) -> Failure:

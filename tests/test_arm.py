@@ -29,7 +29,7 @@ from jaxaccel.messages import (
     decode_message,
     encode_message,
 )
-from jaxaccel.records import RESIDENT, Arm, ArmFacts, Case, DeviceTime, Energy, Metric, Transfers
+from jaxaccel.records import RESIDENT, Accuracy, Arm, ArmFacts, Case, DeviceTime, Energy, Metric, Transfers
 from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker import arm as worker_arm
 from jaxaccel.worker.arm import BLOCKED, NOT_ASKED, SERIES_S, SERIES_STEPS, OpenArm, watch_steps
@@ -142,6 +142,33 @@ def open_arm(target: str = MATVEC, metrics: Sequence[Metric] = BLOCKED, **change
 
 def open_odd(variant: str) -> OpenArm:
     return open_arm(f"{__name__}:Odd", variant=variant)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedOddly(Matvec):
+    """A right answer that its workload judges in NumPy's or JAX's values; `judgement` says which."""
+
+    judgement: str = ""
+
+    def verify(self, inputs: Any, output: Any, precision: str, run: Any) -> Accuracy:
+        error, ok = ODD_JUDGEMENTS[self.judgement]
+        return Accuracy(relative_error=error, tolerance=np.float32(1e-3), ok=ok, reference="theirs")
+
+
+ODD_JUDGEMENTS: dict[str, tuple[Any, Any]] = {
+    "NumPy": (np.float64(0.5), np.False_),
+    "array": (np.array(0.5), np.array(False)),
+    "JAX": (jnp.float32(0.5), jnp.asarray(False)),
+    "NaN": (np.float32("nan"), np.True_),
+    "no error": (None, np.False_),
+}
+
+
+@pytest.mark.parametrize("judgement", ODD_JUDGEMENTS)
+def test_a_wrong_answer_fails_whatever_type_its_judgement_has(judgement: str) -> None:
+    with pytest.raises(InvariantError) as caught:
+        open_arm(f"{__name__}:JudgedOddly", params={"judgement": judgement})
+    assert caught.value.name == "answer right"
 
 
 # --- a good arm ------------------------------------------------------------------------------------
@@ -488,7 +515,7 @@ def test_a_captured_number_does_no_harm() -> None:
 @pytest.mark.parametrize("variant", ["off_by_a_thousandth", "of_tensorfloat_32", "that_is_not_a_number"])
 def test_a_wrong_answer_is_caught(variant: str) -> None:
     with pytest.raises(
-        InvariantError, match=r"differs from NumPy float64 by \S+, and \S+ is toler"
+        InvariantError, match=r"differs from NumPy float64 by \S+, and \S+ is toler|not finite, or far from"
     ) as caught:
         open_odd(variant)
     assert caught.value.name == worker_arm.ANSWER

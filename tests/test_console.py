@@ -19,7 +19,7 @@ from fakes import (
 from rich.console import Console
 
 from jaxaccel.analyze.compare import pair
-from jaxaccel.analyze.stats import NOISE_FLAGS, SETTING_FLAGS, SEVERE_FLAGS
+from jaxaccel.analyze.stats import NOISE_FLAGS, RARE_FLAGS, SEVERE_FLAGS
 from jaxaccel.measure.sampling import Sampled
 from jaxaccel.publish import console
 from jaxaccel.publish.console.job import flag_lines, speedup_words
@@ -858,8 +858,8 @@ def test_the_legend_of_the_ceiling_says_of_which_time_and_of_which_best_rate(sho
 
 
 def test_every_severe_flag_is_in_the_legend_of_its_mark(show: Show) -> None:
-    set_badly = tuple(Flag(name=name, metric=None, message="so") for name in SETTING_FLAGS)
-    for warnings, names in ((BIMODAL, NOISE_FLAGS), ((*BIMODAL, *set_badly), SEVERE_FLAGS)):
+    rare = tuple(Flag(name=name, metric=None, message="so") for name in RARE_FLAGS)
+    for warnings, names in ((BIMODAL, NOISE_FLAGS), ((*BIMODAL, *rare), SEVERE_FLAGS)):
         text = one_line(show(console.show_comparisons, pair([whole("cpu", 1e-4, warnings=warnings)])))
         said = text[text.index("! look twice") : text.index("(see `warnings`)")]
         assert [name for name in SEVERE_FLAGS if name in said] == [*names]

@@ -1,8 +1,11 @@
 import json
+import math
 from dataclasses import FrozenInstanceError, fields, replace
-from typing import get_args
+from typing import Any, get_args
 
+import jax.numpy as jnp
 import msgspec
+import numpy as np
 import pytest
 from fakes import (
     DEVICE_TIME,
@@ -33,17 +36,24 @@ from jaxaccel.messages import (
 )
 from jaxaccel.records import (
     RESIDENT,
+    Accuracy,
     Arm,
     Case,
     Comparison,
+    Cost,
+    Memory,
     Metric,
     Record,
     Spent,
     Status,
+    Trial,
     decode_record,
     digest,
     encode_record,
 )
+from jaxaccel.worker.checks import refuse_wrong
+from jaxaccel.worker.timing import InvariantError
+from jaxaccel.workloads.base import Outcome
 
 # --- records as JSON -------------------------------------------------------------------------------
 
@@ -242,3 +252,67 @@ def test_what_the_device_is_survives_the_pipe() -> None:
     message = decode_message(encode_message(started("cpu", ready_at=1.5)))
     assert message.arm == facts_of("cpu")
     assert message.ready_at == 1.5
+
+
+# --- what a workload's code gives ------------------------------------------------------------------
+
+WRONG: dict[str, Any] = {
+    "Python's": False,
+    "NumPy's": np.False_,
+    "an array": np.array(False),
+    "JAX's": jnp.asarray(False),
+    "compared": np.float32(2.0) <= np.float64(1.0),
+}
+
+
+@pytest.mark.parametrize("ok", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("error", [2.0, np.float32(2.0), np.array(2.0), jnp.float32(2.0), jnp.bfloat16(2.0)])
+def test_a_judgement_is_in_python_s_own_values(ok: Any, error: Any) -> None:
+    accuracy = Accuracy(relative_error=error, tolerance=np.float16(1.0), ok=ok, reference="theirs")
+    assert accuracy.ok is False
+    assert (type(accuracy.relative_error), type(accuracy.tolerance)) == (float, float)
+    with pytest.raises(InvariantError, match=r"differs from theirs by 2\.0e\+00"):
+        refuse_wrong(accuracy)
+    assert Accuracy(relative_error=0.0, tolerance=1.0, ok=np.True_, reference="theirs").ok is True
+
+
+@pytest.mark.parametrize("error", [math.nan, np.float64("nan"), jnp.float32("nan"), math.inf, -math.inf])
+@pytest.mark.parametrize("ok", [True, np.True_, None])
+def test_an_error_that_is_no_number_is_a_wrong_answer(error: Any, ok: Any) -> None:
+    accuracy = Accuracy(relative_error=error, tolerance=1.0, ok=ok, reference="theirs")
+    with pytest.raises(InvariantError, match="not finite"):
+        refuse_wrong(accuracy)
+
+
+@pytest.mark.parametrize("ok", WRONG.values(), ids=WRONG)
+def test_a_wrong_answer_whose_error_nobody_gives_is_refused(ok: Any) -> None:
+    with pytest.raises(InvariantError, match="not that of theirs"):
+        refuse_wrong(Accuracy(relative_error=None, tolerance=1.0, ok=ok, reference="theirs"))
+
+
+def test_an_error_that_nobody_judged_is_held_against_its_tolerance() -> None:
+    judged = [
+        Accuracy(relative_error=np.float32(error), tolerance=1.0, ok=None, reference=None).ok
+        for error in (0.5, 2)
+    ]
+    assert judged == [True, False]
+    assert Accuracy(relative_error=None, tolerance=1.0, ok=None, reference=None).ok is None
+
+
+def test_numbers_of_any_library_can_be_sent() -> None:
+    said = replace(
+        opened("cpu"),
+        cost=Cost(flops=np.int64(3), bytes=jnp.float32(4)),
+        memory=Memory(predicted_bytes=np.int64(5), capacity_bytes=np.array(6)),
+        variants={"direct": Trial(time_s=np.float32(0.5), ok=np.True_)},
+        series={"loss": np.arange(2.0, dtype=np.float32), "other": (np.float32(1), jnp.float32(2))},
+        results={"held out": np.float16(0.5), "rounds": jnp.int32(3)},
+    )
+    heard = decode_message(encode_message(said))
+    assert (heard.cost.flops, heard.cost.bytes) == (3, 4)
+    assert (heard.memory.predicted_bytes, heard.memory.capacity_bytes) == (5, 6)
+    assert heard.variants == {"direct": Trial(time_s=0.5, ok=True)}
+    assert heard.series == {"loss": (0.0, 1.0), "other": (1.0, 2.0)}
+    assert heard.results == {"held out": 0.5, "rounds": 3}
+    outcome = Outcome(accuracy=said.accuracy, series={"loss": [np.float32(1)]}, results={"a": np.float64(2)})
+    assert [type(value) for value in (*outcome.series["loss"], outcome.results["a"])] == [float, float]

@@ -26,15 +26,28 @@ from fakes import (
 
 from jaxaccel.analyze.compare import compare, pair
 from jaxaccel.analyze.differences import identity
-from jaxaccel.analyze.stats import relative_half_width
+from jaxaccel.analyze.stats import relative_half_width, severe
 from jaxaccel.config import BadInputError
 from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.evidence import asked_for
 from jaxaccel.measure.sampling import Stop
 from jaxaccel.measure.session import CeilingsOf, Group, Place, Plan, WorkerLike, measure
 from jaxaccel.measure.tally import Command
-from jaxaccel.messages import AskRound, Close, Inspect, Inspected, Message, Open, Opened, Started
+from jaxaccel.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Opened,
+    Started,
+)
 from jaxaccel.records import (
+    CARRY_NOT_FINITE,
+    CARRY_UNCHECKED,
     NOT_ASKED,
     NOT_NEEDED,
     SCHEMA_VERSION,
@@ -1058,6 +1071,52 @@ def test_flags_of_earlier_passes_stay() -> None:
     assert "clock throttled" in {flag.name for flag in earlier["gpu"].warnings}
     record = run(FakeLab(), resumed(2, earlier, "gpu"))[-1][1]
     assert "clock throttled" in {flag.name for flag in record.warnings}
+
+
+# --- what the timing did to a carry, which a worker says when an arm closes -------------------------
+
+
+def carry_flag(call: int) -> Flag:
+    return Flag(name=CARRY_NOT_FINITE, metric=None, message=f"the carry is not finite from call {call} on")
+
+
+def carry_flags(record: Record) -> list[str]:
+    return [flag.message for flag in record.warnings if flag.name in (CARRY_NOT_FINITE, CARRY_UNCHECKED)]
+
+
+def closing_in_turn(*replies: Closed | Failure) -> FakeLab:
+    turns = cycle(replies)
+    return FakeLab(lambda _: Behaviour(closed=next(turns)))
+
+
+def test_what_became_of_a_carry_is_in_the_record() -> None:
+    lab = closing_in_turn(Closed(warnings=(carry_flag(217),), spent_s=0.75))
+    record = run(lab, make_group(SMALL, "cpu"))[-1][1]
+    assert carry_flags(record) == ["the carry is not finite from call 217 on"]
+    assert severe(record.warnings, "latency") == [carry_flag(217)]
+    without = run(FakeLab(), make_group(SMALL, "cpu"))[-1][1]
+    assert record.spent_s.inspection == pytest.approx(without.spent_s.inspection + 0.75)
+
+
+def test_later_passes_do_not_say_the_same_of_a_carry_again() -> None:
+    lab = closing_in_turn(Closed(), Closed(warnings=(carry_flag(217),)), Closed(warnings=(carry_flag(219),)))
+    record = run(lab, make_group(SMALL, "cpu", passes=3))[-1][1]
+    assert carry_flags(record) == ["the carry is not finite from call 217 on"]
+
+
+def test_a_resumed_record_keeps_what_became_of_its_carry() -> None:
+    earlier = prior(1, "cpu", lab=closing_in_turn(Closed(warnings=(carry_flag(217),))))
+    lab = closing_in_turn(Closed(warnings=(carry_flag(219),)))
+    record = run(lab, resumed(2, earlier, "cpu"))[-1][1]
+    assert carry_flags(record) == ["the carry is not finite from call 217 on"]
+
+
+def test_a_carry_that_could_not_be_looked_at_is_said_so_and_its_timings_stand() -> None:
+    lab = closing_in_turn(failure("XlaRuntimeError", "out of memory"))
+    record = run(lab, make_group(SMALL, "cpu"))[-1][1]
+    assert record.ok
+    assert carry_flags(record) == ["out of memory"]
+    assert severe(record.warnings, "latency") == []
 
 
 # --- nothing is left running -----------------------------------------------------------------------

@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from jaxaccel.records import DEBUG_SETTING, PASS_FAILED, SETTING_IGNORED, Flag, HostLoad, Metric, Timing
+from jaxaccel.records import (
+    CARRY_FLAGS,
+    DEBUG_SETTING,
+    PASS_FAILED,
+    SETTING_IGNORED,
+    Flag,
+    HostLoad,
+    Metric,
+    Timing,
+)
 
 MIN_SAMPLES = 6  # fewer say nothing about their own spread
 MIN_ROUNDS = 5
@@ -39,8 +48,9 @@ NOISE_FLAGS = (
     "host busy",
     "gpu shared",
 )
-SETTING_FLAGS = (DEBUG_SETTING, SETTING_IGNORED)
-SEVERE_FLAGS = (*NOISE_FLAGS, *SETTING_FLAGS)
+# Severe, too, but rare: a legend names those of them that occur.
+RARE_FLAGS = (*CARRY_FLAGS, DEBUG_SETTING, SETTING_IGNORED)
+SEVERE_FLAGS = (*NOISE_FLAGS, *RARE_FLAGS)
 
 DISAGREE = 0.25  # half an interval over passes, relative to the median
 ON_FLOOR = 1.5  # times the dispatch floor: below, a timing tells of dispatch more than of the workload

@@ -309,7 +309,7 @@ class _Session:
                 tally.lost(_failure(reply))
         for device, arm in opened.items():
             if crew.worker(device).alive:
-                arm.close()
+                self._tallies[index][device].let_go(arm.close())
 
     def hold_against_ceilings(self, index: int, devices: Iterable[str], crew: "_Crew") -> bool:
         """Give arms their ceilings, from their workers, whose memory is free again; whether any were new."""

@@ -16,9 +16,11 @@ from jaxaccel.measure.ceilings import Found
 from jaxaccel.measure.evidence import WITHIN_CEILING, Evidence, asked_for, derived, mean_load
 from jaxaccel.measure.sampling import Sampled, Stop, stop_of
 from jaxaccel.measure.source import packages_of_code
-from jaxaccel.messages import Failure, Inspected, Opened, Started
+from jaxaccel.messages import Closed, Failure, Inspected, Message, Opened, Started
 from jaxaccel.records import (
     BEST,
+    CARRY_FLAGS,
+    CARRY_UNCHECKED,
     CODE_PACKAGES,
     DEBUG_SETTING,
     JAX,
@@ -51,6 +53,7 @@ KEPT_FLAGS = (
     "clock throttled",
     "power capped",
     FEWER_ROUNDS,
+    *CARRY_FLAGS,
     DEBUG_SETTING,
     SETTING,
     SETTING_IGNORED,
@@ -223,6 +226,17 @@ class Tally:
         """It could not be inspected; its timings stand."""
         why = failure.error.message
         self.found_out(Inspected(absent={"device_time": why, "energy": why, "as_called_s": why}))
+
+    def let_go(self, reply: Message) -> None:
+        """Its worker dropped it, and says what the timing did to its carry: once, not after each pass."""
+        flags: tuple[Flag, ...] = ()
+        if isinstance(reply, Closed):
+            flags = reply.warnings
+            self.spent += Spent(inspection=reply.spent_s)
+        elif isinstance(reply, Failure):
+            flags = (Flag(name=CARRY_UNCHECKED, metric=None, message=reply.error.message),)
+        known = {flag.name for flag in self._warnings}
+        self._warnings.update(dict.fromkeys(flag for flag in flags if flag.name not in known))
 
     def wants_ceilings(self, again: int) -> bool:
         """Whether it has none yet, or is faster than they say that it can be: they may be too low.

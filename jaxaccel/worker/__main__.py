@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxaccel.messages import AskRound, Close, Closed, Dump, Inspect, Message, Open, Started
+from jaxaccel.messages import AskRound, Close, Dump, Inspect, Message, Open, Started
 from jaxaccel.records import CPU_CORES, ArmFacts, Spent
 from jaxaccel.worker.serving import answer_all, answering, claim_channels, round_of, send, start_failure
 
@@ -65,8 +65,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, jax_device: Any, facts: ArmFact
 
                 return dump(request.arm, jax_device, Path(request.folder))
             case Close():
-                del arms[request.key]
-                return Closed()
+                return arms.pop(request.key).close()
             case _:
                 raise ValueError(f"a worker answers no {type(request).__name__}")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxaccel.messages import Inspected, Opened, Round, Unavailable
+from jaxaccel.messages import Closed, Inspected, Opened, Round, Unavailable
 from jaxaccel.records import (
     BEST,
     NOT_ASKED,
@@ -28,6 +28,7 @@ from jaxaccel.records import (
 )
 from jaxaccel.worker import energy
 from jaxaccel.worker.best import Chosen, candidates, choose
+from jaxaccel.worker.carry_check import check_carry
 from jaxaccel.worker.checks import (
     ANSWER,
     OPERATIONS,
@@ -253,7 +254,8 @@ class OpenArm:
         transfers = _find_transfers(self._travel, travels, absent)
         if fed:
             absent["transfers"] = FED
-        del inputs  # but for those that travel
+        self._given = inputs[0] if workload.carries else None
+        del inputs  # but for those that travel, and a carry
         if analysis is None:
             absent["memory.arguments_bytes"] = "XLA gives no memory analysis here"
         self._conditions = Conditions(device)
@@ -327,6 +329,17 @@ class OpenArm:
             spent_s=watch.lap(),
             absent=absent,
         )
+
+    def close(self) -> Closed:
+        """What the timing did to a carry. The arm can't be timed afterwards."""
+        if not self._workload.carries:
+            return Closed()
+        watch, run = Laps(), self._stopwatch.run
+        with self._own:
+            flags = check_carry(
+                self._workload, self._resident, self._given, self._device, run, self._case.precision
+            )
+        return Closed(warnings=flags, spent_s=watch.lap())
 
     def _without_transfers(self, metric: Metric) -> Round:
         try:

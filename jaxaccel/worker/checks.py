@@ -158,8 +158,10 @@ def refuse_wrong(accuracy: Accuracy) -> None:
 
     **Raises** InvariantError: a time of a wrong answer is no measurement.
     """
-    if accuracy.ok is not False or accuracy.relative_error is None:
+    if accuracy.ok is None or accuracy.ok:
         return
+    if accuracy.relative_error is None:
+        raise InvariantError(ANSWER, f"the output is not that of {accuracy.reference or 'the reference'}")
     if math.isinf(accuracy.relative_error):
         raise InvariantError(ANSWER, f"the output is not finite, or far from {accuracy.reference}")
     raise InvariantError(

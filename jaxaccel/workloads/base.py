@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxaccel.records import BEST, Accuracy, Cost
+from jaxaccel.records import BEST, Accuracy, Cost, PlainValues
 
 Array = NDArray[Any]
 Inputs = tuple[Any, ...]  # pytrees of NumPy arrays: the arguments of the timed function
@@ -121,7 +121,7 @@ class Compiling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(PlainValues):
     """What came of a whole training: how right it was, numbers an epoch by name, and single ones."""
 
     accuracy: Accuracy

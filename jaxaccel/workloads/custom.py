@@ -162,6 +162,12 @@ class Custom:
         how = "changed in place" if plan.program.changed else "donated"
         return f"{named}, {how}: each call takes what the one before left there"
 
+    @property
+    def carry_names(self) -> list[str]:
+        """What the arrays of the carry are called in messages."""
+        plan = self._plan
+        return [plan.signature.places[index] for index in plan.carried]
+
     def cost(self) -> Cost:
         """What is declared; the rest is for XLA to count."""
         return Cost(flops=self.flops, bytes=self.bytes)

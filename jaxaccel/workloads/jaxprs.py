@@ -11,6 +11,16 @@ from jax.extend.core import jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
 JITS = ("jit", "pjit")  # what JAX calls the call of a jitted function, by version
+# Equations that call a program on just what they are given.
+CALLS = (
+    *JITS,
+    "closed_call",
+    "core_call",
+    "remat2",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+)
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 

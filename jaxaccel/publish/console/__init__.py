@@ -129,7 +129,8 @@ def show_baseline(console: Console, comparison: BaselineComparison) -> None:
             f"{words.percent(FALSE_ALARMS)} of tables"
         )
     if doubts := [doubt for change in comparison.changes for doubt in change.doubts]:
-        console.print(look_twice(doubt.partition(": ")[2] for doubt in doubts), style="yellow")
+        # With the side that has it: see `Change`.
+        console.print(look_twice(doubt.split(": ")[-1] for doubt in doubts), style="yellow")
     for line in [*words.undecided_lines(comparison), *words.unmatched_lines(comparison.unmatched)]:
         console.print(Text(line, style="yellow"), soft_wrap=True)
     console.print(words.summary(comparison), style="red" if comparison.failed else "")

@@ -17,12 +17,22 @@ from rich.text import Text
 
 from jaxaccel.analyze.agreement import DIFFERENT, of_pair
 from jaxaccel.analyze.residency import break_even
-from jaxaccel.analyze.stats import NOISE_FLAGS, SETTING_FLAGS, severe
+from jaxaccel.analyze.stats import NOISE_FLAGS, RARE_FLAGS, severe
 from jaxaccel.publish.machines import blocks
 from jaxaccel.publish.names import cores, device_name, in_cores, told_apart
 from jaxaccel.publish.numbers import brief, count, interval, seconds
 from jaxaccel.publish.variants import legend as variants_legend
-from jaxaccel.records import DEVICES, RESIDENT, Comparison, Limit, Metric, Record, Speedup, Timing, Verdict
+from jaxaccel.records import (
+    DEVICES,
+    RESIDENT,
+    Comparison,
+    Limit,
+    Metric,
+    Record,
+    Speedup,
+    Timing,
+    Verdict,
+)
 
 WIDTH = 100
 UNMATCHED = "†"
@@ -465,8 +475,8 @@ def no_interval_lines(rows: Sequence[Comparison], metric: Metric = Metric.latenc
 
 
 def look_twice(flags: Iterable[str]) -> str:
-    """What a mark may stand for: all kinds of noise, and the settings that are among the flags."""
-    names = [*NOISE_FLAGS, *filter({*flags}.__contains__, SETTING_FLAGS)]
+    """What a mark may stand for: all kinds of noise, and the rare reasons that are among the flags."""
+    names = [*NOISE_FLAGS, *filter({*flags}.__contains__, RARE_FLAGS)]
     return "\n".join(
         wrap(f"! look twice: {', '.join(names)} (see `warnings`)", WIDTH, subsequent_indent="  ")
     )
