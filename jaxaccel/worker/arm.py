@@ -45,9 +45,11 @@ from jaxaccel.worker.program import (
     ARGUMENTS,
     Resident,
     compile_function,
+    held_bytes,
     is_ready,
     make_call,
     make_fed_call,
+    settle,
 )
 from jaxaccel.worker.slope import LoopError, Slope
 from jaxaccel.worker.timing import AWAITED, BLOCKED, Block, Call, InvariantError, Laps, Stopwatch
@@ -160,8 +162,9 @@ class OpenArm:
             call,
             block,
             # A donated carry is reused; only what comes out beside it piles up.
-            output_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(output)),
+            output_bytes=held_bytes(output),
             chained=workload.carries,
+            settle=settle,
             ready=is_ready,
         )
         del result, output, answer
@@ -222,7 +225,12 @@ class OpenArm:
             | ({ANSWER: f"skipped: {UNCHECKED}"} if accuracy.ok is None else {})
             | dict.fromkeys((AWAITED, NO_TRANSFER), "passed" if set(metrics) & set(BLOCKED) else UNTIMED)
             | ({NO_TRANSFER: COPIES} if fed and getattr(workload, "sends", False) else {}),
-            warnings=(*warnings, *_not_finite(accuracy), *self._conditions.warnings()),
+            warnings=(
+                *warnings,
+                *_not_finite(accuracy),
+                *self._stopwatch.flags(),
+                *self._conditions.warnings(),
+            ),
             absent=absent,
         )
 
@@ -367,7 +375,7 @@ def dispatch_floor_s(device: Any) -> dict[str, float]:
     number = jax.device_put(np.float32(0), device)
     compiled = jax.jit(lambda x: x + np.float32(1)).lower(number).compile()
     call, block = make_call(compiled, Resident((number,), carries=False))
-    stopwatch = Stopwatch(call, block, chained=False, output_bytes=number.nbytes)
+    stopwatch = Stopwatch(call, block, chained=False, output_bytes=held_bytes(number), settle=settle)
     stopwatch.warm_up()
     return {metric.value: float(np.median(stopwatch.round(metric).samples_s)) for metric in BLOCKED}
 

@@ -19,7 +19,14 @@ from jaxaccel.worker.checks import (
 )
 from jaxaccel.worker.hlo import outline
 from jaxaccel.worker.problems import describe
-from jaxaccel.worker.program import Resident, compile_function, is_ready, make_call
+from jaxaccel.worker.program import (
+    Resident,
+    compile_function,
+    held_bytes,
+    is_ready,
+    make_call,
+    settle,
+)
 from jaxaccel.worker.timing import Call, Stopwatch
 from jaxaccel.workloads.base import Workload
 
@@ -173,8 +180,9 @@ def _prepare(
     stopwatch = Stopwatch(
         call,
         block,
-        output_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(output)),
+        output_bytes=held_bytes(output),
         chained=workload.carries,
+        settle=settle,
         ready=is_ready,
         clock=clock,
     )

@@ -1,7 +1,7 @@
 """From a workload's function to a compiled program, and the calls that run it on resident data."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from jaxaccel.worker.timing import Block, Call, InvariantError, Laps
 from jaxaccel.workloads.jaxprs import captured_shapes
 
 ARGUMENTS = "everything an argument"
+ARRAY_BYTES = 4096  # of an array of one element: jax.Array, its buffer and its events
 
 
 class Resident:
@@ -96,6 +97,16 @@ def wait(result: Any) -> Any:
     `jax.block_until_ready` walks a pytree, which costs microseconds that a single array need not pay.
     """
     return result.block_until_ready() if isinstance(result, jax.Array) else jax.block_until_ready(result)
+
+
+def settle(results: Sequence[Any]) -> None:
+    """Block on what earlier calls returned, but for a carry that a later call has taken over."""
+    jax.block_until_ready([leaf for leaf in jax.tree.leaves(results) if not leaf.is_deleted()])
+
+
+def held_bytes(result: Any) -> int:
+    """Bytes that a result takes while it is kept, those of its Python objects included."""
+    return sum(leaf.nbytes + ARRAY_BYTES for leaf in jax.tree.leaves(result))
 
 
 def is_ready(result: Any) -> bool:
