@@ -4,6 +4,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +42,7 @@ from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.estimate import complete
 from jaxaccel.worker.feeding import COPIES, FED, fed_call, follow, host_work_s, leaves_of, losses_of
 from jaxaccel.worker.kernels import KernelTimer, make_trace
+from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import (
     ARGUMENTS,
     Resident,
@@ -51,8 +53,18 @@ from jaxaccel.worker.program import (
     make_fed_call,
     settle,
 )
-from jaxaccel.worker.slope import LoopError, Slope
-from jaxaccel.worker.timing import AWAITED, BLOCKED, Block, Call, InvariantError, Laps, Stopwatch
+from jaxaccel.worker.slope import Slope
+from jaxaccel.worker.timing import (
+    AWAITED,
+    BLOCKED,
+    LONGEST_CALL_S,
+    AbsentError,
+    Block,
+    Call,
+    InvariantError,
+    Laps,
+    Stopwatch,
+)
 from jaxaccel.worker.transfer import TRAVELS, Travel
 
 NO_TRANSFER = "no transfer timed"
@@ -63,6 +75,7 @@ UNTIMED = "skipped: no call on resident data is timed from Python"
 SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
 
 SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too much of the slope
+LOOP_COMPILE_S = 60.0  # a program that took longer to compile gets no loop, which would take as long again
 
 
 def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
@@ -82,6 +95,23 @@ def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_c
         if calls > 1 and clock() >= until:
             return tuple(found)
         output, calls = call()[1], calls + 1
+
+
+@contextmanager
+def part(absent: dict[str, str], what: str, *places: str) -> Iterator[None]:
+    """A part of an arm without which the rest stands. `absent` says why its `places` are null.
+
+    **Raises** InvariantError: then nothing of the arm is what it says.
+    """
+    try:
+        yield
+    except InvariantError:
+        raise
+    except AbsentError as error:
+        absent.update(dict.fromkeys(places, str(error)))
+    except Exception as error:  # whatever it raises, the rest can be measured
+        reason = f"{what} failed with {type(error).__name__}: {describe(error).message}"
+        absent.update(dict.fromkeys(places, reason))
 
 
 class OpenArm:
@@ -127,16 +157,19 @@ class OpenArm:
         )
         compile_s = watch.lap()
         operations = check_operations(workload, compiled)
-        cost, warnings, uncounted = complete(
-            workload.cost(), workload.function, arguments, compiled, case.precision
-        )
+        absent: dict[str, str] = {}
+        cost, warnings = workload.cost(), tuple[Flag, ...]()
+        with part(absent, "counting its work", "cost.flops", "cost.bytes"):
+            cost, warnings, uncounted = complete(cost, workload.function, arguments, compiled, case.precision)
+            absent |= uncounted
 
+        self._compiled, self._compile_s = compiled, times.compile_s
         self._resident = resident = Resident(arguments, carries=workload.carries)
         call, block = make_call(compiled, resident)
         fed = fed_call(workload, compiled, resident, device, case.seed)
         if fed:
             call = fed
-            uncounted |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in BLOCKED), FED)
+            absent |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in BLOCKED), FED)
             metrics = [metric for metric in metrics if metric in BLOCKED]
         call, block = getattr(workload, "tamper", _as_they_are)(call, block, arguments)
         del arguments
@@ -167,6 +200,9 @@ class OpenArm:
             settle=settle,
             ready=is_ready,
         )
+        travels = [metric for metric in metrics if metric in TRAVELS]
+        # Where a workload carries, no two outputs need be the same.
+        resident_answer = jax.device_get(output) if travels and not workload.carries else None
         del result, output, answer
         self._stopwatch.warm_up()
         gc.unfreeze()
@@ -174,30 +210,31 @@ class OpenArm:
         gc.freeze()  # a later collection then looks only at what is new
         warmup_s = watch.lap()
 
-        absent: dict[str, str] = dict(uncounted)
         if accuracy.relative_error is None:
             absent["accuracy.relative_error"] = UNCHECKED
         self._timer: KernelTimer | Slope | None = None
         if Metric.device in metrics:
-            self._timer = self._make_timer(call, block, absent)
-        analysis = compiled.memory_analysis()
-        memory = _with_analysis(memory, analysis)
+            with part(absent, "making the loop whose slope would tell", f"timings.{Metric.device}"):
+                self._timer = self._make_timer(call, block)
+        with part(absent, "XLA's memory analysis", "memory.arguments_bytes"):
+            memory = with_analysis(memory, compiled.memory_analysis())
         self._travel: Travel | None = None
-        if travels := [metric for metric in metrics if metric in TRAVELS]:
-            self._travel = Travel(
-                inputs[1:] if workload.carries else inputs,
-                make_fed_call(compiled, resident),
-                (lambda: call()[1]) if workload.carries else call,
-                device,
-                carries=workload.carries,
-                beside_bytes=(memory.outputs_bytes or 0) + (memory.temporaries_bytes or 0),
-            )
-        transfers = _find_transfers(self._travel, travels, absent)
-        if fed:
-            absent["transfers"] = FED
-        del inputs  # but for those that travel
-        if analysis is None:
-            absent["memory.arguments_bytes"] = "XLA gives no memory analysis here"
+        transfers: Transfers | None = None
+        if travels:
+            with part(absent, "moving data", "transfers", *(f"timings.{metric}" for metric in travels)):
+                self._travel = Travel(
+                    inputs[1:] if workload.carries else inputs,
+                    make_fed_call(compiled, resident),
+                    (lambda: call()[1]) if workload.carries else call,
+                    device,
+                    answer=resident_answer,
+                    call_s=self._stopwatch.typical_s,
+                    beside_bytes=(memory.outputs_bytes or 0) + (memory.temporaries_bytes or 0),
+                )
+                transfers = _find_transfers(self._travel, travels, absent)
+        else:
+            absent["transfers"] = FED if fed else NOT_ASKED
+        del inputs, resident_answer  # but for those that travel
         self._conditions = Conditions(device)
         self.facts = Opened(
             arm=replace(facts, variant=variant),
@@ -255,16 +292,13 @@ class OpenArm:
         """What is found out once: kernels, the loop's slope beside them, energy over `energy_s`."""
         self._set_width()
         watch, absent = Laps(), dict[str, str]()
-        device_time = self._inspect_device_time(absent)
-        spent = self._inspect_energy(energy_s)
-        if isinstance(spent, str):
-            absent["energy"] = spent
-        return Inspected(
-            device_time=device_time,
-            energy=spent if isinstance(spent, Energy) else None,
-            spent_s=watch.lap(),
-            absent=absent,
-        )
+        device_time: DeviceTime | None = None
+        used: Energy | None = None
+        with part(absent, "looking at the device's time", "device_time"):
+            device_time = self._inspect_device_time(absent)
+        with part(absent, "counting joules", "energy"):
+            used = self._inspect_energy(energy_s)
+        return Inspected(device_time=device_time, energy=used, spent_s=watch.lap(), absent=absent)
 
     def _set_width(self) -> None:
         """JAX has one width for a process, and another arm may have been opened in between."""
@@ -281,22 +315,24 @@ class OpenArm:
                 NO_TRANSFER, f"a timed call moves data: {str(error).splitlines()[0]}"
             ) from error
 
-    def _make_timer(self, call: Call, block: Block, absent: dict[str, str]) -> KernelTimer | Slope | None:
+    def _make_timer(self, call: Call, block: Block) -> KernelTimer | Slope:
         if self._on_gpu:
             return KernelTimer(call, block, make_trace(self._device), typical_s=self._stopwatch.typical_s)
-        try:
-            return self._make_slope(self._stopwatch.typical_s)
-        except LoopError as error:
-            absent[f"timings.{Metric.device}"] = str(error)
-            return None
+        return self._make_slope(self._stopwatch.typical_s)
 
     def _make_slope(self, typical_s: float) -> Slope:
+        if self._compile_s > LOOP_COMPILE_S:
+            raise AbsentError(
+                f"the program took {self._compile_s:.0f} s to compile: the loop whose slope would tell would "
+                "take as long again"
+            )
         return Slope(
             self._workload,
             self._resident,
             precision=self._case.precision,
             typical_s=typical_s,
             on_gpu=self._on_gpu,
+            compiled=self._compiled,
         )
 
     def _inspect_device_time(self, absent: dict[str, str]) -> DeviceTime | None:
@@ -309,38 +345,41 @@ class OpenArm:
         if not kernels:
             absent["device_time"] = "no round of device time had its kernels"
             return None
-        took_s = sum(kernel.time_s for kernel in kernels)
         slope_s = None
-        if took_s < SLOPE_FROM_S:
-            absent["device_time.slope_s"] = (
-                f"of kernels shorter than {1e6 * SLOPE_FROM_S:.0f} µs, the loop's own cost would be too much"
-            )
-        else:
-            try:
-                found = self._make_slope(took_s).round()
-            except LoopError as error:
-                found = Unavailable(reason=str(error))
-            if isinstance(found, Round):
-                slope_s = float(np.median(found.samples_s))
-            else:
-                absent["device_time.slope_s"] = found.reason
+        with part(absent, "making the loop whose slope would tell", "device_time.slope_s"):
+            slope_s = self._check_by_slope(sum(kernel.time_s for kernel in kernels))
         return DeviceTime(source="profiler", kernels=kernels, slope_s=slope_s)
 
-    def _inspect_energy(self, energy_s: float) -> Energy | str:
+    def _check_by_slope(self, took_s: float) -> float:
+        """The time of a call whose kernels `took_s`, by the slope of a loop.
+
+        **Raises** AbsentError where there is none.
+        """
+        if took_s < SLOPE_FROM_S:
+            raise AbsentError(
+                f"of kernels shorter than {1e6 * SLOPE_FROM_S:.0f} µs, the loop's own cost would be too much"
+            )
+        if took_s > LONGEST_CALL_S:
+            raise AbsentError(f"a call takes {took_s:.1f} s, and a loop whose slope would tell makes several")
+        found = self._make_slope(took_s).round()
+        if isinstance(found, Unavailable):
+            raise AbsentError(found.reason)
+        return float(np.median(found.samples_s))
+
+    def _inspect_energy(self, energy_s: float) -> Energy:
         if energy_s <= 0:
-            return "not asked for: timing.energy_s is 0"
+            raise AbsentError("not asked for: timing.energy_s is 0")
         counter = energy.counter(self._device)
         if isinstance(counter, str):
-            return counter
-        return energy.measure(self._stopwatch.run, self._stopwatch.typical_s, counter, at_least_s=energy_s)
+            raise AbsentError(counter)
+        run, typical_s = self._stopwatch.run, self._stopwatch.typical_s
+        found = energy.measure(run, typical_s, counter, at_least_s=energy_s)
+        if isinstance(found, str):
+            raise AbsentError(found)
+        return found
 
 
-def _find_transfers(
-    travel: Travel | None, asked: Sequence[Metric], absent: dict[str, str]
-) -> Transfers | None:
-    if travel is None:
-        absent["transfers"] = NOT_ASKED
-        return None
+def _find_transfers(travel: Travel, asked: Sequence[Metric], absent: dict[str, str]) -> Transfers | None:
     absent |= {f"timings.{metric}": reason for metric in asked if (reason := travel.lacks(metric))}
     if reason := travel.lacks(Metric.h2d):
         absent["transfers"] = reason
@@ -358,9 +397,13 @@ def _not_finite(accuracy: Accuracy) -> Iterator[Flag]:
             yield Flag(name="not finite", metric=None, message=message)
 
 
-def _with_analysis(memory: Memory, analysis: Any) -> Memory:
+def with_analysis(memory: Memory, analysis: Any) -> Memory:
+    """The memory that a compiled program takes, by XLA's own account.
+
+    **Raises** AbsentError where there is none.
+    """
     if analysis is None:
-        return memory
+        raise AbsentError("XLA gives no memory analysis here")
     return replace(
         memory,
         arguments_bytes=int(analysis.argument_size_in_bytes),

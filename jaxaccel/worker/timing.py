@@ -27,9 +27,9 @@ REWARM_S, REWARM_CALLS = 0.001, 2
 LONG_CALL_S = 0.05  # beyond this, an idle moment before a round makes no difference to it
 LONGEST_CALL_S = 1.0  # beyond this, no call is made that can be spared
 
-# Throughput is the marginal cost of a call. A batch ends with a wait (the tail), which its calls share: a batch
-# is so deep that the tail is TAIL of it, or as deep as BATCH_LIMIT_S allows. On an H200 the tail of a product
-# of 4096 was 0.4 ms, and its calls took 2.7 ms each.
+# Throughput is the marginal cost of a call. A batch ends with a wait (the tail), which its calls share. It is
+# so deep that the tail is TAIL of it, or as deep as BATCH_LIMIT_S allows. On an H200 the tail of a product of
+# 4096 was 0.4 ms, and its calls took 2.7 ms each.
 BATCH_S, BATCH_LIMIT_S, MIN_DEPTH, MAX_DEPTH = 0.005, 0.25, 2, 1 << 16
 TAIL, TAIL_TOLD = 0.004, 0.005
 PROBES = 3  # batches from which the tail is estimated, by the fastest: noise only ever adds
@@ -44,6 +44,10 @@ class InvariantError(RuntimeError):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+class AbsentError(RuntimeError):
+    """A part of an arm can't be had; the message says why, as the record is to say it."""
 
 
 class Laps:
@@ -142,8 +146,8 @@ class Stopwatch:
             yield Flag(
                 name="shallow batches",
                 metric=Metric.throughput.value,
-                message=f"the wait at the end of a batch of {self.depth} calls is {self.tail_share:.1%} of it, "
-                f"and a deeper batch would take more than {BATCH_LIMIT_S} s",
+                message=f"the wait at the end of a batch of {self.depth} calls is {self.tail_share:.1%} of "
+                f"it, and a deeper batch would take more than {BATCH_LIMIT_S} s",
             )
 
     def _choose_depth(self, single_s: float) -> None:

@@ -13,7 +13,7 @@ from jaxaccel.records import Metric, Transfers
 from jaxaccel.worker.checks import ANSWER, binary
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
 from jaxaccel.worker.program import wait
-from jaxaccel.worker.timing import LONG_CALL_S, InvariantError, burst
+from jaxaccel.worker.timing import LONG_CALL_S, LONGEST_CALL_S, InvariantError, burst
 
 PINNED = "pinned_host"  # JAX's name for host memory that a device copies from and to by itself
 NO_PINNED = "a CPU reads the host's memory as it is: there is nothing to pin"
@@ -30,14 +30,16 @@ TRAVELS = (
 )
 PINNED_TRAVELS = (Metric.end_to_end_pinned, Metric.h2d_pinned, Metric.d2h_pinned)
 BACK = (Metric.d2h, Metric.d2h_pinned)  # need no inputs but those that are resident
+WHOLE_CALLS = (Metric.end_to_end, Metric.end_to_end_pinned)
 
 
 class Travel:
     """Rounds of transfers. `inputs` are those that travel, on the host.
 
-    `fed` runs the program on what has arrived, `fresh` on resident data; both give the output. Where the
-    workload `carries`, no two outputs need be the same. beside_bytes: what a call holds beside its inputs.
-    `capacity` gives the bytes that are free on a device.
+    `fed` runs the program on what has arrived, `fresh` on resident data; both give the output. answer: what
+    resident data gave, on the host; None where no two outputs need be the same. call_s: about what a call
+    takes. beside_bytes: what a call holds beside its inputs. `capacity` gives the bytes that are free on a
+    device.
     """
 
     def __init__(
@@ -47,14 +49,16 @@ class Travel:
         fresh: Callable[[], Any],
         device: Any,
         *,
-        carries: bool,
+        answer: Any = None,
+        call_s: float = 0.0,
         beside_bytes: int = 0,
         capacity: Callable[[Any], int] = capacity_bytes,
         host_capacity: Callable[[], int] = host_available_bytes,
     ) -> None:
         self._inputs, self._fed, self._fresh, self._device = inputs, fed, fresh, device
-        self._carries, self._capacity, self._host_capacity = carries, capacity, host_capacity
-        self._beside_bytes = beside_bytes
+        self._capacity, self._host_capacity = capacity, host_capacity
+        self._answer, self._beside_bytes = answer, beside_bytes
+        self._is_long = call_s > LONGEST_CALL_S
         self._on_cpu = device.platform == "cpu"
         self._there = jax.sharding.SingleDeviceSharding(device)
         self._pinned: tuple[Any, ...] | None = None
@@ -80,12 +84,11 @@ class Travel:
         """
         arrived = self._put(self._inputs)
         up = _how(self._inputs, arrived)
-        answer = None if self._carries else jax.device_get(self._fed(arrived))
-        del arrived
-        output = wait(self._fresh())
+        output = wait(self._fed(arrived))
         back = jax.device_get(output)
-        if not self._carries:
-            check_same(answer, back)
+        if self._answer is not None:
+            check_same(back, self._answer)
+            self._answer = None
         return Transfers(
             h2d_bytes=_nbytes(self._inputs), d2h_bytes=_nbytes(back), h2d=up, d2h=_how(back, output)
         )
@@ -96,20 +99,23 @@ class Travel:
             return Unavailable(reason=reason)
         if metric in PINNED_TRAVELS and metric not in BACK and self._pinned is None:
             self._pinned = jax.block_until_ready(jax.device_put(self._inputs, self._host_side()))
+        begin, before_s = time.perf_counter(), 0.0
+        unfetched = self._outputs() if metric in BACK else self._fresh
         samples: dict[Metric, Callable[[], float]] = {
             Metric.h2d: lambda: self._h2d(self._inputs),
             Metric.h2d_pinned: lambda: self._h2d(self._pinned),
-            Metric.d2h: lambda: self._d2h(jax.device_get),
-            Metric.d2h_pinned: lambda: self._d2h(self._get_pinned),
+            Metric.d2h: lambda: self._d2h(unfetched, jax.device_get),
+            Metric.d2h_pinned: lambda: self._d2h(unfetched, self._get_pinned),
             Metric.end_to_end: lambda: self._end_to_end(self._inputs, jax.device_get),
             Metric.end_to_end_pinned: lambda: self._end_to_end(self._pinned, self._get_pinned),
         }
-        sample, first_s = samples[metric], 0.0
-        if metric not in self._typical_s:
-            self._typical_s[metric] = first_s = sample()
-        found = burst(sample, idle_matters=self._typical_s[metric] < LONG_CALL_S)
+        sample, spared = samples[metric], self._is_long and metric in WHOLE_CALLS
+        if metric not in self._typical_s and not spared:
+            self._typical_s[metric] = sample()
+        before_s = time.perf_counter() - begin
+        found = burst(sample, idle_matters=not spared and self._typical_s[metric] < LONG_CALL_S)
         self._result = None
-        return replace(found, warmup_s=found.warmup_s + first_s)
+        return replace(found, warmup_s=found.warmup_s + before_s)
 
     def _h2d(self, inputs: Any) -> float:
         self._result = None
@@ -119,10 +125,19 @@ class Travel:
         self._result = arrived
         return took
 
-    def _d2h(self, get: Callable[[Any], Any]) -> float:
-        self._result = None
-        # A fresh output for each: JAX keeps the host's copy of an array that it has fetched.
+    def _outputs(self) -> Callable[[], Any]:
+        """A function that gives an output that was never fetched: JAX keeps the host's copy of one that was.
+
+        It is that of another call, or, where a call takes long, a copy that the device makes.
+        """
+        if not self._is_long:
+            return self._fresh
         output = wait(self._fresh())
+        return lambda: jax.tree.map(lambda leaf: leaf.copy(), output)
+
+    def _d2h(self, unfetched: Callable[[], Any], get: Callable[[Any], Any]) -> float:
+        self._result = None
+        output = wait(unfetched())
         start = time.perf_counter()
         back = get(output)
         took = time.perf_counter() - start
