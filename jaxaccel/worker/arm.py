@@ -47,11 +47,9 @@ from jaxaccel.worker.program import (
     ARGUMENTS,
     Resident,
     compile_function,
-    held_bytes,
-    is_ready,
     make_call,
     make_fed_call,
-    settle,
+    make_stopwatch,
 )
 from jaxaccel.worker.slope import Slope
 from jaxaccel.worker.timing import (
@@ -63,7 +61,6 @@ from jaxaccel.worker.timing import (
     Call,
     InvariantError,
     Laps,
-    Stopwatch,
 )
 from jaxaccel.worker.transfer import TRAVELS, Travel
 
@@ -191,15 +188,7 @@ class OpenArm:
             series = {**outcome.series, **host_work_s(workload, case.seed)}
         series_s = watch.lap()
 
-        self._stopwatch = Stopwatch(
-            call,
-            block,
-            # A donated carry is reused; only what comes out beside it piles up.
-            output_bytes=held_bytes(output),
-            chained=workload.carries,
-            settle=settle,
-            ready=is_ready,
-        )
+        self._stopwatch = make_stopwatch(call, block, output, carries=workload.carries)
         travels = [metric for metric in metrics if metric in TRAVELS]
         # Where a workload carries, no two outputs need be the same.
         resident_answer = jax.device_get(output) if travels and not workload.carries else None
@@ -418,7 +407,7 @@ def dispatch_floor_s(device: Any) -> dict[str, float]:
     number = jax.device_put(np.float32(0), device)
     compiled = jax.jit(lambda x: x + np.float32(1)).lower(number).compile()
     call, block = make_call(compiled, Resident((number,), carries=False))
-    stopwatch = Stopwatch(call, block, chained=False, output_bytes=held_bytes(number), settle=settle)
+    stopwatch = make_stopwatch(call, block, number, carries=False)
     stopwatch.warm_up()
     return {metric.value: float(np.median(stopwatch.round(metric).samples_s)) for metric in BLOCKED}
 

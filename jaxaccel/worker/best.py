@@ -22,10 +22,8 @@ from jaxaccel.worker.problems import describe
 from jaxaccel.worker.program import (
     Resident,
     compile_function,
-    held_bytes,
-    is_ready,
     make_call,
-    settle,
+    make_stopwatch,
 )
 from jaxaccel.worker.timing import Call, Stopwatch
 from jaxaccel.workloads.base import Workload
@@ -177,15 +175,7 @@ def _prepare(
     check_answer(workload, case, inputs, output, device)
     # The second is of no library that is loaded, or memory that is asked for, by the first.
     _, second_s = _clocked(call, clock)
-    stopwatch = Stopwatch(
-        call,
-        block,
-        output_bytes=held_bytes(output),
-        chained=workload.carries,
-        settle=settle,
-        ready=is_ready,
-        clock=clock,
-    )
+    stopwatch = make_stopwatch(call, block, output, carries=workload.carries, clock=clock)
     return _Ready(
         compiled=compiled,
         times=times,

@@ -1,13 +1,14 @@
 """From a workload's function to a compiled program, and the calls that run it on resident data."""
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from jaxaccel.records import Compile
-from jaxaccel.worker.timing import Block, Call, InvariantError, Laps
+from jaxaccel.worker.timing import Block, Call, InvariantError, Laps, Stopwatch
 from jaxaccel.workloads.jaxprs import captured_shapes
 
 ARGUMENTS = "everything an argument"
@@ -99,9 +100,29 @@ def wait(result: Any) -> Any:
     return result.block_until_ready() if isinstance(result, jax.Array) else jax.block_until_ready(result)
 
 
-def settle(results: Sequence[Any]) -> None:
-    """Block on what earlier calls returned, but for a carry that a later call has taken over."""
-    jax.block_until_ready([leaf for leaf in jax.tree.leaves(results) if not leaf.is_deleted()])
+def make_stopwatch(
+    call: Call, block: Block, output: Any, *, carries: bool, clock: Callable[[], float] = time.perf_counter
+) -> Stopwatch:
+    """A Stopwatch around a program's calls; `output` is what one gave, beside a carry where it `carries`."""
+    return Stopwatch(
+        call,
+        block,
+        # A donated carry is reused; only what comes out beside it piles up.
+        output_bytes=held_bytes(output),
+        chained=carries,
+        settle=make_settle(carries=carries),
+        ready=is_ready,
+        clock=clock,
+    )
+
+
+def make_settle(*, carries: bool) -> Callable[[Sequence[Any]], Any]:
+    """A function that blocks on what earlier calls returned, but for a carry that was taken over since."""
+
+    def settle(results: Sequence[Any]) -> None:
+        jax.block_until_ready([leaf for leaf in jax.tree.leaves(results) if not leaf.is_deleted()])
+
+    return settle if carries else jax.block_until_ready
 
 
 def held_bytes(result: Any) -> int:

@@ -84,12 +84,12 @@ class Slope:
                 ]
                 self._counts: list[tuple[Any, ...]] = [(), ()]
             else:
-                compiled = (
+                any_count = (
                     jax.jit(loop, donate_argnums=donated, keep_unused=True)
                     .lower(np.int32(0), resident.carry, resident.rest)
                     .compile()
                 )
-                self._loops = [compiled, compiled]
+                self._loops = [any_count, any_count]
                 self._counts = [self._count(short), self._count(short + more)]
         program = self._loops[1].as_text()
         if not stays_inside(program, workload.operations, compiled):

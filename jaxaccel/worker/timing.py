@@ -32,10 +32,10 @@ LONGEST_CALL_S = 1.0  # beyond this, no call is made that can be spared
 # 4096 was 0.4 ms, and its calls took 2.7 ms each.
 BATCH_S, BATCH_LIMIT_S, MIN_DEPTH, MAX_DEPTH = 0.005, 0.25, 2, 1 << 16
 TAIL, TAIL_TOLD = 0.004, 0.005
-PROBES = 3  # batches from which the tail is estimated, by the fastest: noise only ever adds
+PROBES, MAX_PROBED = 3, 256  # batches from which the tail is estimated, by the fastest, and calls of each
 BATCHES_S, MIN_BATCHES = 0.1, 3  # a round of deep batches ends after so long, with so many at least
 
-FLIGHT_BYTES, MAX_FLIGHT = 256 << 20, 256  # outputs of queued calls that may be alive at once, and calls
+FLIGHT_BYTES = 256 << 20  # outputs of queued calls that may be alive at once
 
 
 class InvariantError(RuntimeError):
@@ -90,7 +90,7 @@ class Stopwatch:
         self._call, self._block, self._clock, self._chained = call, block, clock, chained
         self._settle, self._ready, self._last = settle, ready, None
         # Half of the calls in flight are awaited while the other half runs: the device is never idle.
-        self._chunk = max(MIN_DEPTH, min(MAX_FLIGHT, FLIGHT_BYTES // max(1, output_bytes))) // 2
+        self._chunk = max(MIN_DEPTH, FLIGHT_BYTES // max(1, output_bytes)) // 2
         self.typical_s, self.depth, self.tail_share = math.inf, MIN_DEPTH, 0.0
 
     def warm_up(self) -> None:
@@ -170,9 +170,10 @@ class Stopwatch:
         """What one call more costs in a batch, and what a batch costs beside that: the tail."""
         if single_s > LONGEST_CALL_S:  # two of these already make any tail small
             return single_s, 0.0
-        depth = max(MIN_DEPTH, min(MAX_FLIGHT, math.ceil(BATCH_S / single_s) if single_s > 0 else MAX_FLIGHT))
-        probes = PROBES if single_s < LONG_CALL_S else 1
-        batch_s = min(self._batch(depth) for _ in range(probes))
+        wanted = math.ceil(BATCH_S / single_s) if single_s > 0 else MAX_PROBED
+        depth = max(MIN_DEPTH, min(MAX_PROBED, wanted))
+        batches = PROBES if single_s < LONG_CALL_S else 1
+        batch_s = min(self._batch(depth) for _ in range(batches))
         # Where queued calls hinder each other, there is no tail to be seen.
         marginal_s = max((batch_s - single_s) / (depth - 1), 0.0) or batch_s / depth
         return marginal_s, max(0.0, single_s - marginal_s)
