@@ -50,6 +50,7 @@ from jaxaccel.worker.program import (
     make_call,
     make_fed_call,
     make_stopwatch,
+    place,
 )
 from jaxaccel.worker.slope import Slope
 from jaxaccel.worker.timing import (
@@ -136,7 +137,7 @@ class OpenArm:
 
         inputs = workload.inputs(case.seed)
         # may_alias=False: on a CPU the array would share NumPy's memory where that happens to be aligned.
-        arguments = jax.block_until_ready(jax.device_put(inputs, device, may_alias=False))
+        arguments = jax.block_until_ready(place(inputs, device, may_alias=False))
         data_s = watch.lap()
 
         chosen: Chosen | None = None

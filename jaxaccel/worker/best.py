@@ -24,6 +24,7 @@ from jaxaccel.worker.program import (
     compile_function,
     make_call,
     make_stopwatch,
+    place,
 )
 from jaxaccel.worker.timing import Call, Stopwatch
 from jaxaccel.workloads.base import Workload
@@ -153,7 +154,7 @@ def _fresh(workload: Workload, inputs: Any, arguments: Any, device: Any) -> Any:
     """Arguments of a first call: a donated carry is gone after it, and the others need it too."""
     if not workload.carries:
         return arguments
-    carry = jax.block_until_ready(jax.device_put(inputs[0], device, may_alias=False))
+    carry = jax.block_until_ready(place(inputs[0], device, may_alias=False))
     return (carry, *arguments[1:])
 
 

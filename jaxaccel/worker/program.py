@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxaccel.records import Compile
 from jaxaccel.worker.timing import Block, Call, InvariantError, Laps, Stopwatch
@@ -27,6 +28,25 @@ class Resident:
     def arguments(self) -> tuple[Any, ...]:
         """All of them, as the next call takes them."""
         return (self.carry, *self.rest) if self.carries else self.rest
+
+
+def place(arrays: Any, device: Any, *, may_alias: bool | None = None) -> Any:
+    """The arrays, on the device. JAX's own functions take them as they are; a compiled program, not all.
+
+    It refuses an array of less than a byte an element that is bound to a device, for JAX forgets the width of
+    the elements of such an array (0.10.2: "input layouts that disagree"). Where there is one, none is bound.
+    """
+    if any(is_narrow(leaf.dtype) for leaf in jax.tree.leaves(arrays)):
+        with jax.default_device(device):
+            return jax.device_put(arrays, may_alias=may_alias)
+    return jax.device_put(arrays, device, may_alias=may_alias)
+
+
+def is_narrow(dtype: Any) -> bool:
+    """Whether elements of a type take less than a byte."""
+    if jnp.issubdtype(dtype, jnp.integer):
+        return bool(jnp.iinfo(dtype).bits < 8)
+    return bool(jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 8)
 
 
 def as_timed(function: Callable[..., Any], *, carries: bool) -> Any:

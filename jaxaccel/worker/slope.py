@@ -117,7 +117,8 @@ class Slope:
     def _count(self, trips: int) -> tuple[Any]:
         """A number of trips, where the data is."""
         (device,) = jax.tree.leaves(self._resident.arguments)[0].devices()
-        return (jax.device_put(np.int32(trips), device),)
+        with jax.default_device(device):  # not bound to it: what comes out of the loop would be, too
+            return (jax.device_put(np.int32(trips)),)
 
     def _sample(self) -> float:
         short, long = (self._timed(which) for which in (0, 1))

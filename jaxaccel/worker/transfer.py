@@ -12,7 +12,7 @@ from jaxaccel.messages import Round, Unavailable
 from jaxaccel.records import Metric, Transfers
 from jaxaccel.worker.checks import ANSWER, binary
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
-from jaxaccel.worker.program import wait
+from jaxaccel.worker.program import is_narrow, place, wait
 from jaxaccel.worker.timing import LONG_CALL_S, LONGEST_CALL_S, InvariantError, burst
 
 PINNED = "pinned_host"  # JAX's name for host memory that a device copies from and to by itself
@@ -60,6 +60,7 @@ class Travel:
         self._answer, self._beside_bytes = answer, beside_bytes
         self._is_long = call_s > LONGEST_CALL_S
         self._on_cpu = device.platform == "cpu"
+        self._narrow = any(is_narrow(leaf.dtype) for leaf in jax.tree.leaves(inputs))
         self._there = jax.sharding.SingleDeviceSharding(device)
         self._pinned: tuple[Any, ...] | None = None
         self._typical_s: dict[Metric, float] = {}
@@ -147,7 +148,7 @@ class Travel:
     def _end_to_end(self, inputs: Any, get: Callable[[Any], Any]) -> float:
         self._result = None
         start = time.perf_counter()
-        arrived = jax.device_put(inputs, self._there)
+        arrived = self._send(inputs)
         output = self._fed(arrived)
         back = get(output)
         took = time.perf_counter() - start
@@ -155,7 +156,10 @@ class Travel:
         return took
 
     def _put(self, inputs: Any) -> Any:
-        return jax.block_until_ready(jax.device_put(inputs, self._there))
+        return jax.block_until_ready(self._send(inputs))
+
+    def _send(self, inputs: Any) -> Any:
+        return place(inputs, self._device) if self._narrow else jax.device_put(inputs, self._there)
 
     def _get_pinned(self, output: Any) -> Any:
         return jax.block_until_ready(jax.device_put(output, self._host_side()))

@@ -227,7 +227,8 @@ def _host(key: str, place: str, leaf: Any) -> Array:
             "`workload.static`"
         )
     array = np.asarray(leaf)
-    if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
+    numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+    if not (numeric and hasattr(jnp, array.dtype.name)):  # ml_dtypes has types that JAX has not
         raise BadCodeError(f"`{key}`: {place} is an array of {array.dtype}, which JAX can't compute with")
     made = aligned_empty(array.shape, jax.dtypes.canonicalize_dtype(array.dtype))
     made[...] = array
