@@ -1,6 +1,7 @@
 """What the workloads of a user's own code share: finding it by name, and its arguments."""
 
 import difflib
+import functools
 import importlib
 import inspect
 import math
@@ -228,11 +229,21 @@ def _host(key: str, place: str, leaf: Any) -> Array:
         )
     array = np.asarray(leaf)
     numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
-    if not (numeric and hasattr(jnp, array.dtype.name)):  # ml_dtypes has types that JAX has not
+    if not (numeric and (array.dtype.isbuiltin == 1 or _runs(array.dtype))):
         raise BadCodeError(f"`{key}`: {place} is an array of {array.dtype}, which JAX can't compute with")
     made = aligned_empty(array.shape, jax.dtypes.canonicalize_dtype(array.dtype))
     made[...] = array
     return made
+
+
+@functools.cache
+def _runs(dtype: Any) -> bool:
+    """Whether JAX computes with a type of ml_dtypes: it has names for some with which it does not."""
+    try:
+        jax.block_until_ready(jax.jit(lambda array: array[::-1])(np.zeros(2, dtype)))
+    except Exception:  # each of them fails in its own way
+        return False
+    return True
 
 
 def plain(result: Any) -> Any:
