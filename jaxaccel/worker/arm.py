@@ -73,7 +73,7 @@ UNTIMED = "skipped: no call on resident data is timed from Python"
 SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
 
 SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too much of the slope
-LOOP_COMPILE_S = 60.0  # a program that took longer to compile gets no loop, which would take as long again
+LOOP_COMPILE_S = 20.0  # a program that took longer to compile gets no loop, which takes three times as long
 
 
 def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
@@ -314,7 +314,7 @@ class OpenArm:
         if self._compile_s > LOOP_COMPILE_S:
             raise AbsentError(
                 f"the program took {self._compile_s:.0f} s to compile: the loop whose slope would tell would "
-                "take as long again"
+                "take several times as long"
             )
         return Slope(
             self._workload,

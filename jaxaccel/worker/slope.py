@@ -32,6 +32,7 @@ LONGER_S, LONGER_ON_GPU_S = 0.005, 0.05
 SAMPLES = 5  # of a round: each is of many calls, and a round should be over before the machine has drifted
 MAX_TRIPS = 1 << 16
 TRIES = 3  # of the longer loop, by the fastest of which its trips are chosen
+MAX_ARRAYS = 1000  # of arguments: with 1500 a loop took 7 s to compile, and the program 2
 # Of a call shorter than LONG_CALL_S, by so many calls at least: a difference of few has the noise of as many.
 MIN_MORE = 3
 # XLA's mark on a loop that touches no more than 1 KiB on a CPU. LLVM compiles it as one function, barriers
@@ -67,6 +68,11 @@ class Slope:
         **Raises** LoopError where the work may not be done in each trip.
         """
         self._resident = resident
+        if (arrays := len(jax.tree.leaves(resident.arguments))) > MAX_ARRAYS:
+            raise LoopError(
+                f"the loop whose slope would tell would carry {arrays} arrays: XLA takes several times as "
+                "long to compile it as to compile the program"
+            )
         short = 2 if on_gpu else 1  # XLA does away with a loop of which it knows that it has one trip
         self._idle_matters = typical_s < LONG_CALL_S
         least = MIN_MORE if self._idle_matters else 1
@@ -142,8 +148,8 @@ def looped(function: Callable[..., Any], *, carries: bool) -> Callable[..., Any]
     """(trips, carry, rest) -> (carry, last output), calling `function` once a trip."""
 
     def loop(trips: Any, carry: Any, rest: tuple[Any, ...]) -> tuple[Any, Any]:
-        def call(carry: Any, rest: tuple[Any, ...]) -> tuple[Any, Any]:
-            return function(carry, *rest) if carries else (carry, function(*rest))
+        # The output's shapes are found by the same trace of the function that the loop takes its body from.
+        call = jax.jit(lambda carry, rest: function(carry, *rest) if carries else (carry, function(*rest)))
 
         def trip(_: Any, state: Any) -> Any:
             carry, rest, last = state

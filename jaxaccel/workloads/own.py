@@ -229,7 +229,7 @@ def _host(key: str, place: str, leaf: Any) -> Array:
         )
     array = np.asarray(leaf)
     numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
-    if not (numeric and (array.dtype.isbuiltin == 1 or _runs(array.dtype))):
+    if not (numeric and (array.dtype.type.__module__ == "numpy" or _runs(array.dtype))):
         raise BadCodeError(f"`{key}`: {place} is an array of {array.dtype}, which JAX can't compute with")
     made = aligned_empty(array.shape, jax.dtypes.canonicalize_dtype(array.dtype))
     made[...] = array
