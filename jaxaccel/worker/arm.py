@@ -161,7 +161,7 @@ class OpenArm:
             cost, warnings, uncounted = complete(cost, workload.function, arguments, compiled, case.precision)
             absent |= uncounted
 
-        self._compiled, self._compile_s = compiled, times.compile_s
+        self._compiled, self._compile_s = compiled, times.compile_s + times.saved_s
         self._resident = resident = Resident(arguments, carries=workload.carries)
         call, block = make_call(compiled, resident)
         fed = fed_call(workload, compiled, resident, device, case.seed)

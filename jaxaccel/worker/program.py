@@ -77,8 +77,12 @@ def compile_function(
             f"the timed function captured an array of shape {constants[0]} instead of taking it as an "
             "argument: XLA may compute with it once, at compile time",
         )
-    cache = "hit" if "cache_hits" in events else "miss" if "cache_misses" in events else "off"
-    return compiled, Compile(trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache)
+    names = events.names
+    cache = "hit" if "cache_hits" in names else "miss" if "cache_misses" in names else "off"
+    times = Compile(
+        trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache, saved_s=events.saved_s
+    )
+    return compiled, times
 
 
 def make_call(compiled: Any, resident: Resident) -> tuple[Call, Block]:
@@ -156,22 +160,29 @@ def is_ready(result: Any) -> bool:
 
 
 class cache_events:  # noqa: N801
-    """Collects the names of JAX's compile-cache events while it is entered."""
+    """Collects the names of JAX's compile-cache events while it is entered, and the seconds that it saved."""
 
-    _listening: set[str] | None = None
+    _listening: "cache_events | None" = None
     _registered = False
 
-    def __enter__(self) -> set[str]:
+    def __init__(self) -> None:
+        self.names, self.saved_s = set[str](), 0.0
+
+    def __enter__(self) -> "cache_events":
         if not cache_events._registered:  # JAX has no public way to take a listener off again
             jax.monitoring.register_event_listener(self._note)
+            jax.monitoring.register_event_duration_secs_listener(self._note)
             cache_events._registered = True
-        cache_events._listening = set()
-        return cache_events._listening
+        cache_events._listening = self
+        return self
 
     def __exit__(self, *_: object) -> None:
         cache_events._listening = None
 
     @staticmethod
-    def _note(event: str, **_: object) -> None:
-        if cache_events._listening is not None and "compilation_cache" in event:
-            cache_events._listening.add(event.rsplit("/", 1)[-1])
+    def _note(event: str, duration_s: float = 0.0, **_: object) -> None:
+        listening = cache_events._listening
+        if listening is not None and "compilation_cache" in event:
+            listening.names.add(event.rsplit("/", 1)[-1])
+            if event.endswith("compile_time_saved_sec"):
+                listening.saved_s += max(0.0, duration_s)
