@@ -55,6 +55,7 @@ class Opened:
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
     are those of which rounds can be had; `absent` says why the others can't. `variants`: those that were
     tried, where the fastest was asked for. compile: None of a framework that does not tell its steps apart.
+    call_s: about what a call takes once it is warm.
     """
 
     arm: ArmFacts
@@ -66,6 +67,7 @@ class Opened:
     memory: Memory
     spent_s: Spent
     metrics: tuple[Metric, ...] = (Metric.latency, Metric.throughput)
+    call_s: float | None = None
     transfers: Transfers | None = None
     variants: Mapping[str, Trial] = field(default_factory=dict)
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

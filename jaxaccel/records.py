@@ -24,6 +24,7 @@ POWER_CAP = "power cap"
 CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many cores
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
 NOT_NEEDED = "not needed: the search had no question for it at this size"
+NO_TRANSFER = "no transfer timed"  # an invariant
 
 
 class Metric(StrEnum):
@@ -244,7 +245,7 @@ class Timing:
 class Compile:
     """Seconds from Python function to executable. `cache` is JAX's persistent one: hit, miss or off.
 
-    saved_s: what the cache saved of compiling, where it was hit.
+    saved_s: what the cache saved of compiling, where it was hit. callbacks: whether the program calls Python.
     """
 
     trace_s: float
@@ -252,6 +253,7 @@ class Compile:
     compile_s: float
     cache: str
     saved_s: float = 0.0
+    callbacks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,7 +397,8 @@ class Memory:
     """Bytes: predicted before allocating, of the compiled program, and what the device offers.
 
     working_set_bytes: what one call touches, as the workload declares it. peak_bytes: the most that the
-    compiled program holds at a time, by XLA's buffer assignment.
+    compiled program holds at a time, by XLA's buffer assignment. donated_bytes: outputs that take over the
+    memory of an argument.
     """
 
     predicted_bytes: int
@@ -405,6 +408,7 @@ class Memory:
     outputs_bytes: int | None = None
     temporaries_bytes: int | None = None
     peak_bytes: int | None = None
+    donated_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

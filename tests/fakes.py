@@ -282,6 +282,8 @@ class FakeWatcher:
         self.steps: list[tuple[str, int, int, int]] = []
         self.rounds = 0
         self.besides: list[str] = []
+        self.calls_s: dict[str, float] = {}
+        self.metrics: list[Metric] = []
         self.passes: list[tuple[int, int, int]] = []
         self.records: list[Sequence[Record]] = []  # after each pass
 
@@ -289,7 +291,14 @@ class FakeWatcher:
         self.steps.append((case, pass_index, done, total))
 
     def beside(self, what: str) -> None:
-        self.besides.append(what)
+        if not what.startswith("opening"):
+            self.besides.append(what)
+
+    def opened(self, device: str, call_s: float) -> None:
+        self.calls_s[device] = call_s
+
+    def sampling(self, metric: Metric) -> None:
+        self.metrics.append(metric)
 
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         self.rounds += 1

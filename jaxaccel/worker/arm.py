@@ -14,6 +14,7 @@ import numpy as np
 from jaxaccel.messages import Inspected, Opened, Round, Unavailable
 from jaxaccel.records import (
     BEST,
+    NO_TRANSFER,
     NOT_ASKED,
     Accuracy,
     Arm,
@@ -64,8 +65,6 @@ from jaxaccel.worker.timing import (
     Laps,
 )
 from jaxaccel.worker.transfer import TRAVELS, Travel
-
-NO_TRANSFER = "no transfer timed"
 
 OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
@@ -231,6 +230,7 @@ class OpenArm:
             floor_s=floor_s,
             compile=times,
             first_call_s=chosen.first_call_s if chosen else first_call_s,
+            call_s=self._stopwatch.typical_s,
             cost=cost,
             accuracy=accuracy,
             memory=memory,
@@ -400,6 +400,7 @@ def with_analysis(memory: Memory, analysis: Any) -> Memory:
         outputs_bytes=int(analysis.output_size_in_bytes),
         temporaries_bytes=int(analysis.temp_size_in_bytes),
         peak_bytes=int(getattr(analysis, "peak_memory_in_bytes", 0)) or None,
+        donated_bytes=int(analysis.alias_size_in_bytes),
     )
 
 

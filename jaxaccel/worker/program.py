@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from jaxaccel.records import Compile
 from jaxaccel.worker.timing import Block, Call, InvariantError, Laps, Stopwatch
-from jaxaccel.workloads.jaxprs import captured_shapes
+from jaxaccel.workloads.jaxprs import captured_shapes, primitives
 
 ARGUMENTS = "everything an argument"
+CALLBACKS = frozenset({"pure_callback", "io_callback", "debug_callback", "debug_print"})
 ARRAY_BYTES = 4096  # of an array of one element: jax.Array, its buffer and its events
 
 
@@ -77,10 +78,15 @@ def compile_function(
             f"the timed function captured an array of shape {constants[0]} instead of taking it as an "
             "argument: XLA may compute with it once, at compile time",
         )
-    names = events.names
+    names, computes = events.names, set(primitives(traced.jaxpr))
     cache = "hit" if "cache_hits" in names else "miss" if "cache_misses" in names else "off"
     times = Compile(
-        trace_s=trace_s, lower_s=lower_s, compile_s=compile_s, cache=cache, saved_s=events.saved_s
+        trace_s=trace_s,
+        lower_s=lower_s,
+        compile_s=compile_s,
+        cache=cache,
+        saved_s=events.saved_s,
+        callbacks=bool(CALLBACKS & computes),
     )
     return compiled, times
 

@@ -138,6 +138,7 @@ class PeerArm:
             floor_s=floor_s,
             compile=None,
             first_call_s=first_call_s,
+            call_s=self._stopwatch.typical_s,
             cost=workload.cost(),
             accuracy=accuracy,
             memory=memory,
