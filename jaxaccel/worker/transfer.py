@@ -65,6 +65,7 @@ class Travel:
         self._pinned: tuple[Any, ...] | None = None
         self._typical_s: dict[Metric, float] = {}
         self._result: Any = None  # of the last sample: freed before the next clock starts
+        self._kept: Any = None  # an output of a long call, never fetched itself
 
     def lacks(self, metric: Metric) -> str | None:
         """Why no round of a metric can be had; None where it can."""
@@ -133,8 +134,9 @@ class Travel:
         """
         if not self._is_long:
             return self._fresh
-        output = wait(self._fresh())
-        return lambda: jax.tree.map(lambda leaf: leaf.copy(), output)
+        if self._kept is None:
+            self._kept = wait(self._fresh())
+        return lambda: jax.tree.map(lambda leaf: leaf.copy(), self._kept)
 
     def _d2h(self, unfetched: Callable[[], Any], get: Callable[[Any], Any]) -> float:
         self._result = None
