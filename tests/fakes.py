@@ -282,6 +282,7 @@ class FakeWatcher:
         self.steps: list[tuple[str, int, int, int]] = []
         self.rounds = 0
         self.besides: list[str] = []
+        self.opening: list[str] = []
         self.calls_s: dict[str, float] = {}
         self.metrics: list[Metric] = []
         self.passes: list[tuple[int, int, int]] = []
@@ -291,8 +292,7 @@ class FakeWatcher:
         self.steps.append((case, pass_index, done, total))
 
     def beside(self, what: str) -> None:
-        if not what.startswith("opening"):
-            self.besides.append(what)
+        (self.opening if what.startswith("opening") else self.besides).append(what)
 
     def opened(self, device: str, call_s: float) -> None:
         self.calls_s[device] = call_s
