@@ -57,7 +57,8 @@ class Opened(PlainValues):
     `floor_s` is what a call of a program that does next to nothing takes in this worker, by metric. `metrics`
     are those of which rounds can be had; `absent` says why the others can't. `variants`: those that were
     tried, where the fastest was asked for. compile: None of a framework that does not tell its steps apart.
-    code, packages: the user's source, and the versions of installed packages that it imports.
+    code, packages: the user's source, and the versions of installed packages that it imports. call_s: about
+    what a call takes once it is warm.
     """
 
     arm: ArmFacts
@@ -69,6 +70,7 @@ class Opened(PlainValues):
     memory: Memory
     spent_s: Spent
     metrics: tuple[Metric, ...] = (Metric.latency, Metric.throughput)
+    call_s: float | None = None
     transfers: Transfers | None = None
     variants: Mapping[str, Trial] = field(default_factory=dict)
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

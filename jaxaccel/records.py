@@ -48,6 +48,7 @@ DEBUG_SETTING, SETTING, SETTING_IGNORED = "debug setting", "setting", "setting i
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
 NO_CODE = "no module of the user's own is in it: the versions, or its file's digest, say what ran"
 NOT_NEEDED = "not needed: the search had no question for it at this size"
+NO_TRANSFER = "no transfer timed"  # an invariant
 
 
 class Metric(StrEnum):
@@ -292,12 +293,17 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Compile:
-    """Seconds from Python function to executable. `cache` is JAX's persistent one: hit, miss or off."""
+    """Seconds from Python function to executable. `cache` is JAX's persistent one: hit, miss or off.
+
+    saved_s: what the cache saved of compiling, where it was hit. callbacks: whether the program calls Python.
+    """
 
     trace_s: float
     lower_s: float
     compile_s: float
     cache: str
+    saved_s: float = 0.0
+    callbacks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -452,7 +458,8 @@ class Memory(PlainValues):
     """Bytes: predicted before allocating, of the compiled program, and what the device offers.
 
     working_set_bytes: what one call touches, as the workload declares it. peak_bytes: the most that the
-    compiled program holds at a time, by XLA's buffer assignment.
+    compiled program holds at a time, by XLA's buffer assignment. donated_bytes: outputs that take over the
+    memory of an argument.
     """
 
     predicted_bytes: int
@@ -462,6 +469,7 @@ class Memory(PlainValues):
     outputs_bytes: int | None = None
     temporaries_bytes: int | None = None
     peak_bytes: int | None = None
+    donated_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

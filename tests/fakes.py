@@ -73,26 +73,41 @@ class FakeProgram:
     """A compiled program: `call` queues and takes no time, `block` waits for all that is queued.
 
     `times_s` gives the duration of each call, and its last one of all calls after it. `blocking_s` is what
-    one wait costs on top.
+    one wait costs on top. `settle` waits for earlier calls while later ones go on. `blocked` and `settled`
+    are what was waited for; `most` is how many calls were under way at once.
     """
 
     def __init__(self, clock: FakeClock, *times_s: float, blocking_s: float = 0.0) -> None:
         self._clock, self._times_s, self._blocking_s = clock, times_s, blocking_s
-        self._queued_s = 0.0
+        self._ends_s: dict[int, float] = {}
+        self._last_s = 0.0
         self.calls = 0
         self.blocked: list[Any] = []
+        self.settled: list[Any] = []
+        self.most = 0
 
     def call(self) -> int:
         """The number of this call, from 1."""
-        self._queued_s += self._times_s[min(self.calls, len(self._times_s) - 1)]
+        took_s = self._times_s[min(self.calls, len(self._times_s) - 1)]
+        self._last_s = max(self._last_s, self._clock.now_s) + took_s
         self.calls += 1
+        self._ends_s[self.calls] = self._last_s
+        self.most = max(self.most, len(self._ends_s))
         return self.calls
 
     def block(self, result: Any) -> Any:
         self.blocked.append(result)
-        self._clock.advance(self._queued_s + self._blocking_s)
-        self._queued_s = 0.0
+        self._wait(self.calls)
+        self._clock.advance(self._blocking_s)
         return result
+
+    def settle(self, results: Sequence[int]) -> None:
+        self.settled.append(results)
+        self._wait(results[-1])
+
+    def _wait(self, call: int) -> None:
+        self._clock.advance(max(0.0, self._ends_s.get(call, 0.0) - self._clock.now_s))
+        self._ends_s = {other: end_s for other, end_s in self._ends_s.items() if other > call}
 
 
 # --- arms and workers ------------------------------------------------------------------------------
@@ -271,6 +286,9 @@ class FakeWatcher:
         self.steps: list[tuple[str, int, int, int]] = []
         self.rounds = 0
         self.besides: list[str] = []
+        self.opening: list[str] = []
+        self.calls_s: dict[str, float] = {}
+        self.metrics: list[Metric] = []
         self.passes: list[tuple[int, int, int]] = []
         self.records: list[Sequence[Record]] = []  # after each pass
 
@@ -278,7 +296,13 @@ class FakeWatcher:
         self.steps.append((case, pass_index, done, total))
 
     def beside(self, what: str) -> None:
-        self.besides.append(what)
+        (self.opening if what.startswith("opening") else self.besides).append(what)
+
+    def opened(self, device: str, call_s: float) -> None:
+        self.calls_s[device] = call_s
+
+    def sampling(self, metric: Metric) -> None:
+        self.metrics.append(metric)
 
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         self.rounds += 1

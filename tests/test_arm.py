@@ -5,7 +5,7 @@ import io
 import math
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax
@@ -35,7 +35,7 @@ from jaxaccel.worker import arm as worker_arm
 from jaxaccel.worker.arm import BLOCKED, NOT_ASKED, SERIES_S, SERIES_STEPS, OpenArm, watch_steps
 from jaxaccel.worker.checks import RefusedError, check_placed
 from jaxaccel.worker.kernels import Event, KernelTimer
-from jaxaccel.worker.program import Resident, compile_function, make_call
+from jaxaccel.worker.program import Resident, compile_function, make_call, make_settle
 from jaxaccel.worker.slope import LoopError
 from jaxaccel.worker.timing import AWAITED, InvariantError
 from jaxaccel.worker.transfer import NO_PINNED, PINNED_TRAVELS, Travel
@@ -427,6 +427,162 @@ def test_a_loop_that_tells_nothing_leaves_the_profiler_s_time(monkeypatch: pytes
     assert found.device_time is not None
     assert found.device_time.kernels
     assert found.absent["device_time.slope_s"] == "no loop"
+
+
+# --- a part that can't be had ----------------------------------------------------------------------
+
+
+class Trouble(Exception):  # noqa: N818
+    """Of a kind that nobody expects."""
+
+
+@pytest.mark.parametrize(
+    ("broken", "places"),
+    [
+        ("jaxaccel.worker.arm.Slope", ["timings.device"]),
+        ("jaxaccel.worker.arm.Travel", ["transfers", "timings.h2d", "timings.d2h", "timings.end_to_end"]),
+        ("jaxaccel.worker.arm.with_analysis", ["memory.arguments_bytes"]),
+        ("jaxaccel.worker.arm.complete", ["cost.flops", "cost.bytes"]),
+    ],
+)
+def test_a_part_that_fails_is_absent_and_the_rest_stands(
+    broken: str, places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise Trouble("it broke\nin two lines")
+
+    monkeypatch.setattr(broken, fail)
+    metrics = [metric for metric in Metric if metric not in PINNED_TRAVELS]
+    arm = open_arm(metrics=metrics, size=LARGE)
+    for place in places:
+        assert arm.facts.absent[place].endswith("failed with Trouble: it broke")
+    missing = {place.removeprefix("timings.") for place in places}
+    assert set(arm.facts.metrics) == {metric for metric in metrics if metric not in missing}
+    assert isinstance(arm.round(Metric.latency), Round)
+    found = arm.inspect(0.0)
+    assert (found.device_time is None) is ("device" in missing)
+
+
+def test_a_part_of_an_inspection_that_fails_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise Trouble("no counter")
+
+    monkeypatch.setattr(worker_arm.energy, "counter", fail)
+    found = open_arm(metrics=RESIDENT, size=LARGE).inspect(1.0)
+    assert found.absent == {"energy": "counting joules failed with Trouble: no counter"}
+    assert found.device_time == DeviceTime(source="slope")
+
+
+def test_a_broken_invariant_of_a_part_fails_the_arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise InvariantError(worker_arm.ANSWER, "another answer")
+
+    monkeypatch.setattr(Travel, "facts", fail)
+    with pytest.raises(InvariantError, match="another answer"):
+        open_arm(metrics=[Metric.h2d])
+
+
+def test_a_program_that_took_long_to_compile_gets_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_arm, "LOOP_COMPILE_S", -1.0)
+    arm = open_arm(metrics=RESIDENT, size=LARGE)
+    assert "s to compile: the loop whose slope would tell would take" in arm.facts.absent["timings.device"]
+
+
+# --- types of elements ------------------------------------------------------------------------------
+
+TYPES = ["int4", "uint2", "float4_e2m1fn", "float8_e4m3fn", "float8_e8m0fnu", "bool", "complex64", "uint8"]
+
+
+def twice(a: jax.Array) -> jax.Array:
+    return a | a if a.dtype == bool else a + a
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typed(Matvec):
+    """Twice an array of a type, which is the next one's where it carries."""
+
+    operations: ClassVar[frozenset[str]] = frozenset()
+    sketched: ClassVar[bool] = True
+    of: str = "int4"
+    carrying: bool = False
+
+    @property
+    def carries(self) -> bool:
+        return self.carrying
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return (lambda a: (twice(a), a[:1])) if self.carrying else twice
+
+    def inputs(self, seed: int) -> Any:
+        return (np.ones((64, 64)).astype(jnp.dtype(self.of)),)
+
+    def verify(self, inputs: Any, output: Any, precision: str, run: Any) -> Accuracy:
+        expected = inputs[0][:1] if self.carrying else np.asarray(run(twice, *inputs))
+        same = np.array_equal(np.asarray(output), expected)
+        return Accuracy(relative_error=0.0, tolerance=0.0, ok=bool(same), reference="JAX")
+
+
+@pytest.mark.parametrize("of", TYPES)
+@pytest.mark.parametrize("carrying", [False, True])
+def test_arrays_of_any_type_are_measured_as_jax_runs_them(of: str, carrying: bool) -> None:
+    arm = open_arm(f"{__name__}:Typed", metrics=tuple(Metric), params={"of": of, "carrying": carrying})
+    for metric in (Metric.latency, Metric.throughput, Metric.end_to_end, Metric.h2d, Metric.d2h):
+        assert isinstance(arm.round(metric), Round), arm.facts.absent
+    (sketch,) = arm.facts.accuracy.sketch
+    assert sketch.dtype == of
+    reason = arm.facts.absent.get("timings.device", "so little work")
+    assert "so little work" in reason or "noise" in reason
+
+
+# --- what a program is, beside its text -------------------------------------------------------------
+
+
+def call_back(a: jax.Array, x: jax.Array) -> jax.Array:
+    return jax.pure_callback(np.asarray, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+def test_a_program_that_calls_python_says_so() -> None:
+    arguments = jax.device_put(Matvec(size=8).inputs(0))
+    assert compile_function(call_back, arguments, "highest")[1].callbacks
+    assert not compile_function(right, arguments, "highest")[1].callbacks
+
+
+def test_earlier_results_are_awaited_but_for_a_carry_that_is_gone() -> None:
+    settle = make_settle(carries=True)
+    step = jax.jit(lambda carry: (carry + 1, carry[:1] * 2), donate_argnums=0)
+    first = step(jnp.zeros(8))
+    second = step(first[0])
+    assert first[0].is_deleted()
+    settle([first])
+    settle([second])
+    assert make_settle(carries=False) is jax.block_until_ready
+
+
+# --- from JAX's cache of compiled programs ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("workload", ["matvec:Matvec", "mlp:Mlp", "fft:Fft"])
+def test_a_program_from_the_cache_is_checked_like_any_other(
+    workload: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    arm = Arm(case=case(size=LARGE), device="cpu", target=f"jaxaccel.workloads.{workload}")
+    opened = []
+    for _ in range(2):
+        with Worker("cpu") as worker:
+            facts = worker.ask(Open(key="a", arm=arm, metrics=tuple(Metric)))
+            assert isinstance(facts, Opened), facts
+            opened.append(facts)
+    cold, warm = opened
+    assert (cold.compile.cache, warm.compile.cache) == ("miss", "hit")
+    assert cold.invariants == warm.invariants
+    assert (cold.cost, cold.accuracy, cold.absent) == (warm.cost, warm.accuracy, warm.absent)
+    assert cold.metrics == warm.metrics
+    assert replace(cold.memory, capacity_bytes=0) == replace(warm.memory, capacity_bytes=0)
 
 
 # --- the same from a worker ------------------------------------------------------------------------

@@ -374,7 +374,8 @@ def test_a_gpu_is_shown_with_its_transfers_its_dispatch_and_its_kernels(show: Sh
     rows = rows_of(text)
     assert re.fullmatch(r"100 µs ±\d\.\d%, n=120", rows["latency"])
     assert re.fullmatch(r"50\.0 µs ±\d\.\d%, n=120, by profiler 41\.0 µs by slope", rows["device"])
-    assert rows["dispatch"] == "50.0 µs, 50% of latency"
+    assert rows["dispatch"] == "10.0 µs, 10% of latency"
+    assert rows["beyond dispatch"] == "other 40.0 µs, 40% of latency"
     assert re.fullmatch(r"4\.50 ms ±\d\.\d%, pinned 1\.20 ms ±\d\.\d%", rows["end to end"])
     assert re.fullmatch(r"4\.00 ms ±\d\.\d%, pinned 1\.00 ms ±\d\.\d%", rows["h2d"])
     assert re.fullmatch(r"400 µs ±\d\.\d%, pinned 100 µs ±\d\.\d%", rows["d2h"])
@@ -406,10 +407,20 @@ def test_only_the_most_costly_kernels_are_named_and_long_names_are_cut(show: Sho
     assert rows["kernels"] == "20% gemv 20% void_cutlass_kernel_xxxxxxx… 20% copy and 2 more"
 
 
+def test_fresh_memory_is_not_called_dispatch(show: Show) -> None:
+    known = whole("cpu", 0.04)
+    assert known.memory
+    large = replace(known.memory, outputs_bytes=64 << 20)
+    rows = rows_of(show(console.show_records, [replace(known, memory=large)]))
+    assert rows["dispatch"] == "10.0 µs, 0% of latency"
+    assert rows["beyond dispatch"] == "fresh memory 20.0 ms, 50% of latency"
+
+
 def test_device_time_that_is_no_shorter_than_latency_leaves_no_dispatch(show: Show) -> None:
     timings = {"latency": noisy_timing(1e-4), "device": noisy_timing(2e-4)}
     rows = rows_of(show(console.show_records, [make_record(timings=timings)]))
     assert rows["dispatch"] == "none: the device takes as long"
+    assert "beyond dispatch" not in rows
 
 
 def test_rows_that_no_record_has_anything_for_are_left_out(show: Show) -> None:
@@ -1059,6 +1070,45 @@ def test_progress_outside_a_terminal_is_a_line_a_case_on_standard_error(
     said = capsys.readouterr()
     assert said.err.splitlines() == ["[1/2] matvec [red] 16", "[2/2] matvec 1024"]
     assert said.out == ""
+
+
+def test_outside_a_terminal_each_step_of_slow_calls_is_told_when_it_begins(
+    show: Show, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ShowProgress(console.make_console()) as progress:
+        progress.doing("fft 16", 0, 0, 2)
+        progress.beside("opening on the cpu")
+        progress.opened("cpu", 5.0)
+        progress.sampling(Metric.latency)
+        progress.beside("cpu kernels, loop, energy")
+        progress.doing("fft 8", 0, 1, 2)
+        progress.opened("cpu", 0.01)
+        progress.sampling(Metric.latency)
+        progress.beside("cpu kernels, loop, energy")
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/2] fft 16",
+        "  a call on the cpu takes about 5.00 s",
+        "  latency (a call takes about: cpu 5.00 s)",
+        "  cpu kernels, loop, energy",
+        "[2/2] fft 8",
+    ]
+
+
+def test_in_a_terminal_each_step_is_told_when_it_begins(
+    show: Show, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with ShowProgress(console.make_console()) as progress:
+        progress.doing("fft 16", 0, 0, 2)
+        progress.beside("opening on the gpu")
+        assert "fft 16: opening on the gpu" in capsys.readouterr().out
+        progress.opened("gpu", 0.01)
+        progress.sampling(Metric.latency)
+        assert re.search(r"fft 16: latency *\x1b?", capsys.readouterr().out)
+        progress.opened("cpu", 5.0)
+        progress.sampling(Metric.device)
+        assert "fft 16: device (a call takes about: cpu 5.00 s)" in capsys.readouterr().out
 
 
 def test_after_a_pass_the_widths_of_the_intervals_are_told(

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 import wrong_code
@@ -26,6 +27,7 @@ from jaxaccel.worker.transfer import NOTHING_BACK
 from jaxaccel.workloads.answer import compare, default_tolerance
 from jaxaccel.workloads.custom import Custom
 from jaxaccel.workloads.importing import BadCodeError
+from jaxaccel.workloads.own import split
 
 TARGET = "jaxaccel.workloads.custom:Custom"
 VECTORS = "wrong_code:pair_of_vectors"
@@ -597,3 +599,16 @@ def test_a_wrong_name_is_refused_and_leaves_nothing(run_cli: RunCli, beside: Pat
 def test_a_worker_answers_with_facts_that_can_be_sent() -> None:
     facts = open_custom("wrong_code:not_a_number").facts
     assert isinstance(decode_message(encode_message(facts)), Opened)
+
+
+@pytest.mark.parametrize("name", ["int1", "float6_e2m3fn"])
+def test_a_type_with_which_jax_can_not_compute_is_named(name: str) -> None:
+    given = np.zeros(4, getattr(ml_dtypes, name))
+    with pytest.raises(BadCodeError, match=f"argument 0 is an array of {name}, which JAX can't compute with"):
+        split("workload.args", (given,), ())
+
+
+@pytest.mark.parametrize("name", ["int2", "int4", "uint4", "float4_e2m1fn", "float8_e8m0fnu", "bfloat16"])
+def test_types_of_less_than_a_byte_are_taken(name: str) -> None:
+    (array,), _ = split("workload.args", (np.ones(4, getattr(ml_dtypes, name)),), ())
+    assert str(array.dtype) == name

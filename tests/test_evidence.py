@@ -189,6 +189,21 @@ def test_a_rate_above_a_ceiling_is_broken_or_may_be_noise(device: str, share: fl
         assert "by stream" in found
 
 
+@pytest.mark.parametrize("share", [1.04, 1.06, 1.23])
+def test_a_share_above_a_ceiling_is_null_and_says_why(share: float) -> None:
+    given = at_share(share, "gpu")
+    rates, absent = given.rates(), given.absent([Metric.device], Status.ok)
+    assert rates is not None
+    assert rates.bytes_per_s == pytest.approx(share * 1e10)
+    if share < 1.05:
+        assert rates.of_memory_ceiling == pytest.approx(share)
+        assert "rates.of_memory_ceiling" not in absent
+    else:
+        assert rates.of_memory_ceiling is None
+        assert absent["rates.of_memory_ceiling"].startswith(f"{share:.0%} of a ceiling is impossible")
+        assert absent["rates.of_memory_ceiling"].endswith("(declared)")
+
+
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_a_rate_of_a_count_that_nobody_declared_accuses_nobody(device: str) -> None:
     cost = Cost(flops=1e9, bytes=1e7, source="XLA")

@@ -1,6 +1,6 @@
 """Reading XLA's optimised programs."""
 
-from jaxaccel.worker.hlo import operations, operations_outside, outline
+from jaxaccel.worker.hlo import array_operations, operations, operations_outside, outline
 
 PROGRAM = """\
 HloModule jit_f, is_scheduled=true
@@ -38,6 +38,15 @@ def test_only_what_a_loop_repeats_is_inside_it() -> None:
     assert {"fusion", "add", "tuple"} <= inside
     assert "dot" not in inside
     assert "compare" not in inside
+
+
+def test_operations_on_arrays_are_told_from_those_on_single_numbers() -> None:
+    assert "dot" in array_operations(PROGRAM)
+    assert "compare" not in array_operations(PROGRAM)  # of the loop's count
+    assert array_operations(PROGRAM, inside_loops=True) == {"parameter", "fusion", "add"}
+    narrow = "ENTRY %m (x: s4[16,1]) -> s4[16,1] {\n  ROOT %n = s4[16,1]{1,0:E(4)} negate(%x)\n}"
+    assert array_operations(narrow) == {"negate"}
+    assert array_operations(narrow.replace("16", "1")) == set()
 
 
 def test_a_program_without_a_loop_has_nothing_inside_one() -> None:

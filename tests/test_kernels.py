@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jaxaccel.messages import Round, Unavailable
 from jaxaccel.worker import kernels
 from jaxaccel.worker.kernels import (
+    LONG_CALLS,
     MAX_CALLS,
     MIN_CALLS,
     SHOWN,
@@ -222,7 +223,8 @@ def test_a_round_has_a_sample_for_each_call_of_the_trace() -> None:
         (0.004, 5),
         (0.0041, 5),
         (0.02, MIN_CALLS),
-        (2.0, MIN_CALLS),
+        (1.0, MIN_CALLS),
+        (2.0, LONG_CALLS),
     ],
 )
 def test_a_trace_holds_about_20_ms_of_calls(typical_s: float, calls: int) -> None:

@@ -613,6 +613,15 @@ def test_an_inspection_that_kills_its_worker_costs_neither_timings_nor_the_next_
     assert_all_stopped(lab)
 
 
+def test_a_watcher_is_told_what_begins_and_how_long_a_call_takes() -> None:
+    lab = FakeLab(of_size())
+    watcher = FakeWatcher()
+    run(lab, make_group(SMALL, "cpu", "gpu", metrics=ALL), watcher=watcher)
+    assert watcher.opening == ["opening on the cpu", "opening on the gpu"]
+    assert watcher.calls_s.keys() == {"cpu", "gpu"}
+    assert watcher.metrics == list(ALL)
+
+
 def test_an_answer_to_something_else_than_an_inspection_is_an_error() -> None:
     lab = FakeLab(lambda _: Behaviour(inspected=opened("cpu")))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="answered with Opened"):

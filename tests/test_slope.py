@@ -17,10 +17,10 @@ from fakes import patiently
 
 from jaxaccel.messages import Round, Unavailable
 from jaxaccel.worker import slope as slopes
-from jaxaccel.worker.hlo import operations
+from jaxaccel.worker.hlo import array_operations, operations
 from jaxaccel.worker.mutants import SLEEP_S, Sleeper
 from jaxaccel.worker.program import Resident, compile_function, make_call
-from jaxaccel.worker.slope import LONGER_S, MIN_MORE, LoopError, Slope, looped
+from jaxaccel.worker.slope import LONGER_S, MIN_MORE, LoopError, Slope, looped, stays_inside
 from jaxaccel.workloads.base import Workload
 from jaxaccel.workloads.matmul import Matmul
 from jaxaccel.workloads.matvec import Matvec
@@ -69,10 +69,15 @@ def place(workload: Workload) -> Resident:
 
 
 def make_slope(
-    workload: Workload, resident: Resident | None = None, *, typical_s: float = 1e-4, on_gpu: bool = False
+    workload: Workload,
+    resident: Resident | None = None,
+    *,
+    typical_s: float = 1e-4,
+    on_gpu: bool = False,
+    compiled: Any = None,
 ) -> Slope:
-    resident = resident or place(workload)
-    return Slope(workload, resident, precision="highest", typical_s=typical_s, on_gpu=on_gpu)
+    resident, known = resident or place(workload), {"on_gpu": on_gpu, "compiled": compiled}
+    return Slope(workload, resident, precision="highest", typical_s=typical_s, **known)
 
 
 def compile_loop(workload: Workload, resident: Resident) -> Any:
@@ -248,8 +253,98 @@ def test_it_is_the_barrier_that_keeps_the_work_in_the_loop(
 ) -> None:
     make_slope(workload, on_gpu=on_gpu)
     monkeypatch.setattr(slopes.jax.lax, "optimization_barrier", lambda operands: operands)
+    monkeypatch.setattr(slopes, "in_rows", lambda arrays: arrays)  # which happens to do the same
     with pytest.raises(LoopError, match="out of the loop"):
         make_slope(workload, on_gpu=on_gpu)
+
+
+KINDS_OF_WORK: dict[str, Callable[[jax.Array], Any]] = {
+    "compare": lambda x: x > 0.5,
+    "add": lambda x: x + x,
+    "copy": jnp.copy,
+    "transpose": lambda x: x.T,
+    "slice": lambda x: x[1:, 2:],
+    "reverse": lambda x: x[::-1],
+    "convert": lambda x: x.astype(jnp.int8),
+    "select": lambda x: jnp.where((x > 0.2) & (x < 0.7) | (x > 0.9), x, 0),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(Matvec):
+    """Work of a kind that is in no list, as user code is."""
+
+    operations: ClassVar[frozenset[str]] = frozenset()
+    kind: str
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        return KINDS_OF_WORK[self.kind]
+
+    def inputs(self, seed: int) -> Any:
+        return (np.random.default_rng(seed).random((self.size, self.size), np.float32),)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_WORK)
+def test_work_of_any_kind_is_seen_in_the_loop(kind: str) -> None:
+    workload = Own(size=256, kind=kind)
+    resident = place(workload)
+    compiled, _ = compile_function(workload.function, resident.arguments, "highest")
+    slope = make_slope(workload, resident, compiled=compiled)
+    inside = array_operations(slope._loops[1].as_text(), inside_loops=True)
+    assert array_operations(compiled.as_text()) <= inside | {"parameter"}
+
+
+def test_a_loop_that_only_moves_what_it_carries_does_no_work() -> None:
+    empty = compile_loop(Own(size=256, kind="copy"), place(Own(size=256, kind="copy"))).as_text()
+    workload = Own(size=256, kind="transpose")
+    compiled, _ = compile_function(workload.function, place(workload).arguments, "highest")
+    assert not stays_inside(empty, frozenset(), compiled)
+    assert not stays_inside(empty, frozenset())
+
+
+@pytest.mark.parametrize("kind", ["transpose", "transposed sum"])
+def test_an_array_is_transposed_in_each_trip(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA would have the loop's array in columns, and transpose it once, behind the loop."""
+    monkeypatch.setitem(KINDS_OF_WORK, "transposed sum", lambda x: (x + 1).T)
+    workload = Own(size=256, kind=kind)
+
+    def shapes() -> set[str]:
+        text = compile_loop(workload, place(workload)).as_text()
+        return set(re.findall(r"f32\[256,256\]\{\d,\d\} (?:get-tuple-element|parameter)\(", text))
+
+    assert not any("{0,1}" in shape for shape in shapes())
+    monkeypatch.setattr(slopes, "in_rows", lambda arrays: arrays)
+    assert any("{0,1}" in shape for shape in shapes())
+
+
+def test_a_loop_has_the_widths_that_the_function_has_whatever_jax_has() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Wide(Own):
+        @property
+        def function(self) -> Callable[..., Any]:
+            def wide(x: jax.Array) -> jax.Array:
+                with jax.enable_x64(True):
+                    return jnp.cumsum(x.astype(jnp.float64))
+
+            return wide
+
+    workload = Wide(size=64, kind="")
+    output = compile_loop(workload, place(workload))(np.int32(2), None, place(workload).rest)[1]
+    assert output.dtype == np.float64
+
+
+def test_around_thousands_of_arrays_no_loop_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slopes, "MAX_ARRAYS", 1)
+    with pytest.raises(LoopError, match="would carry 2 arrays"):
+        make_slope(Matvec(size=64))
+
+
+def test_a_call_of_seconds_is_not_tried_out_before_its_slope() -> None:
+    workload = Counting(size=4096)
+    resident = place(workload)
+    make_slope(workload, resident, typical_s=2.0)
+    assert float(resident.carry) == 0
 
 
 @pytest.mark.parametrize("workload", [Matvec(size=4), Stream(size=16, kind="read"), Stream(size=16)])

@@ -1,5 +1,4 @@
 import gc
-import math
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +8,7 @@ from fakes import FakeClock, FakeProgram
 
 from jaxaccel.records import Metric
 from jaxaccel.worker.timing import (
-    BATCH_S,
+    BATCH_LIMIT_S,
     FLIGHT_BYTES,
     MAX_DEPTH,
     MIN_DEPTH,
@@ -25,7 +24,7 @@ S = {exponent: 2.0**exponent for exponent in range(-30, 4)}
 
 
 def stopwatch(program: FakeProgram, clock: FakeClock, **changes: Any) -> Stopwatch:
-    settings: dict[str, Any] = {"chained": False, "output_bytes": 8}
+    settings: dict[str, Any] = {"chained": False, "output_bytes": 8, "settle": program.settle}
     return Stopwatch(program.call, program.block, clock=clock, **(settings | changes))
 
 
@@ -35,50 +34,52 @@ def warm(*times_s: float, blocking_s: float = 0.0, **changes: Any) -> tuple[Stop
     program = FakeProgram(clock, *times_s, blocking_s=blocking_s)
     watch = stopwatch(program, clock, **changes)
     watch.warm_up()
-    program.calls, program.blocked = 0, []
+    program.calls, program.blocked, program.settled, program.most = 0, [], [], 0
     return watch, program
 
 
 # --- warming up ------------------------------------------------------------------------------------
 
 
-def calls_to_warm_up(*times_s: float) -> tuple[int, float]:
-    """How many calls, and how long."""
+def calls_to_warm_up(*times_s: float) -> int:
+    """How many calls were made one by one; batches come after them."""
     clock = FakeClock()
     program = FakeProgram(clock, *times_s)
     stopwatch(program, clock).warm_up()
-    return program.calls, clock.now_s
+    return [isinstance(result, int) for result in program.blocked].count(True)
 
 
 def test_warming_up_takes_two_windows_of_five_calls_that_agree() -> None:
-    assert calls_to_warm_up(S[-4]) == (10, 0.625)
+    assert calls_to_warm_up(S[-4]) == 10
 
 
 def test_warming_up_takes_a_fifth_of_a_second_of_a_fast_call() -> None:
     # A window is 20 ms: 328 calls of 61 µs. After ten of those, 0.2 s have passed.
-    assert calls_to_warm_up(S[-14]) == (3280, 3280 * S[-14])
+    assert calls_to_warm_up(S[-14]) == 3280
 
 
 def test_one_call_of_over_a_second_is_enough() -> None:
-    assert calls_to_warm_up(S[1]) == (1, 2.0)
+    clock = FakeClock()
+    program = FakeProgram(clock, S[1])
+    stopwatch(program, clock).warm_up()
+    assert (program.calls, clock.now_s) == (1, 2.0)
 
 
 def test_warming_up_goes_on_until_the_time_of_a_call_has_settled() -> None:
     # Windows of five: 0.125 s, 0.0625 s, then twice 0.03125 s.
     settling = [S[-3]] * 5 + [S[-4]] * 5 + [S[-5]] * 5
-    assert calls_to_warm_up(*settling, S[-5])[0] == 20
+    assert calls_to_warm_up(*settling, S[-5]) == 20
 
 
 def test_warming_up_is_not_done_with_a_window_that_differs_by_a_tenth() -> None:
     # Two windows of five differ by a tenth, the third agrees with the second.
-    assert calls_to_warm_up(*[S[-4] * 1.1] * 5, S[-4])[0] == 15
+    assert calls_to_warm_up(*[S[-4] * 1.1] * 5, S[-4]) == 15
 
 
 def test_warming_up_gives_up_after_two_seconds_on_what_never_settles() -> None:
     unsettled = [time for _ in range(50) for time in [S[-5]] * 5 + [S[-4]] * 5]
-    calls, took_s = calls_to_warm_up(*unsettled)
-    assert 2.0 < took_s <= 2.0 + S[-4]
-    assert calls < len(unsettled)
+    calls = calls_to_warm_up(*unsettled)
+    assert 2.0 < sum(unsettled[:calls]) <= 2.0 + S[-4]
 
 
 # --- a round of latency ----------------------------------------------------------------------------
@@ -146,61 +147,125 @@ def test_an_arm_that_may_have_been_idle_is_called_a_few_times_untimed(time_s: fl
 # --- a round of throughput -------------------------------------------------------------------------
 
 
-def test_throughput_divides_the_time_of_a_queue_by_its_depth() -> None:
-    # Waiting costs 1/4096 s: once a call in latency, once a queue of 4 in throughput.
-    watch, _ = warm(S[-10], blocking_s=S[-12])
-    assert watch.round(Metric.latency).samples_s[0] == pytest.approx(S[-10] + S[-12], abs=1e-12)
+def test_throughput_is_the_marginal_cost_of_a_call() -> None:
+    """The product of 4096 on an H200: a batch of 5 ms, two calls, was 8% off."""
+    watch, _ = warm(2.69e-3, blocking_s=0.4e-3)
     found = watch.round(Metric.throughput)
-    assert found.depth == math.ceil(BATCH_S / (S[-10] + S[-12])) == 5
-    assert found.samples_s[0] == pytest.approx(S[-10] + S[-12] / 5, abs=1e-12)
+    assert found.samples_s[0] == pytest.approx(2.69e-3, rel=0.005)
+    assert min(found.samples_s) > 2.69e-3
+    assert not list(watch.flags())
+    assert (2 * 2.69e-3 + 0.4e-3) / 2 > 1.07 * 2.69e-3
+
+
+@pytest.mark.parametrize("time_s", [20e-6, 0.244e-3, 0.479e-3, 5e-3, 40e-3, 0.3])
+@pytest.mark.parametrize("tail_s", [1e-6, 50e-6, 0.4e-3, 1e-3])
+def test_the_wait_at_the_end_of_a_batch_is_below_half_a_percent_of_it(time_s: float, tail_s: float) -> None:
+    watch, _ = warm(time_s, blocking_s=tail_s)
+    found = watch.round(Metric.throughput)
+    assert found.samples_s[0] == pytest.approx(time_s, rel=0.005)
+    assert found.depth * found.samples_s[0] < max(1.01 * BATCH_LIMIT_S, 3 * time_s)
+    assert not list(watch.flags())
+
+
+def test_a_batch_that_would_take_too_long_is_shallower_and_says_so() -> None:
+    watch, _ = warm(S[-6], blocking_s=S[-8])
+    found = watch.round(Metric.throughput)
+    assert found.depth == 16  # 0.25 s
+    assert found.samples_s[0] == pytest.approx(S[-6] + S[-8] / 16, abs=1e-12)
+    (flag,) = watch.flags()
+    assert (flag.name, flag.metric) == ("shallow batches", "throughput")
+    assert "batch of 16 calls is 1.5% of it" in flag.message
+
+
+def test_a_tail_that_only_the_noise_of_short_batches_had_is_not_told() -> None:
+    watch, _ = warm(*[S[-5]] * 10, S[-6])  # the calls of warming up took longer than those of any batch
+    assert watch.depth == 16
+    assert not list(watch.flags())
 
 
 @pytest.mark.parametrize(
     ("time_s", "depth"),
-    [(S[-16], MAX_DEPTH), (S[-14], 82), (S[-10], 6), (S[-9], 3), (S[-8], MIN_DEPTH), (S[1], MIN_DEPTH)],
+    [(S[-16], 328), (S[-14], 82), (S[-10], 6), (S[-9], 3), (S[-8], MIN_DEPTH), (S[1], MIN_DEPTH)],
 )
-def test_a_queue_is_as_deep_as_5_ms_hold(time_s: float, depth: int) -> None:
-    watch, program = warm(time_s)
+def test_without_a_tail_a_batch_is_as_deep_as_5_ms_hold(time_s: float, depth: int) -> None:
+    watch, _ = warm(time_s)
     found = watch.round(Metric.throughput)
     assert found.depth == depth
-    assert program.calls % depth == 0
+    assert all(sample == pytest.approx(time_s, abs=1e-12) for sample in found.samples_s)
+
+
+def test_a_call_that_takes_no_time_has_the_deepest_batch() -> None:
+    watch = Stopwatch(int, int, chained=True, output_bytes=8, settle=None, clock=FakeClock())
+    watch._choose_depth(0.0)
+    assert watch.depth == MAX_DEPTH
 
 
 @pytest.mark.parametrize(
-    ("output_bytes", "depth"),
+    ("output_bytes", "in_flight"),
     [
-        (0, 82),
-        (FLIGHT_BYTES // 82, 82),
+        (0, 656),
+        (FLIGHT_BYTES // 100, 100),
         (FLIGHT_BYTES // 10, 10),
-        (FLIGHT_BYTES // 3, 3),
+        (FLIGHT_BYTES // 3, MIN_DEPTH),  # in halves
         (FLIGHT_BYTES * 4, MIN_DEPTH),
     ],
 )
-def test_a_queue_is_no_deeper_than_its_outputs_fit_in_memory(output_bytes: int, depth: int) -> None:
-    watch, _ = warm(S[-14], output_bytes=output_bytes)
-    assert watch.round(Metric.throughput).depth == depth
+@pytest.mark.parametrize("chained", [False, True])
+def test_no_more_calls_are_in_flight_than_their_outputs_fit_in_memory_however_deep_a_batch_is(
+    output_bytes: int, in_flight: int, chained: bool
+) -> None:
+    watch, program = warm(S[-17], output_bytes=output_bytes, chained=chained)
+    assert watch.round(Metric.throughput).depth == 656
+    assert program.most == in_flight
 
 
-def test_all_results_of_independent_calls_are_waited_for() -> None:
+def test_each_result_of_calls_that_may_overtake_each_other_is_awaited_once() -> None:
+    watch, program = warm(S[-10], output_bytes=FLIGHT_BYTES // 4)
+    watch.run(7)
+    assert program.settled == [[1, 2], [3, 4], [5, 6]]
+    assert program.blocked == [[7]]
     watch, program = warm(S[-10])
     watch.round(Metric.throughput)
-    assert [len(results) for results in program.blocked] == [6] * len(program.blocked)
-    assert [number for results in program.blocked for number in results] == list(range(1, program.calls + 1))
+    batches = [results for results in program.blocked if isinstance(results, list)]
+    assert [len(results) for results in batches] == [6] * len(batches)
+    assert not program.settled
 
 
-def test_only_the_last_result_of_chained_calls_is_waited_for() -> None:
-    watch, program = warm(S[-10], chained=True)
+def test_of_calls_in_order_the_last_of_those_in_flight_is_awaited() -> None:
+    watch, program = warm(S[-10], output_bytes=FLIGHT_BYTES // 4, chained=True)
+    watch.run(7)
+    assert program.settled == [[2], [4], [6]]
+    assert program.blocked == [7]
+
+
+def test_where_nothing_is_kept_of_a_call_only_the_last_is_awaited() -> None:
+    watch, program = warm(S[-10], settle=None)
+    watch.run(700)
+    assert program.blocked == [700]
+
+
+def test_before_a_round_of_throughput_single_calls_are_made_no_batches() -> None:
+    watch, _ = warm(S[-9], blocking_s=S[-9])
     found = watch.round(Metric.throughput)
-    assert program.blocked == list(range(6, program.calls + 1, 6))
-    assert found.samples_s[0] == pytest.approx(S[-10], abs=1e-12)
+    assert found.depth == 128  # a quarter of a second
+    assert found.warmup_s == 2 * S[-8]
 
 
-def test_a_round_of_throughput_ends_by_the_same_rules() -> None:
-    watch, _ = warm(S[-9])  # 3 calls a sample, 5.9 ms
-    assert len(watch.round(Metric.throughput).samples_s) == 15
+@pytest.mark.parametrize(
+    ("time_s", "tail_s", "n"),
+    [
+        (S[-9], 0.0, 15),  # 3 calls a batch, 5.9 ms
+        (2.69e-3, 0.4e-3, 3),  # 38 calls, 0.1 s
+        (S[-6], S[-8], 3),  # 0.25 s: half a second comes after 2 of them, and a little more
+        (S[1], 0.0, 1),
+    ],
+)
+def test_a_round_of_deep_batches_has_fewer_of_them(time_s: float, tail_s: float, n: int) -> None:
+    watch, _ = warm(time_s, blocking_s=tail_s)
+    assert len(watch.round(Metric.throughput).samples_s) in (n, n - 1)
 
 
-def test_a_long_call_gives_one_sample_of_throughput() -> None:
+def test_a_call_of_seconds_is_made_twice_for_its_throughput() -> None:
     watch, program = warm(S[1])
     found = watch.round(Metric.throughput)
     assert (len(found.samples_s), found.samples_s[0], program.calls) == (1, 2.0, 2)
@@ -214,24 +279,10 @@ def test_without_a_warm_up_the_shallowest_queue_is_taken() -> None:
 # --- calls that are not timed one by one -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("calls", "queues"),
-    [(0, []), (1, [1]), (9, [9]), (10, [10]), (11, [10, 1]), (20, [10, 10]), (25, [10, 10, 5])],
-)
-def test_a_run_makes_so_many_calls_no_more_at_a_time_than_memory_allows_and_waits_for_all(
-    calls: int, queues: list[int]
-) -> None:
-    watch, program = warm(S[-14], output_bytes=FLIGHT_BYTES // 10)
-    watch.run(calls)
-    assert program.calls == calls
-    assert [len(results) for results in program.blocked] == queues
-    assert [number for results in program.blocked for number in results] == list(range(1, calls + 1))
-
-
-def test_a_run_of_chained_calls_waits_for_the_last_of_each_queue() -> None:
-    watch, program = warm(S[-14], output_bytes=FLIGHT_BYTES // 10, chained=True)
-    watch.run(25)
-    assert program.blocked == [10, 20, 25]
+def test_a_run_of_no_calls_makes_none() -> None:
+    watch, program = warm(S[-14])
+    watch.run(0)
+    assert (program.calls, program.blocked) == (0, [])
 
 
 def test_a_run_leaves_no_result_alive() -> None:
@@ -245,7 +296,7 @@ def test_a_run_leaves_no_result_alive() -> None:
         made.append(weakref.ref(result))
         return result
 
-    watch = Stopwatch(call, lambda result: result, chained=False, output_bytes=8)
+    watch = Stopwatch(call, lambda result: result, chained=False, output_bytes=8, settle=len)
     watch.run(3)
     assert [reference() for reference in made] == [None] * 3
 
@@ -343,7 +394,7 @@ def test_no_garbage_is_collected_inside_a_round(metric: Metric) -> None:
         seen.add(gc.isenabled())
         return program.call()
 
-    Stopwatch(call, program.block, chained=False, output_bytes=8, clock=clock).round(metric)
+    Stopwatch(call, program.block, chained=True, output_bytes=8, settle=None, clock=clock).round(metric)
     assert seen == {False}
     assert gc.isenabled()
 
@@ -353,7 +404,7 @@ def test_garbage_is_collected_again_after_a_round_that_broke() -> None:
     def call() -> int:
         raise RuntimeError("out of memory")
 
-    watch = Stopwatch(call, lambda result: result, chained=False, output_bytes=8, clock=FakeClock())
+    watch = Stopwatch(call, int, chained=False, output_bytes=8, settle=None, clock=FakeClock())
     with pytest.raises(RuntimeError, match="out of memory"):
         watch.round(Metric.latency)
     assert gc.isenabled()

@@ -22,8 +22,8 @@ from jaxaccel.publish import training as words
 from jaxaccel.publish.console.markdown import markdown
 from jaxaccel.publish.sections import as_text
 from jaxaccel.publish.wandb.points import point, point_summary
-from jaxaccel.records import Accuracy, Arm, ArmFacts, Case, Metric, Record, Verdict
-from jaxaccel.worker.arm import NO_TRANSFER, OpenArm
+from jaxaccel.records import NO_TRANSFER, Accuracy, Arm, ArmFacts, Case, Metric, Record, Verdict
+from jaxaccel.worker.arm import OpenArm
 from jaxaccel.worker.feeding import COPIES, FED, PREPARED_EPOCHS, PREPARED_S, host_work_s
 from jaxaccel.worker.program import compile_function
 from jaxaccel.worker.timing import InvariantError

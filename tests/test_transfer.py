@@ -13,7 +13,7 @@ import pytest
 
 from jaxaccel.messages import Round, Unavailable
 from jaxaccel.records import Metric
-from jaxaccel.worker import transfer
+from jaxaccel.worker import timing, transfer
 from jaxaccel.worker.checks import ANSWER
 from jaxaccel.worker.program import Resident, compile_function, make_call, make_fed_call, wait
 from jaxaccel.worker.timing import InvariantError
@@ -42,7 +42,8 @@ class Program:
     keep: bool = False
 
     def travel(self, **changes: Any) -> Travel:
-        known: dict[str, Any] = {"inputs": self.inputs, "carries": self.carries, "device": jax.devices()[0]}
+        answer = None if self.carries else jax.device_get(self.fresh())
+        known: dict[str, Any] = {"inputs": self.inputs, "answer": answer, "device": jax.devices()[0]}
         return Travel(fed=self._fed, fresh=self._fresh, **known | changes)
 
     def _fed(self, arrived: tuple[Any, ...]) -> Any:
@@ -187,6 +188,40 @@ def test_the_first_sample_of_all_is_untimed_and_told_as_warm_up() -> None:
     first, second = (burst(travel.round(Metric.end_to_end)) for _ in range(2))
     assert len(prog.outputs) == 1 + len(first.samples_s) + len(second.samples_s)
     assert first.warmup_s >= PAUSE_S > second.warmup_s
+
+
+@pytest.mark.parametrize(
+    ("metric", "calls"), [(Metric.h2d, (0, 0)), (Metric.d2h, (1, 1)), (Metric.end_to_end, (1, 2))]
+)
+def test_a_call_of_seconds_is_made_once_a_round_or_once_for_all(
+    metric: Metric, calls: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prog = program()
+    travel = prog.travel(call_s=2.0)
+    monkeypatch.setattr(timing, "ROUND_LIMIT_S", 0.0)
+    for made in calls:
+        burst(travel.round(metric))
+        assert len(prog.outputs) == made
+
+
+def test_facts_take_one_call() -> None:
+    prog = program()
+    prog.travel().facts()
+    assert len(prog.outputs) == 1
+
+
+def test_of_a_long_call_too_an_output_is_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    prog, fetched = program(), list[Any]()
+    get = jax.device_get
+    monkeypatch.setattr(transfer.jax, "device_get", lambda output: fetched.append(output) or get(output))
+    travel = prog.travel(call_s=2.0)
+    fetched.clear()
+    found = burst(travel.round(Metric.d2h))
+    assert len(fetched) > len(found.samples_s) > 2
+    assert len({id(output) for output in fetched}) == len(fetched)
+    expected = get(prog.fresh())
+    for output in fetched:
+        np.testing.assert_array_equal(output, expected)
 
 
 @pytest.mark.parametrize("metric", PAGEABLE)

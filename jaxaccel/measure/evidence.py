@@ -116,7 +116,7 @@ class Evidence:
         if self.facts is None or metric is None:
             return None
         cost, time_s = self.facts.cost, self.timings[metric].median_s
-        compute, memory = roofline.shares(cost, time_s, self.ceilings)
+        compute, memory = (_possible(share) for share in self._shares())
         # Dispatch is part of a call that one waits for.
         call = self.timings.get(Metric.latency)
         return Rates(
@@ -129,6 +129,13 @@ class Evidence:
             if call
             else None,
         )
+
+    def _shares(self) -> tuple[float | None, float | None]:
+        """The rates as shares of the ceilings of compute and of memory, whatever they come to."""
+        metric = self._rated()
+        if self.facts is None or metric is None:
+            return None, None
+        return roofline.shares(self.facts.cost, self.timings[metric].median_s, self.ceilings)
 
     def flags(self, stop: Stop) -> Iterable[Flag]:
         """Reasons to look twice that the samples themselves give."""
@@ -183,10 +190,14 @@ class Evidence:
         rates = self.rates()
         if rates is None:
             return absent | {"rates": "neither queued calls nor their work on the device were timed"}
-        if rates.of_compute_ceiling is None:
-            absent["rates.of_compute_ceiling"] = "there is no such ceiling"
-        if rates.of_memory_ceiling is None:
-            absent["rates.of_memory_ceiling"] = "there is no such ceiling"
+        for name, reached in zip(("compute", "memory"), self._shares(), strict=True):
+            if reached is None:
+                absent[f"rates.of_{name}_ceiling"] = "there is no such ceiling"
+            elif _possible(reached) is None:
+                absent[f"rates.of_{name}_ceiling"] = (
+                    f"{reached:.0%} of a ceiling is impossible: the ceiling was measured too low, or the "
+                    f"work is counted too high ({self.facts.cost.source if self.facts else 'by nobody'})"
+                )
         known = self.facts.absent if self.facts else {}
         for rate, share, work in (
             ("flops_per_s", "of_compute_ceiling", "cost.flops"),
@@ -226,6 +237,11 @@ def mean_load(loads: Sequence[HostLoad]) -> HostLoad | None:
         stolen_cores=float(np.mean(stolen)) if stolen else None,
         pressure_percent=float(np.max(pressure)) if pressure else None,
     )
+
+
+def _possible(share: float | None) -> float | None:
+    """A share of a ceiling, unless it is more than any can be."""
+    return None if share is None or share > CEILING_MARGIN else share
 
 
 def _lower_s(timing: Timing) -> float:

@@ -68,6 +68,12 @@ class Watcher(Protocol):
     def beside(self, what: str) -> None:
         """Something begins that takes a while, beside the rounds."""
 
+    def opened(self, device: str, call_s: float) -> None:
+        """An arm is ready to be timed, whose calls take about so long."""
+
+    def sampling(self, metric: Metric) -> None:
+        """The rounds of a metric begin."""
+
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         """A round is over."""
 
@@ -237,9 +243,11 @@ class _Session:
         for device, tally in tallies.items():
             worker, start_s = crew.working(device)
             arm = _OpenArm(worker, f"{tally.arm.case.case_id}-{device}")
+            self._watcher.beside(f"opening on the {device}")
             reply = arm.open(tally.to_open, group.asked)
             if isinstance(reply, Opened):
                 opened[device] = arm
+                self._watcher.opened(device, reply.call_s or 0.0)
                 if why := self._edited(tally.arm.case, reply):
                     tally.ended(why)
                 else:
@@ -255,6 +263,8 @@ class _Session:
                 for device, arm in going.items()
                 if tallies[device].offers(metric) and tallies[device].lacks_metric(metric, pass_index)
             }
+            if able:
+                self._watcher.sampling(metric)
             found = sample(
                 able,
                 metric,

@@ -12,9 +12,11 @@ from rich.text import Text
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.publish.console.sweep import SweepTable
+from jaxaccel.publish.numbers import seconds
 from jaxaccel.records import Metric, Record
 
 BELOW_LINES = 3  # under the table: how narrow it is, the bar, and the cursor once the display ends
+SLOW_S = 0.5  # of a call: each step then takes so long that it is told when it begins
 
 
 class ShowProgress:
@@ -38,6 +40,7 @@ class ShowProgress:
         self._task = self._bar.add_task("starting", total=None)
         self._live = Live(self._bar, console=self._console, auto_refresh=False, transient=True)
         self._case = ""
+        self._calls_s: dict[str, float] = {}  # by device, of this case
 
     def __enter__(self) -> "ShowProgress":
         if self._redraws:
@@ -50,12 +53,23 @@ class ShowProgress:
 
     def doing(self, case: str, pass_index: int, done: int, total: int) -> None:
         """A case begins."""
-        self._case = f"pass {pass_index + 1}: {case}" if pass_index else case
+        self._case, self._calls_s = f"pass {pass_index + 1}: {case}" if pass_index else case, {}
         if self._redraws:
             self._bar.update(self._task, completed=done, total=total, description=f"{self._case}: opening")
             self._live.refresh()
         elif pass_index == 0:
             print(f"[{done + 1}/{total}] {case}", file=sys.stderr, flush=True)
+
+    def opened(self, device: str, call_s: float) -> None:
+        """An arm is ready, whose calls take about so long."""
+        self._calls_s[device] = call_s
+        if not self._redraws and call_s >= SLOW_S:
+            self._say(f"  a call on the {device} takes about {seconds(call_s)}")
+
+    def sampling(self, metric: Metric) -> None:
+        """The rounds of a metric begin."""
+        slow = [f"{name} {seconds(call_s)}" for name, call_s in self._calls_s.items() if call_s >= SLOW_S]
+        self._begins(f"{metric} (a call takes about: {', '.join(slow)})" if slow else str(metric))
 
     def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
         """A pass is over: how narrow the intervals are by now; in a terminal, of every case."""
@@ -75,9 +89,19 @@ class ShowProgress:
 
     def beside(self, what: str) -> None:
         """Something begins that takes a while, beside the rounds."""
+        self._begins(what)
+
+    def _begins(self, what: str) -> None:
+        """Say what goes on: in a terminal always, else where it will take some time."""
         if self._redraws:
             self._bar.update(self._task, description=f"{self._case}: {what}")
             self._live.refresh()
+        elif max(self._calls_s.values(), default=0.0) >= SLOW_S:
+            self._say(f"  {what}")
+
+    @staticmethod
+    def _say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
     def sampled(self, metric: Metric, found: Mapping[str, Any]) -> None:
         """A round is over."""

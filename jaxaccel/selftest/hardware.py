@@ -213,6 +213,12 @@ class _Silent:
     def beside(self, what: str) -> None:
         """Nothing."""
 
+    def opened(self, device: str, call_s: float) -> None:
+        """Nothing."""
+
+    def sampling(self, metric: Metric) -> None:
+        """Nothing."""
+
     def sampled(self, metric: Metric, found: Mapping[str, Sampled]) -> None:
         """Nothing."""
 

@@ -5,6 +5,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxaccel.messages import Closed, Inspected, Opened, Round, Unavailable
 from jaxaccel.records import (
     BEST,
+    NO_TRANSFER,
     NOT_ASKED,
     Accuracy,
     Arm,
@@ -50,20 +52,28 @@ from jaxaccel.worker.program import (
     Resident,
     compile_function,
     compiling,
-    is_ready,
     make_call,
     make_fed_call,
+    make_stopwatch,
+    place,
 )
-from jaxaccel.worker.slope import LoopError, Slope
-from jaxaccel.worker.timing import AWAITED, BLOCKED, Block, Call, InvariantError, Laps, Stopwatch
+from jaxaccel.worker.slope import Slope
+from jaxaccel.worker.timing import (
+    AWAITED,
+    BLOCKED,
+    LONGEST_CALL_S,
+    AbsentError,
+    Block,
+    Call,
+    InvariantError,
+    Laps,
+)
 from jaxaccel.worker.transfer import TRAVELS, Travel
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
-NO_TRANSFER = "no transfer timed"
 CARRIED = "state carried on"
-
 OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
 
@@ -74,6 +84,7 @@ CALLED, CALLED_S, CALLED_COMPILE_S = 20, 0.5, 20.0
 SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
 
 SLOPE_FROM_S = 50e-6  # below, what a trip of the loop costs by itself is too much of the slope
+LOOP_COMPILE_S = 20.0  # a program that took longer to compile gets no loop, which takes three times as long
 
 
 def watch_steps(call: Call, first: Any, clock: Callable[[], float] = time.perf_counter) -> tuple[float, ...]:
@@ -115,6 +126,23 @@ def in_own_settings(method: Callable[["OpenArm", Asked], Answer]) -> Callable[["
             return method(self, asked)
 
     return within
+
+
+@contextmanager
+def part(absent: dict[str, str], what: str, *places: str) -> Iterator[None]:
+    """A part of an arm without which the rest stands. `absent` says why its `places` are null.
+
+    **Raises** InvariantError: then nothing of the arm is what it says.
+    """
+    try:
+        yield
+    except InvariantError:
+        raise
+    except AbsentError as error:
+        absent.update(dict.fromkeys(places, str(error)))
+    except Exception as error:  # whatever it raises, the rest can be measured
+        reason = f"{what} failed with {type(error).__name__}: {describe(error).message}"
+        absent.update(dict.fromkeys(places, reason))
 
 
 class OpenArm:
@@ -161,7 +189,7 @@ class OpenArm:
 
         inputs = workload.inputs(case.seed)
         # may_alias=False: on a CPU the array would share NumPy's memory where that happens to be aligned.
-        arguments = jax.block_until_ready(jax.device_put(inputs, device, may_alias=False))
+        arguments = jax.block_until_ready(place(inputs, device, may_alias=False))
         data_s = watch.lap()
 
         chosen: Chosen | None = None
@@ -185,16 +213,19 @@ class OpenArm:
         )
         compile_s = watch.lap()
         operations = check_operations(workload, compiled)
-        cost, warnings, uncounted = complete(
-            workload.cost(), workload.function, arguments, compiled, case.precision
-        )
+        absent: dict[str, str] = {}
+        cost, warnings = workload.cost(), tuple[Flag, ...]()
+        with part(absent, "counting its work", "cost.flops", "cost.bytes"):
+            cost, warnings, uncounted = complete(cost, workload.function, arguments, compiled, case.precision)
+            absent |= uncounted
 
+        self._compiled, self._compile_s = compiled, times.compile_s + times.saved_s
         self._resident = resident = Resident(arguments, carries=workload.carries)
         call, block = make_call(compiled, resident)
         fed = fed_call(workload, compiled, resident, device, case.seed)
         if fed:
             call = fed
-            uncounted |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in BLOCKED), FED)
+            absent |= dict.fromkeys((f"timings.{m}" for m in metrics if m not in BLOCKED), FED)
             metrics = [metric for metric in metrics if metric in BLOCKED]
         call, block = getattr(workload, "tamper", _as_they_are)(call, block, arguments)
         del arguments
@@ -216,54 +247,54 @@ class OpenArm:
             series = {**outcome.series, **host_work_s(workload, case.seed)}
         series_s = watch.lap()
 
+        # What is not donated is kept beside its successor.
+        kept = output if compiling(workload).donates else result
+        self._stopwatch = make_stopwatch(call, block, kept, carries=workload.carries)
         returns = bool(jax.tree.leaves(output))
-        self._stopwatch = Stopwatch(
-            call,
-            block,
-            # A donated carry is reused; only what comes out beside it piles up.
-            output_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(output)),
-            chained=workload.carries,
-            ready=is_ready,
-        )
-        del result, output, answer
+        travels = [metric for metric in metrics if metric in TRAVELS]
+        # Where a workload carries, no two outputs need be the same.
+        resident_answer = jax.device_get(output) if travels and not workload.carries else None
+        del result, output, answer, kept
         self._stopwatch.warm_up()
         gc.unfreeze()
         gc.collect()
         gc.freeze()  # a later collection then looks only at what is new
         warmup_s = watch.lap()
 
-        absent: dict[str, str] = dict(uncounted)
         if accuracy.relative_error is None:
             absent["accuracy.relative_error"] = UNCHECKED
         self._timer: KernelTimer | Slope | None = None
         if Metric.device in metrics:
-            self._timer = self._make_timer(call, block, absent)
-        analysis = compiled.memory_analysis()
-        memory = _with_analysis(memory, analysis)
+            with part(absent, "making the loop whose slope would tell", f"timings.{Metric.device}"):
+                self._timer = self._make_timer(call, block)
+        with part(absent, "XLA's memory analysis", "memory.arguments_bytes"):
+            memory = with_analysis(memory, compiled.memory_analysis())
         self._travel: Travel | None = None
-        if travels := [metric for metric in metrics if metric in TRAVELS]:
-            self._travel = Travel(
-                inputs[1:] if workload.carries else inputs,
-                make_fed_call(compiled, resident),
-                (lambda: call()[1]) if workload.carries else call,
-                device,
-                carries=workload.carries,
-                returns=returns,
-                beside_bytes=(memory.outputs_bytes or 0) + (memory.temporaries_bytes or 0),
-            )
-        transfers = _find_transfers(self._travel, travels, absent)
-        if fed:
-            absent["transfers"] = FED
+        transfers: Transfers | None = None
+        if travels:
+            with part(absent, "moving data", "transfers", *(f"timings.{metric}" for metric in travels)):
+                self._travel = Travel(
+                    inputs[1:] if workload.carries else inputs,
+                    make_fed_call(compiled, resident),
+                    (lambda: call()[1]) if workload.carries else call,
+                    device,
+                    answer=resident_answer,
+                    returns=returns,
+                    call_s=self._stopwatch.typical_s,
+                    beside_bytes=(memory.outputs_bytes or 0) + (memory.temporaries_bytes or 0),
+                )
+                transfers = _find_transfers(self._travel, travels, absent)
+        else:
+            absent["transfers"] = FED if fed else NOT_ASKED
         self._given = inputs[0] if workload.carries else None
-        del inputs  # but for those that travel, and a carry
-        if analysis is None:
-            absent["memory.arguments_bytes"] = "XLA gives no memory analysis here"
+        del inputs, resident_answer  # but for those that travel, and a carry
         self._conditions = Conditions(device)
         self.facts = Opened(
             arm=replace(facts, variant=variant),
             floor_s=floor_s,
             compile=times,
             first_call_s=chosen.first_call_s if chosen else first_call_s,
+            call_s=self._stopwatch.typical_s,
             cost=cost,
             accuracy=accuracy,
             memory=memory,
@@ -291,6 +322,7 @@ class OpenArm:
                 *warnings,
                 *getattr(workload, "notes", ()),
                 *_not_finite(accuracy),
+                *self._stopwatch.flags(),
                 *self._conditions.warnings(),
             ),
             absent=absent,
@@ -317,17 +349,17 @@ class OpenArm:
     def inspect(self, energy_s: float) -> Inspected:
         """What is found out once: kernels, the loop's slope beside them, energy over `energy_s`."""
         watch, absent = Laps(), dict[str, str]()
-        device_time = self._inspect_device_time(absent)
-        spent = self._inspect_energy(energy_s)
-        if isinstance(spent, str):
-            absent["energy"] = spent
-        as_called_s = self._time_as_called(absent)
+        device_time: DeviceTime | None = None
+        used: Energy | None = None
+        called_s: float | None = None
+        with part(absent, "looking at the device's time", "device_time"):
+            device_time = self._inspect_device_time(absent)
+        with part(absent, "counting joules", "energy"):
+            used = self._inspect_energy(energy_s)
+        with part(absent, "calling it in Python", "as_called_s"):
+            called_s = self._time_as_called()
         return Inspected(
-            as_called_s=as_called_s,
-            device_time=device_time,
-            energy=spent if isinstance(spent, Energy) else None,
-            spent_s=watch.lap(),
-            absent=absent,
+            as_called_s=called_s, device_time=device_time, energy=used, spent_s=watch.lap(), absent=absent
         )
 
     def close(self) -> Closed:
@@ -352,22 +384,24 @@ class OpenArm:
                 NO_TRANSFER, f"a timed call moves data: {str(error).splitlines()[0]}"
             ) from error
 
-    def _make_timer(self, call: Call, block: Block, absent: dict[str, str]) -> KernelTimer | Slope | None:
+    def _make_timer(self, call: Call, block: Block) -> KernelTimer | Slope:
         if self._on_gpu:
             return KernelTimer(call, block, make_trace(self._device), typical_s=self._stopwatch.typical_s)
-        try:
-            return self._make_slope(self._stopwatch.typical_s)
-        except LoopError as error:
-            absent[f"timings.{Metric.device}"] = str(error)
-            return None
+        return self._make_slope(self._stopwatch.typical_s)
 
     def _make_slope(self, typical_s: float) -> Slope:
+        if self._compile_s > LOOP_COMPILE_S:
+            raise AbsentError(
+                f"the program took {self._compile_s:.0f} s to compile: the loop whose slope would tell would "
+                "take several times as long"
+            )
         return Slope(
             self._workload,
             self._resident,
             precision=self._case.precision,
             typical_s=typical_s,
             on_gpu=self._on_gpu,
+            compiled=self._compiled,
         )
 
     def _inspect_device_time(self, absent: dict[str, str]) -> DeviceTime | None:
@@ -380,56 +414,57 @@ class OpenArm:
         if not kernels:
             absent["device_time"] = "no round of device time had its kernels"
             return None
-        took_s = sum(kernel.time_s for kernel in kernels)
         slope_s = None
-        if took_s < SLOPE_FROM_S:
-            absent["device_time.slope_s"] = (
-                f"of kernels shorter than {1e6 * SLOPE_FROM_S:.0f} µs, the loop's own cost would be too much"
-            )
-        else:
-            try:
-                found = self._make_slope(took_s).round()
-            except LoopError as error:
-                found = Unavailable(reason=str(error))
-            if isinstance(found, Round):
-                slope_s = float(np.median(found.samples_s))
-            else:
-                absent["device_time.slope_s"] = found.reason
+        with part(absent, "making the loop whose slope would tell", "device_time.slope_s"):
+            slope_s = self._check_by_slope(sum(kernel.time_s for kernel in kernels))
         return DeviceTime(source="profiler", kernels=kernels, slope_s=slope_s)
 
-    def _time_as_called(self, absent: dict[str, str]) -> float | None:
-        """Median seconds of a call of own code as its author makes it, Python around the program included."""
+    def _time_as_called(self) -> float:
+        """Median seconds of a call of own code as its author makes it, Python around the program included.
+
+        **Raises** AbsentError where there is none.
+        """
         if not hasattr(self._workload, "caller"):
-            absent["as_called_s"] = NOT_OWN
-            return None
+            raise AbsentError(NOT_OWN)
         compile_s = self.facts.compile.compile_s if self.facts.compile else 0.0
         if compile_s > CALLED_COMPILE_S:
-            absent["as_called_s"] = f"it would be compiled again, which took {compile_s:.0f} s"
-            return None
-        try:
-            with jax.default_matmul_precision(self._case.precision):
-                inputs = self._workload.inputs(self._case.seed)
-                call = self._workload.caller(inputs, self._device)
-                return as_called_s(lambda: jax.block_until_ready(call()))
-        except Exception as error:  # code that runs inside of a jit need not run outside of it
-            absent["as_called_s"] = f"called in Python it fails: {describe(error).message}"
-            return None
+            raise AbsentError(f"it would be compiled again, which took {compile_s:.0f} s")
+        if self._stopwatch.typical_s > LONGEST_CALL_S:
+            raise AbsentError("a call takes so long that the Python around it makes no difference")
+        with jax.default_matmul_precision(self._case.precision):
+            call = self._workload.caller(self._workload.inputs(self._case.seed), self._device)
+            return as_called_s(lambda: jax.block_until_ready(call()))
 
-    def _inspect_energy(self, energy_s: float) -> Energy | str:
+    def _check_by_slope(self, took_s: float) -> float:
+        """The time of a call whose kernels `took_s`, by the slope of a loop.
+
+        **Raises** AbsentError where there is none.
+        """
+        if took_s < SLOPE_FROM_S:
+            raise AbsentError(
+                f"of kernels shorter than {1e6 * SLOPE_FROM_S:.0f} µs, the loop's own cost would be too much"
+            )
+        if took_s > LONGEST_CALL_S:
+            raise AbsentError(f"a call takes {took_s:.1f} s, and a loop whose slope would tell makes several")
+        found = self._make_slope(took_s).round()
+        if isinstance(found, Unavailable):
+            raise AbsentError(found.reason)
+        return float(np.median(found.samples_s))
+
+    def _inspect_energy(self, energy_s: float) -> Energy:
         if energy_s <= 0:
-            return "not asked for: timing.energy_s is 0"
+            raise AbsentError("not asked for: timing.energy_s is 0")
         counter = energy.counter(self._device)
         if isinstance(counter, str):
-            return counter
-        return energy.measure(self._stopwatch.run, self._stopwatch.typical_s, counter, at_least_s=energy_s)
+            raise AbsentError(counter)
+        run, typical_s = self._stopwatch.run, self._stopwatch.typical_s
+        found = energy.measure(run, typical_s, counter, at_least_s=energy_s)
+        if isinstance(found, str):
+            raise AbsentError(found)
+        return found
 
 
-def _find_transfers(
-    travel: Travel | None, asked: Sequence[Metric], absent: dict[str, str]
-) -> Transfers | None:
-    if travel is None:
-        absent["transfers"] = NOT_ASKED
-        return None
+def _find_transfers(travel: Travel, asked: Sequence[Metric], absent: dict[str, str]) -> Transfers | None:
     absent |= {f"timings.{metric}": reason for metric in asked if (reason := travel.lacks(metric))}
     if reason := travel.lacks(Metric.h2d):
         absent["transfers"] = reason
@@ -447,15 +482,20 @@ def _not_finite(accuracy: Accuracy) -> Iterator[Flag]:
             yield Flag(name="not finite", metric=None, message=message)
 
 
-def _with_analysis(memory: Memory, analysis: Any) -> Memory:
+def with_analysis(memory: Memory, analysis: Any) -> Memory:
+    """The memory that a compiled program takes, by XLA's own account.
+
+    **Raises** AbsentError where there is none.
+    """
     if analysis is None:
-        return memory
+        raise AbsentError("XLA gives no memory analysis here")
     return replace(
         memory,
         arguments_bytes=int(analysis.argument_size_in_bytes),
         outputs_bytes=int(analysis.output_size_in_bytes),
         temporaries_bytes=int(analysis.temp_size_in_bytes),
         peak_bytes=int(getattr(analysis, "peak_memory_in_bytes", 0)) or None,
+        donated_bytes=int(analysis.alias_size_in_bytes),
     )
 
 
@@ -464,7 +504,7 @@ def dispatch_floor_s(device: Any) -> dict[str, float]:
     number = jax.device_put(np.float32(0), device)
     compiled = jax.jit(lambda x: x + np.float32(1)).lower(number).compile()
     call, block = make_call(compiled, Resident((number,), carries=False))
-    stopwatch = Stopwatch(call, block, chained=False, output_bytes=number.nbytes)
+    stopwatch = make_stopwatch(call, block, number, carries=False)
     stopwatch.warm_up()
     return {metric.value: float(np.median(stopwatch.round(metric).samples_s)) for metric in BLOCKED}
 

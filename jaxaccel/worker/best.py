@@ -19,7 +19,14 @@ from jaxaccel.worker.checks import (
 )
 from jaxaccel.worker.hlo import outline
 from jaxaccel.worker.problems import describe
-from jaxaccel.worker.program import Resident, compile_function, compiling, is_ready, make_call
+from jaxaccel.worker.program import (
+    Resident,
+    compile_function,
+    compiling,
+    make_call,
+    make_stopwatch,
+    place,
+)
 from jaxaccel.worker.timing import Call, Stopwatch
 from jaxaccel.workloads.base import Workload
 
@@ -148,7 +155,7 @@ def _fresh(workload: Workload, inputs: Any, arguments: Any, device: Any) -> Any:
     """Arguments of a first call: a donated carry is gone after it, and the others need it too."""
     if not workload.carries:
         return arguments
-    carry = jax.block_until_ready(jax.device_put(inputs[0], device, may_alias=False))
+    carry = jax.block_until_ready(place(inputs[0], device, may_alias=False))
     return (carry, *arguments[1:])
 
 
@@ -170,14 +177,7 @@ def _prepare(
     check_answer(workload, case, inputs, output, device)
     # The second is of no library that is loaded, or memory that is asked for, by the first.
     _, second_s = _clocked(call, clock)
-    stopwatch = Stopwatch(
-        call,
-        block,
-        output_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(output)),
-        chained=workload.carries,
-        ready=is_ready,
-        clock=clock,
-    )
+    stopwatch = make_stopwatch(call, block, output, carries=workload.carries, clock=clock)
     return _Ready(
         compiled=compiled,
         times=times,

@@ -13,7 +13,7 @@ import jax
 from jaxaccel.records import Accuracy, Case, Memory
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
 from jaxaccel.worker.hlo import operations, reads_parameters
-from jaxaccel.worker.program import compile_function
+from jaxaccel.worker.program import compile_function, place
 from jaxaccel.worker.sketch import digest_of, sketch
 from jaxaccel.worker.timing import AWAITED, InvariantError
 from jaxaccel.workloads.answer import negligible_norm, tolerance_of
@@ -135,7 +135,7 @@ def check_answer(workload: Workload, case: Case, inputs: Any, output: Any, devic
     """
 
     def run(function: Callable[..., Any], *arguments: Any) -> Any:
-        placed = jax.device_put(arguments, device)
+        placed = place(arguments, device)
         compiled, _ = compile_function(function, placed, case.precision)
         return jax.device_get(compiled(*placed))
 

@@ -24,7 +24,7 @@ from jaxaccel.worker.checks import make_workload, predict_memory
 from jaxaccel.worker.hlo import operations, outline
 from jaxaccel.worker.own_code import OwnCode
 from jaxaccel.worker.problems import describe
-from jaxaccel.worker.program import Resident, as_timed, compiling, make_call
+from jaxaccel.worker.program import Resident, as_timed, compiling, make_call, place
 from jaxaccel.workloads.base import Array
 from jaxaccel.workloads.saving import NAMES_WITHOUT_FOLDERS
 
@@ -58,7 +58,7 @@ def _dump(arm: Arm, device: Any, folder: Path) -> Dumped:
     workload = make_workload(arm.target, case, arm.files)
     predict_memory(workload, case, device)
     inputs = workload.inputs(case.seed)
-    arguments = jax.block_until_ready(jax.device_put(inputs, device, may_alias=False))
+    arguments = jax.block_until_ready(place(inputs, device, may_alias=False))
     jitted = as_timed(workload.function, carries=workload.carries, how=compiling(workload))
     absent, notes = dict[str, str](), list[str]()
     with jax.default_matmul_precision(case.precision):

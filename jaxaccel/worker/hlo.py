@@ -8,6 +8,8 @@ _BODY = re.compile(r"\bbody=%?([\w.\-]+)")
 _METADATA = re.compile(r', metadata=\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}')
 _NAME = re.compile(r"%[\w.\-]+")
 _OPERATION = re.compile(r"(?<=\s)([a-z][a-z\-]*)\(")
+# One whose result has more than one element.
+_ON_ARRAY = re.compile(r" = \w+\[(?=[\d,]*(?:[2-9]|\d\d))[\d,]+\]\S* ([a-z][a-z\-]*)\(")
 
 
 def operations(program: str, *, inside_loops: bool = False) -> set[str]:
@@ -17,6 +19,13 @@ def operations(program: str, *, inside_loops: bool = False) -> set[str]:
     """
     computations = _computations(program)
     return _names(computations, _loops(program, computations) if inside_loops else set(computations))
+
+
+def array_operations(program: str, *, inside_loops: bool = False) -> set[str]:
+    """Those of `operations` whose results have more than one element."""
+    computations = _computations(program)
+    wanted = _loops(program, computations) if inside_loops else set(computations)
+    return _names(computations, wanted, _ON_ARRAY)
 
 
 def operations_outside(program: str) -> set[str]:
@@ -59,8 +68,8 @@ def _loops(program: str, computations: dict[str, str]) -> set[str]:
         found |= called
 
 
-def _names(computations: dict[str, str], wanted: set[str]) -> set[str]:
-    return {name for computation in wanted for name in _OPERATION.findall(computations.get(computation, ""))}
+def _names(computations: dict[str, str], wanted: set[str], pattern: re.Pattern[str] = _OPERATION) -> set[str]:
+    return {name for computation in wanted for name in pattern.findall(computations.get(computation, ""))}
 
 
 def _computations(program: str) -> dict[str, str]:

@@ -12,11 +12,12 @@ import jax
 
 from jaxaccel.messages import Round, Unavailable
 from jaxaccel.records import Kernel
-from jaxaccel.worker.timing import Block, Call, quiet
+from jaxaccel.worker.timing import LONGEST_CALL_S, Block, Call, quiet
 
 TRIES = 3
 TRACED_S, MIN_CALLS, MAX_CALLS = 0.02, 3, 50
 WARM_CALLS = 2
+LONG_CALLS = 2  # traced of calls of seconds: fewer could not be held against each other
 SHOWN = 20  # kernels of a record; the rest are one line
 
 
@@ -44,13 +45,16 @@ class KernelTimer:
         self._call, self._block, self._trace, self._profiler = call, block, trace, profiler
         wanted = math.ceil(TRACED_S / typical_s) if typical_s > 0 else MAX_CALLS
         self._calls = max(MIN_CALLS, min(MAX_CALLS, wanted))
+        self._warm_calls = WARM_CALLS
+        if typical_s > LONGEST_CALL_S:
+            self._calls, self._warm_calls = LONG_CALLS, 0
         self.kernels: tuple[Kernel, ...] = ()
 
     def round(self) -> Round | Unavailable:
         """A sample for each call of one trace; it says why where the profiler keeps losing events."""
         begin = time.perf_counter()
         for _ in range(TRIES):
-            for _ in range(WARM_CALLS):
+            for _ in range(self._warm_calls):
                 self._block(self._call())
             start = time.perf_counter()
             with quiet():

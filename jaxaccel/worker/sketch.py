@@ -9,9 +9,11 @@ complexity of approximating the frequency moments, STOC 1996). Its standard devi
 most, about; it is off by more than a factor of two once in a thousand times.
 """
 
+import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -72,18 +74,15 @@ def sketch_leaf(array: Any, path: str = "") -> LeafSketch:
         flat = flat.view(flat.real.dtype)
     known = replace(known, **_not_finite(flat))
     flat = _thinned(flat)
-    signs = np.random.SFC64(np.random.SeedSequence(_SEED))
     projections, squares = np.zeros(PROJECTIONS), 0.0
     # float64's large numbers have squares that it has not.
     scale = float(np.max(np.abs(flat), initial=0.0, where=np.isfinite(flat))) or 1.0
-    for start in range(0, flat.size, _CHUNK):
+    starts = range(0, flat.size, _CHUNK)
+    for start, signs in zip(starts, _signs(), strict=False):
         part = flat[start : start + _CHUNK].astype(np.float64)
         part = np.where(np.isfinite(part), part, 0.0) / scale
         squares += float(part @ part)
-        # 16 of the bits of a word are one element's signs.
-        bits = signs.random_raw(part.size) >> np.uint64(48)
-        for j in range(PROJECTIONS):
-            projections[j] += float(part @ (1.0 - 2.0 * ((bits >> np.uint64(j)) & np.uint64(1))))
+        projections += signs[:, : part.size] @ part
     if not (math.isfinite(scale * math.sqrt(squares)) and np.isfinite(projections * scale).all()):
         return replace(known, digest=digest_of(array))  # at the end of float64's range: equal or not
     return replace(
@@ -92,6 +91,28 @@ def sketch_leaf(array: Any, path: str = "") -> LeafSketch:
         projections=tuple(map(float, projections * scale)),
         norm=math.sqrt(squares) * scale,
     )
+
+
+def _signs() -> Iterator[Any]:
+    """The signs of an array's elements, (PROJECTIONS, _CHUNK) at a time; the first are made once."""
+    first, stream = _first_signs()
+    yield first
+    stream = deepcopy(stream)
+    while True:
+        yield _next_signs(stream)
+
+
+@functools.cache
+def _first_signs() -> tuple[Any, Any]:
+    """The first signs, which are all that most arrays need, and the stream that goes on with the next."""
+    stream = np.random.SFC64(np.random.SeedSequence(_SEED))
+    return _next_signs(stream), stream
+
+
+def _next_signs(stream: Any) -> Any:
+    # 16 of the bits of a word are one element's signs.
+    bits = stream.random_raw(_CHUNK) >> np.uint64(48)
+    return np.stack([1.0 - 2.0 * ((bits >> np.uint64(j)) & np.uint64(1)) for j in range(PROJECTIONS)])
 
 
 def _thinned(flat: Any) -> Any:

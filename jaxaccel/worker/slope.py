@@ -17,11 +17,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from jaxaccel.messages import Round, Unavailable
-from jaxaccel.worker.hlo import operations, operations_outside
+from jaxaccel.worker.hlo import array_operations, operations, operations_outside
 from jaxaccel.worker.program import Resident, wait
-from jaxaccel.worker.timing import LONG_CALL_S, burst
+from jaxaccel.worker.timing import LONG_CALL_S, LONGEST_CALL_S, AbsentError, burst
 from jaxaccel.workloads.base import Workload
 
 # By how much the longer loop should take longer: many times what dispatch varies by, which on a GPU is more.
@@ -30,17 +31,20 @@ from jaxaccel.workloads.base import Workload
 LONGER_S, LONGER_ON_GPU_S = 0.005, 0.05
 SAMPLES = 5  # of a round: each is of many calls, and a round should be over before the machine has drifted
 MAX_TRIPS = 1 << 16
+TRIES = 3  # of the longer loop, by the fastest of which its trips are chosen
+MAX_ARRAYS = 1000  # of arguments: with 1500 a loop took 7 s to compile, and the program 2
 # Of a call shorter than LONG_CALL_S, by so many calls at least: a difference of few has the noise of as many.
 MIN_MORE = 3
 # XLA's mark on a loop that touches no more than 1 KiB on a CPU. LLVM compiles it as one function, barriers
 # forgotten, and leaves calls out: a trip of a sum of 16 numbers "took" 6 picoseconds (jax 0.10.2).
 WHOLE = "xla_cpu_small_call"
 _HEAVY = frozenset({"dot", "convolution", "custom-call", "fft", "sort", "reduce", "reduce-window", "scatter"})
-# What a loop of nothing has: its count, its carry, and what moves them about.
-_BOOKKEEPING = frozenset(
-    {"parameter", "constant", "tuple", "get-tuple-element", "opt-barrier", "add", "compare", "copy"}
-    | {"bitcast", "while", "fusion", "call", "conditional", "iota", "broadcast"}
+# What any program has, and what a loop of nothing has beside that: its count, a number, and its carry.
+_FREE = frozenset(
+    {"parameter", "constant", "tuple", "get-tuple-element", "opt-barrier", "bitcast", "while", "fusion"}
+    | {"call", "conditional"}
 )
+_COUNT, _MOVED = frozenset({"add", "compare"}), frozenset({"copy", "iota", "broadcast"})
 
 
 class Slope:
@@ -50,13 +54,25 @@ class Slope:
     """
 
     def __init__(
-        self, workload: Workload, resident: Resident, *, precision: str, typical_s: float, on_gpu: bool
+        self,
+        workload: Workload,
+        resident: Resident,
+        *,
+        precision: str,
+        typical_s: float,
+        on_gpu: bool,
+        compiled: Any = None,
     ) -> None:
-        """Compile the loop.
+        """Compile the loop. `compiled` is the program that a call runs.
 
         **Raises** LoopError where the work may not be done in each trip.
         """
         self._resident = resident
+        if (arrays := len(jax.tree.leaves(resident.arguments))) > MAX_ARRAYS:
+            raise LoopError(
+                f"the loop whose slope would tell would carry {arrays} arrays: XLA takes several times as "
+                "long to compile it as to compile the program"
+            )
         short = 2 if on_gpu else 1  # XLA does away with a loop of which it knows that it has one trip
         self._idle_matters = typical_s < LONG_CALL_S
         least = MIN_MORE if self._idle_matters else 1
@@ -74,21 +90,22 @@ class Slope:
                 ]
                 self._counts: list[tuple[Any, ...]] = [(), ()]
             else:
-                compiled = (
+                any_count = (
                     jax.jit(loop, donate_argnums=donated, keep_unused=True)
                     .lower(np.int32(0), resident.carry, resident.rest)
                     .compile()
                 )
-                self._loops = [compiled, compiled]
+                self._loops = [any_count, any_count]
                 self._counts = [self._count(short), self._count(short + more)]
         program = self._loops[1].as_text()
-        if not stays_inside(program, workload.operations):
+        if not stays_inside(program, workload.operations, compiled):
             raise LoopError("XLA moved the work out of the loop whose slope would tell")
         if WHOLE in program:
             raise LoopError("so little work that the compiler sees through the loop whose slope would tell")
         # Dispatch is in `typical_s`, but not in a trip: of a short call, more trips are needed.
-        while not on_gpu and more < MAX_TRIPS:
-            took_s = min(self._timed(1) for _ in range(3))
+        tries = TRIES if self._idle_matters else 1
+        while typical_s <= LONGEST_CALL_S and not on_gpu and more < MAX_TRIPS:
+            took_s = min(self._timed(1) for _ in range(tries))
             if took_s > 0.7 * LONGER_S:
                 break
             more = min(MAX_TRIPS, math.ceil(more * LONGER_S / took_s))
@@ -106,7 +123,8 @@ class Slope:
     def _count(self, trips: int) -> tuple[Any]:
         """A number of trips, where the data is."""
         (device,) = jax.tree.leaves(self._resident.arguments)[0].devices()
-        return (jax.device_put(np.int32(trips), device),)
+        with jax.default_device(device):  # not bound to it: what comes out of the loop would be, too
+            return (jax.device_put(np.int32(trips)),)
 
     def _sample(self) -> float:
         short, long = (self._timed(which) for which in (0, 1))
@@ -122,7 +140,7 @@ class Slope:
         return took
 
 
-class LoopError(RuntimeError):
+class LoopError(AbsentError):
     """A loop does not do what its slope would be taken for."""
 
 
@@ -130,33 +148,57 @@ def looped(function: Callable[..., Any], *, carries: bool) -> Callable[..., Any]
     """(trips, carry, rest) -> (carry, last output), calling `function` once a trip."""
 
     def loop(trips: Any, carry: Any, rest: tuple[Any, ...]) -> tuple[Any, Any]:
-        def call(carry: Any, rest: tuple[Any, ...]) -> tuple[Any, Any]:
-            return function(carry, *rest) if carries else (carry, function(*rest))
+        # The output's shapes are found by the same trace of the function that the loop takes its body from.
+        call = jax.jit(lambda carry, rest: function(carry, *rest) if carries else (carry, function(*rest)))
 
         def trip(_: Any, state: Any) -> Any:
             carry, rest, last = state
             # The carry too: a function may leave a part of it as it is.
             carry, rest, last = jax.lax.optimization_barrier((carry, rest, last))
-            carry, last = call(carry, rest)
-            return carry, rest, last
+            carry, last = call(carry, in_rows(rest))
+            return in_rows(carry), rest, in_rows(last)
 
         shapes = jax.eval_shape(call, carry, rest)[1]
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        carry, _, last = jax.lax.fori_loop(_like(trips, 0), trips, trip, (carry, rest, nothing))
+        carry, _, last = jax.lax.fori_loop(_like(trips, 0), trips, trip, (carry, rest, _zeros(shapes)))
         return carry, last
 
     return loop
 
 
-def stays_inside(program: str, wanted: frozenset[str]) -> bool:
+def in_rows(arrays: Any) -> Any:
+    """The arrays, laid out in a loop as a program's arguments and results are.
+
+    XLA would else transpose an array once, outside of the loop, and leave it in columns inside.
+    """
+    return jax.tree.map(
+        lambda leaf: with_layout_constraint(leaf, Layout(tuple(range(leaf.ndim)))) if leaf.ndim > 1 else leaf,
+        arrays,
+    )
+
+
+def stays_inside(program: str, wanted: frozenset[str], compiled: Any = None) -> bool:
     """Whether a loop's body has one of the operations that do the work.
 
-    Of user code nobody knows these: then nothing that takes long is to be outside, and something is inside.
+    Of user code nobody knows these: then nothing that takes long is to be outside, and something is inside:
+    an operation on arrays, or one that no loop needs for itself. Where a call does no more than to move data,
+    the loop must move it in the same ways. `compiled` is the program of a call.
     """
     inside = operations(program, inside_loops=True)
     if wanted:
         return bool(inside & wanted)
-    return not (_HEAVY & operations_outside(program)) and bool(inside - _BOOKKEEPING)
+    if _HEAVY & operations_outside(program):
+        return False
+    on_arrays = array_operations(program, inside_loops=True) - _FREE
+    if inside - _FREE - _COUNT - _MOVED or on_arrays - _MOVED:
+        return True
+    moved = array_operations(compiled.as_text()) - _FREE if compiled else frozenset()
+    return bool(moved) and moved <= on_arrays
+
+
+def _zeros(shapes: Any) -> Any:
+    """Arrays of zeros, 64 bits wide where that is their type, whatever JAX's width is at present."""
+    with jax.enable_x64(True):
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _like(trips: Any, number: int) -> Any:

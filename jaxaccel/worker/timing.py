@@ -3,14 +3,14 @@
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from jaxaccel.messages import Round
-from jaxaccel.records import Metric
+from jaxaccel.records import Flag, Metric
 
 BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls that are awaited
 AWAITED = "output awaited"
@@ -25,8 +25,16 @@ ROUND_S, ROUND_MIN, ROUND_MAX, ROUND_LIMIT_S = 0.020, 15, 100, 0.5
 WARMUP_S, WARMUP_CALLS, WARMUP_LIMIT_S, WINDOW_S, AGREE = 0.2, 5, 2.0, 0.02, 0.05
 REWARM_S, REWARM_CALLS = 0.001, 2
 LONG_CALL_S = 0.05  # beyond this, an idle moment before a round makes no difference to it
+LONGEST_CALL_S = 1.0  # beyond this, no call is made that can be spared
 
-BATCH_S, MAX_DEPTH, MIN_DEPTH = 0.005, 256, 2
+# Throughput is the marginal cost of a call. A batch ends with a wait (the tail), which its calls share. It is
+# so deep that the tail is TAIL of it, or as deep as BATCH_LIMIT_S allows. On an H200 the tail of a product of
+# 4096 was 0.4 ms, and its calls took 2.7 ms each.
+BATCH_S, BATCH_LIMIT_S, MIN_DEPTH, MAX_DEPTH = 0.005, 0.25, 2, 1 << 16
+TAIL, TAIL_TOLD = 0.004, 0.005
+PROBES, MAX_PROBED = 3, 256  # batches from which the tail is estimated, by the fastest, and calls of each
+BATCHES_S, MIN_BATCHES = 0.1, 3  # a round of deep batches ends after so long, with so many at least
+
 FLIGHT_BYTES = 256 << 20  # outputs of queued calls that may be alive at once
 
 
@@ -36,6 +44,10 @@ class InvariantError(RuntimeError):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name
+
+
+class AbsentError(RuntimeError):
+    """A part of an arm can't be had; the message says why, as the record is to say it."""
 
 
 class Laps:
@@ -56,8 +68,12 @@ class Stopwatch:
     """Runs one arm's calls and times them.
 
     `chained` calls each take up what the one before returned. `output_bytes` stay alive for each queued
-    call. `ready` says of what `block` returned whether it is really there. `clock` gives seconds.
-    `typical_s` is about what a call takes, known once it is warm.
+    call. `settle` waits for what earlier calls returned while later ones run; None where nothing is kept of a
+    call before the last one is awaited. `ready` says of what `block` returned whether it is really there.
+    `clock` gives seconds.
+
+    `typical_s` is about what a blocked call takes, `depth` is how many calls a batch of throughput has, and
+    `tail_share` is how much of a batch is the wait at its end: known once it is warm.
     """
 
     def __init__(
@@ -67,13 +83,15 @@ class Stopwatch:
         *,
         chained: bool,
         output_bytes: int,
+        settle: Callable[[Sequence[Any]], Any] | None,
         ready: Callable[[Any], bool] = lambda _: True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._call, self._block, self._clock, self._chained = call, block, clock, chained
-        self._ready, self._last = ready, None
-        self._max_depth = max(MIN_DEPTH, min(MAX_DEPTH, FLIGHT_BYTES // max(1, output_bytes)))
-        self.typical_s = math.inf
+        self._settle, self._ready, self._last = settle, ready, None
+        # Half of the calls in flight are awaited while the other half runs: the device is never idle.
+        self._chunk = max(MIN_DEPTH, FLIGHT_BYTES // max(1, output_bytes)) // 2
+        self.typical_s, self.depth, self.tail_share = math.inf, MIN_DEPTH, 0.0
 
     def warm_up(self) -> None:
         """Call until the time of a call has settled: at least 5 calls and 0.2 s, or one call of over 1 s."""
@@ -83,27 +101,35 @@ class Stopwatch:
             took = self._timed()
             window.append(took)
             now = self._clock()
-            late = took > 1.0 or now - start > WARMUP_LIMIT_S
+            late = took > LONGEST_CALL_S or now - start > WARMUP_LIMIT_S
             if late or (now - window_start >= WINDOW_S and len(window) >= WARMUP_CALLS):
                 self.typical_s = float(np.median(window))
                 settled = abs(self.typical_s - previous) <= AGREE * self.typical_s
                 if late or (now - start >= WARMUP_S and settled):
-                    return
+                    break
                 previous, window, window_start = self.typical_s, [], now
+        self._choose_depth(min(window))
+        self._last = None
 
     def round(self, metric: Metric) -> Round:
         """One short burst of samples, after a few untimed calls: the arm may have been idle.
 
         **Raises** InvariantError where the last sample's result is not there after all.
         """
-        blocked = metric is Metric.latency
-        depth = 1 if blocked else self._depth()
-        found = burst(
-            self._timed if blocked else lambda: self._batch(depth),
-            depth=depth,
-            idle_matters=self.typical_s < LONG_CALL_S,
-            clock=self._clock,
-        )
+        idle_matters = self.typical_s < LONG_CALL_S
+        if metric is Metric.latency:
+            found = burst(self._timed, idle_matters=idle_matters, clock=self._clock)
+        else:
+            batch_s = self.depth * self.typical_s
+            wanted = BATCHES_S / batch_s if batch_s > 0 else math.inf
+            found = burst(
+                lambda: self._batch(self.depth) / self.depth,
+                depth=self.depth,
+                least=max(MIN_BATCHES, math.ceil(min(ROUND_MIN, wanted))),
+                idle_matters=idle_matters,
+                rewarm=self._timed,
+                clock=self._clock,
+            )
         if not self._ready(self._last):
             raise InvariantError(AWAITED, "a timed call had not finished when its time was taken")
         self._last = None
@@ -111,13 +137,46 @@ class Stopwatch:
 
     def run(self, calls: int) -> None:
         """Queue this many calls, no more at a time than memory allows, and wait for the last; untimed."""
-        for done in range(0, calls, self._max_depth):
-            self._queue(min(self._max_depth, calls - done))
-        self._last = None
+        if calls:
+            self._queue(calls)
 
-    def _depth(self) -> int:
-        wanted = math.ceil(BATCH_S / self.typical_s) if self.typical_s > 0 else MAX_DEPTH
-        return max(MIN_DEPTH, min(self._max_depth, wanted))
+    def flags(self) -> Iterator[Flag]:
+        """Says where throughput is more than the marginal cost of a call."""
+        if self.tail_share > TAIL_TOLD:
+            yield Flag(
+                name="shallow batches",
+                metric=Metric.throughput.value,
+                message=f"the wait at the end of a batch of {self.depth} calls is {self.tail_share:.1%} of "
+                f"it, and a deeper batch would take more than {BATCH_LIMIT_S} s",
+            )
+
+    def _choose_depth(self, single_s: float) -> None:
+        """Find the depth of a batch, of which a call that is awaited by itself took `single_s` at best."""
+        marginal_s, tail_s = self._find_costs(single_s)
+        if marginal_s <= 0:
+            self.depth = MAX_DEPTH
+            return
+        wanted = math.ceil(max(BATCH_S / marginal_s, tail_s / (TAIL * marginal_s)))
+        self.depth = max(MIN_DEPTH, min(MAX_DEPTH, int(BATCH_LIMIT_S / marginal_s), wanted))
+        self.tail_share = tail_s / (tail_s + self.depth * marginal_s)
+        # A tail so long may be noise of short batches: look at the batch that is timed.
+        if self.tail_share > TAIL_TOLD:
+            single_s = min(single_s, self._timed())
+            batch_s = self._batch(self.depth)
+            tail_s = max(0.0, single_s - (batch_s - single_s) / (self.depth - 1))
+            self.tail_share = tail_s / batch_s
+
+    def _find_costs(self, single_s: float) -> tuple[float, float]:
+        """What one call more costs in a batch, and what a batch costs beside that: the tail."""
+        if single_s > LONGEST_CALL_S:  # two of these already make any tail small
+            return single_s, 0.0
+        wanted = math.ceil(BATCH_S / single_s) if single_s > 0 else MAX_PROBED
+        depth = max(MIN_DEPTH, min(MAX_PROBED, wanted))
+        batches = PROBES if single_s < LONG_CALL_S else 1
+        batch_s = min(self._batch(depth) for _ in range(batches))
+        # Where queued calls hinder each other, there is no tail to be seen.
+        marginal_s = max((batch_s - single_s) / (depth - 1), 0.0) or batch_s / depth
+        return marginal_s, max(0.0, single_s - marginal_s)
 
     def _timed(self) -> float:
         self._last = None  # freed before the clock starts, not inside
@@ -133,15 +192,30 @@ class Stopwatch:
         result = self._queue(depth)
         took = self._clock() - start
         self._last = result
-        return took / depth
+        return took
 
     def _queue(self, depth: int) -> Any:
-        if self._chained:  # the last result needs all before it, whose buffers it has taken over
-            for _ in range(depth):
-                result = self._call()
-        else:  # on a CPU, calls may overtake each other: each is awaited
-            result = [self._call() for _ in range(depth)]
-        return self._block(result)
+        """Make calls, and wait for all of them. Of those that may overtake each other, each is awaited."""
+        earlier: list[Any] = []
+        for done in range(0, depth, self._chunk):
+            latest = self._several(min(self._chunk, depth - done))
+            if earlier and self._settle:
+                self._settle(earlier)
+            earlier = latest
+        # Of calls in order, the last result needs all before it.
+        return self._block(earlier[-1] if self._in_order else earlier)
+
+    def _several(self, calls: int) -> list[Any]:
+        """What calls returned; of those in order, the last alone: it needs all before it."""
+        if not self._in_order:
+            return [self._call() for _ in range(calls)]
+        for _ in range(calls):
+            result = self._call()
+        return [result]
+
+    @property
+    def _in_order(self) -> bool:
+        return self._chained or self._settle is None
 
 
 def burst(
@@ -150,19 +224,21 @@ def burst(
     depth: int = 1,
     least: int = ROUND_MIN,
     idle_matters: bool = True,
+    rewarm: Callable[[], float] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Round:
-    """One round: `sample` takes one and returns its seconds. Where an idle moment matters, some go first.
+    """One round: `sample` takes one and returns its seconds.
 
+    Where an idle moment before a round matters, `rewarm` (without it, `sample`) is called a few times first.
     `least` samples are taken at least, but where half a second is over before.
     """
     begin = clock()
     with quiet():
         if idle_matters:
             for _ in range(REWARM_CALLS):
-                sample()
+                (rewarm or sample)()
             while clock() - begin < REWARM_S:
-                sample()
+                (rewarm or sample)()
         start = clock()
         samples: list[float] = []
         while not _over(len(samples), clock() - start, least):

@@ -12,8 +12,8 @@ from jaxaccel.messages import Round, Unavailable
 from jaxaccel.records import Metric, Transfers
 from jaxaccel.worker.checks import ANSWER, binary
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
-from jaxaccel.worker.program import wait
-from jaxaccel.worker.timing import LONG_CALL_S, InvariantError, burst
+from jaxaccel.worker.program import is_narrow, place, wait
+from jaxaccel.worker.timing import LONG_CALL_S, LONGEST_CALL_S, InvariantError, burst
 
 PINNED = "pinned_host"  # JAX's name for host memory that a device copies from and to by itself
 NOTHING_SENT = "all arguments stay on the device from call to call: nothing is sent"
@@ -33,15 +33,16 @@ TRAVELS = (
 PINNED_TRAVELS = (Metric.end_to_end_pinned, Metric.h2d_pinned, Metric.d2h_pinned)
 UP = (Metric.h2d, Metric.h2d_pinned)
 BACK = (Metric.d2h, Metric.d2h_pinned)  # need no inputs but those that are resident
+WHOLE_CALLS = (Metric.end_to_end, Metric.end_to_end_pinned)
 
 
 class Travel:
     """Rounds of transfers. `inputs` are those that travel, on the host.
 
-    `fed` runs the program on what has arrived, `fresh` on resident data; both give the output. Where the
-    workload `carries`, no two outputs need be the same. returns: whether there is any output. beside_bytes:
-    what a call holds beside its inputs.
-    `capacity` gives the bytes that are free on a device.
+    `fed` runs the program on what has arrived, `fresh` on resident data; both give the output. answer: what
+    resident data gave, on the host; None where no two outputs need be the same. returns: whether there is any
+    output. call_s: about what a call takes. beside_bytes: what a call holds beside its inputs. `capacity`
+    gives the bytes that are free on a device.
     """
 
     def __init__(
@@ -51,20 +52,24 @@ class Travel:
         fresh: Callable[[], Any],
         device: Any,
         *,
-        carries: bool,
+        answer: Any = None,
         returns: bool = True,
+        call_s: float = 0.0,
         beside_bytes: int = 0,
         capacity: Callable[[Any], int] = capacity_bytes,
         host_capacity: Callable[[], int] = host_available_bytes,
     ) -> None:
         self._inputs, self._fed, self._fresh, self._device = inputs, fed, fresh, device
-        self._carries, self._capacity, self._host_capacity = carries, capacity, host_capacity
-        self._beside_bytes, self._returns = beside_bytes, returns
+        self._capacity, self._host_capacity = capacity, host_capacity
+        self._answer, self._beside_bytes = answer, beside_bytes
+        self._returns, self._is_long = returns, call_s > LONGEST_CALL_S
         self._on_cpu = device.platform == "cpu"
+        self._narrow = any(is_narrow(leaf.dtype) for leaf in jax.tree.leaves(inputs))
         self._there = jax.sharding.SingleDeviceSharding(device)
         self._pinned: tuple[Any, ...] | None = None
         self._typical_s: dict[Metric, float] = {}
         self._result: Any = None  # of the last sample: freed before the next clock starts
+        self._kept: Any = None  # an output of a long call, never fetched itself
 
     def lacks(self, metric: Metric) -> str | None:
         """Why no round of a metric can be had; None where it can."""
@@ -89,12 +94,11 @@ class Travel:
         """
         arrived = self._put(self._inputs)
         up = _how(self._inputs, arrived)
-        answer = None if self._carries else jax.device_get(self._fed(arrived))
-        del arrived
-        output = wait(self._fresh())
+        output = wait(self._fed(arrived))
         back = jax.device_get(output)
-        if not self._carries:
-            check_same(answer, back)
+        if self._answer is not None:
+            check_same(back, self._answer)
+            self._answer = None
         return Transfers(
             h2d_bytes=_nbytes(self._inputs), d2h_bytes=_nbytes(back), h2d=up, d2h=_how(back, output)
         )
@@ -105,20 +109,23 @@ class Travel:
             return Unavailable(reason=reason)
         if metric in PINNED_TRAVELS and metric not in BACK and self._pinned is None:
             self._pinned = jax.block_until_ready(jax.device_put(self._inputs, self._host_side()))
+        begin, before_s = time.perf_counter(), 0.0
+        unfetched = self._outputs() if metric in BACK else self._fresh
         samples: dict[Metric, Callable[[], float]] = {
             Metric.h2d: lambda: self._h2d(self._inputs),
             Metric.h2d_pinned: lambda: self._h2d(self._pinned),
-            Metric.d2h: lambda: self._d2h(jax.device_get),
-            Metric.d2h_pinned: lambda: self._d2h(self._get_pinned),
+            Metric.d2h: lambda: self._d2h(unfetched, jax.device_get),
+            Metric.d2h_pinned: lambda: self._d2h(unfetched, self._get_pinned),
             Metric.end_to_end: lambda: self._end_to_end(self._inputs, jax.device_get),
             Metric.end_to_end_pinned: lambda: self._end_to_end(self._pinned, self._get_pinned),
         }
-        sample, first_s = samples[metric], 0.0
-        if metric not in self._typical_s:
-            self._typical_s[metric] = first_s = sample()
-        found = burst(sample, idle_matters=self._typical_s[metric] < LONG_CALL_S)
+        sample, spared = samples[metric], self._is_long and metric in WHOLE_CALLS
+        if metric not in self._typical_s and not spared:
+            self._typical_s[metric] = sample()
+        before_s = time.perf_counter() - begin
+        found = burst(sample, idle_matters=not spared and self._typical_s[metric] < LONG_CALL_S)
         self._result = None
-        return replace(found, warmup_s=found.warmup_s + first_s)
+        return replace(found, warmup_s=found.warmup_s + before_s)
 
     def _h2d(self, inputs: Any) -> float:
         self._result = None
@@ -128,10 +135,20 @@ class Travel:
         self._result = arrived
         return took
 
-    def _d2h(self, get: Callable[[Any], Any]) -> float:
+    def _outputs(self) -> Callable[[], Any]:
+        """A function that gives an output that was never fetched: JAX keeps the host's copy of one that was.
+
+        It is that of another call, or, where a call takes long, a copy that the device makes.
+        """
+        if not self._is_long:
+            return self._fresh
+        if self._kept is None:
+            self._kept = wait(self._fresh())
+        return lambda: jax.tree.map(lambda leaf: leaf.copy(), self._kept)
+
+    def _d2h(self, unfetched: Callable[[], Any], get: Callable[[Any], Any]) -> float:
         self._result = None
-        # A fresh output for each: JAX keeps the host's copy of an array that it has fetched.
-        output = wait(self._fresh())
+        output = wait(unfetched())
         start = time.perf_counter()
         back = get(output)
         took = time.perf_counter() - start
@@ -141,7 +158,7 @@ class Travel:
     def _end_to_end(self, inputs: Any, get: Callable[[Any], Any]) -> float:
         self._result = None
         start = time.perf_counter()
-        arrived = jax.device_put(inputs, self._there)
+        arrived = self._send(inputs)
         output = self._fed(arrived)
         back = get(output)
         took = time.perf_counter() - start
@@ -149,7 +166,10 @@ class Travel:
         return took
 
     def _put(self, inputs: Any) -> Any:
-        return jax.block_until_ready(jax.device_put(inputs, self._there))
+        return jax.block_until_ready(self._send(inputs))
+
+    def _send(self, inputs: Any) -> Any:
+        return place(inputs, self._device) if self._narrow else jax.device_put(inputs, self._there)
 
     def _get_pinned(self, output: Any) -> Any:
         return jax.block_until_ready(jax.device_put(output, self._host_side()))

@@ -1,5 +1,6 @@
 """What the workloads of a user's own code share: its arguments, and what it may be told."""
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -224,11 +225,22 @@ def _host(key: str, place: str, leaf: Any) -> Array:
             f"`{key}`: {place} is spread over {len(leaf.devices())} devices, and one device is measured"
         )
     array = np.asarray(leaf)
-    if not (jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_):
+    numeric = jnp.issubdtype(array.dtype, np.number) or array.dtype == np.bool_
+    if not (numeric and (array.dtype.type.__module__ == "numpy" or _runs(array.dtype))):
         raise BadCodeError(f"`{key}`: {place} is an array of {array.dtype}, which JAX can't compute with")
     made = aligned_empty(array.shape, jax.dtypes.canonicalize_dtype(array.dtype))
     made[...] = array
     return made
+
+
+@functools.cache
+def _runs(dtype: Any) -> bool:
+    """Whether JAX computes with a type of ml_dtypes: it has names for some with which it does not."""
+    try:
+        jax.block_until_ready(jax.jit(lambda array: array[::-1])(np.zeros(2, dtype)))
+    except Exception:  # each of them fails in its own way
+        return False
+    return True
 
 
 def plain(result: Any) -> Any:

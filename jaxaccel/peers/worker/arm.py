@@ -138,6 +138,7 @@ class PeerArm:
             floor_s=floor_s,
             compile=None,
             first_call_s=first_call_s,
+            call_s=self._stopwatch.typical_s,
             cost=workload.cost(),
             accuracy=accuracy,
             memory=memory,
@@ -147,7 +148,7 @@ class PeerArm:
             spent_s=Spent(data=data_s, compile=made_s, warmup=first_call_s - made_s + series_s + warmup_s)
             + Spent(reference=reference_s),
             invariants={ANSWER: "passed", AWAITED: "passed"},
-            warnings=self._conditions.warnings(),
+            warnings=(*self._stopwatch.flags(), *self._conditions.warnings()),
             absent=absent,
         )
 
@@ -182,6 +183,7 @@ def stopwatch_of(program: Program) -> Stopwatch:
         program.block,
         chained=program.chained,
         output_bytes=program.output_bytes,
+        settle=None,  # their calls run in order, and their allocators take a dropped result's memory at once
         ready=program.ready,
     )
 

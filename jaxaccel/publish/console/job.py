@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxaccel.analyze.agreement import agreement, of_pair
+from jaxaccel.analyze.overhead import Cause, Part, beyond_device
 from jaxaccel.analyze.residency import BreakEven, break_even, pinned_speedup
 from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish import variants
@@ -156,14 +157,23 @@ def _step(record: Record) -> str:
 
 
 def _dispatch(record: Record) -> str:
-    """The part of a blocked call in which the device does not work on it."""
-    latency, device = record.timings.get(Metric.latency), record.timings.get(Metric.device)
-    if latency is None or device is None:
+    """What a blocked call takes beyond its time on the device, as an empty call takes it too."""
+    parts = beyond_device(record)
+    if parts is None:
         return UNKNOWN
-    gap_s = latency.median_s - device.median_s
-    if gap_s <= 0:
+    if not parts:
         return "none: the device takes as long"
-    return f"{seconds(gap_s)}, {gap_s / latency.median_s:.0%} of latency"
+    return ", ".join(_share(part, record) for part in parts if part.cause is Cause.dispatch) or UNKNOWN
+
+
+def _beyond(record: Record) -> str:
+    """What it takes beyond that."""
+    parts = [part for part in beyond_device(record) or () if part.cause is not Cause.dispatch]
+    return ", ".join(f"{part.cause} {_share(part, record)}" for part in parts) or UNKNOWN
+
+
+def _share(part: Part, record: Record) -> str:
+    return f"{seconds(part.time_s)}, {part.time_s / record.timings[Metric.latency].median_s:.0%} of latency"
 
 
 def _as_called(record: Record) -> str:
@@ -303,6 +313,7 @@ _ROWS: dict[str, Callable[[Record], str]] = {
     "a step": _step,
     "as you call it": _as_called,
     "dispatch": _dispatch,
+    "beyond dispatch": _beyond,
     "dispatch floor": _floor,
     "end to end": _travel(Metric.end_to_end, Metric.end_to_end_pinned),
     "h2d": _travel(Metric.h2d, Metric.h2d_pinned),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jaxaccel.analyze.machines import Placed
+from jaxaccel.analyze.overhead import Cause, beyond_device
 from jaxaccel.publish import numbers
 from jaxaccel.publish.figures.drawing import (
     COLOURS,
@@ -23,10 +24,12 @@ from jaxaccel.publish.figures.drawing import (
 from jaxaccel.publish.names import family_name
 from jaxaccel.records import Metric, Record
 
+BEYOND = "beyond dispatch"
 # By part: colour and pattern.
 PARTS = {
     "transfer in": (ORANGE, "/"),
     "dispatch": (GREY, "."),
+    BEYOND: (GREY, "x"),
     "compute": (GREEN, ""),
     "transfer out": (PURPLE, "\\"),
 }
@@ -58,13 +61,11 @@ def draw_parts(placed: Sequence[Placed]) -> list[Drawing]:
 
 
 def parts_of(record: Record) -> dict[str, float]:
-    """Seconds by part, of those that were measured. Dispatch is latency beyond device time, at least 0.
-
-    It takes a record that has both.
-    """
+    """Seconds by part, of those that were measured. It takes a record that has latency and device time."""
     medians = {metric: timing.median_s for metric, timing in record.timings.items()}
-    latency_s, device_s = medians[Metric.latency], medians[Metric.device]
-    parts = {"dispatch": max(0.0, latency_s - device_s), "compute": min(device_s, latency_s)}
+    parts = {"dispatch": 0.0, "compute": min(medians[Metric.device], medians[Metric.latency])}
+    for part in beyond_device(record) or ():
+        parts["dispatch" if part.cause is Cause.dispatch else BEYOND] = part.time_s
     if Metric.h2d in medians:
         parts["transfer in"] = medians[Metric.h2d]
     if Metric.d2h in medians:
@@ -153,8 +154,9 @@ def _figure(workload: str, bars: Sequence[tuple[int, str, str | None, Record]]) 
                 ],
             },
         ),
-        note="Medians, each part measured by itself; at the end of a bar, their sum. Dispatch: latency "
-        "beyond device time. Host memory: pageable.",
+        note="Medians, each part measured by itself; at the end of a bar, their sum. Dispatch: as an empty "
+        "call has it; beyond it: the rest of latency that is not device time, such as fresh memory, host "
+        "callbacks or copies. Host memory: pageable.",
     )
 
 

@@ -13,7 +13,7 @@ from jaxaccel.publish import money, numbers, variants
 from jaxaccel.publish.figures.drawing import rounded, time_words
 from jaxaccel.publish.machines import letters, title
 from jaxaccel.publish.names import cores, told_apart, workload_name
-from jaxaccel.records import Case, Comparison, Record, Speedup, Timing, Verdict
+from jaxaccel.records import Case, Comparison, Limit, Record, Speedup, Timing, Verdict
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
@@ -179,9 +179,11 @@ def _ceiling(record: Record | None) -> Cell:
     rates = record.rates if record and record.ok else None
     if rates is None or rates.limit is None:
         return UNKNOWN
+    if rates.limit is Limit.dispatch:
+        return 0.0, "dispatch"
     share = {"compute": rates.of_compute_ceiling, "memory": rates.of_memory_ceiling}.get(rates.limit)
     if share is None:
-        return 0.0, "dispatch"
+        return UNKNOWN
     return rounded(share, 3), f"{100 * share:.0f}% {rates.limit}"
 
 
