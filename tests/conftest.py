@@ -89,7 +89,9 @@ def clean_environment(nowhere: Path) -> dict[str, str]:
     }
 
 
-def run_in(cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> Ran:
+def run_in(
+    cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str], timeout_s: float = TIMEOUT_S
+) -> Ran:
     """`python -m jaxaccel.run` with the arguments, in a folder, to its end."""
     cwd.mkdir(parents=True, exist_ok=True)
     start_s = time.monotonic()
@@ -99,7 +101,7 @@ def run_in(cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> Ran
         env={**clean_environment(cwd.with_name(f"{cwd.name}-tmp")), **env},
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
         check=False,
     )
     wall_s = time.monotonic() - start_s

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from fakes import make_failed, make_record, make_timing
 
+from jaxaccel import crossover
 from jaxaccel.analyze.crossover import (
     Bracket,
     Point,
@@ -603,10 +605,12 @@ def test_the_true_crossing_is_inside_in_95_of_100_searches_of_five_noisy_passes(
 # --- the command, on a machine without a GPU ------------------------------------------------------
 
 
+WORDS = ("wandb=disabled", "ceilings=off", "timing=quick")
+
+
 def command(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = ["wandb=disabled", "ceilings=off", "timing=quick", *arguments]
     return subprocess.run(
-        [sys.executable, "-m", "jaxaccel.crossover", *words],
+        [sys.executable, "-m", "jaxaccel.crossover", *WORDS, *arguments],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -646,9 +650,19 @@ def test_without_a_gpu_the_command_says_so_after_one_size(
     ],
 )
 def test_what_can_not_be_searched_for_is_refused(
-    argument: str, told: str, tmp_path: Path, environment: dict[str, str]
+    argument: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = command(tmp_path, environment, argument)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    monkeypatch.setattr(sys, "argv", ["crossover"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(crossover, "Launcher", lambda *_: Mock())  # whose workers would start early
+    monkeypatch.setattr(crossover.Sessions, "measure", lambda *_: pytest.fail("this was to be refused"))
+    code = crossover.main([*WORDS, argument])
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert told in said.err
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".json", ".yaml")]

@@ -1,6 +1,7 @@
 """The house's floors: what may import what, and that importing has no effect."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -72,20 +73,26 @@ LOADED_BY = NAMED_BY | {
     "tensorflow": (),
 }
 
+# Imports each module as if it were the first of the package, and says after each what has changed.
 LOOK = """
-import json, os, sys
-for library in sys.argv[2:]:
+import importlib, json, logging, os, sys
+libraries, modules = json.loads(sys.argv[1])
+for library in libraries:
     __import__(library)
 before = dict(os.environ), list(sys.argv), os.getcwd()
-__import__(sys.argv[1])
-backends = getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {})
-import logging
-print(json.dumps({
-    "modules": sorted(sys.modules),
-    "unchanged": before == (dict(os.environ), sys.argv, os.getcwd()),
-    "backends": list(backends),
-    "handlers": len(logging.root.handlers),
-}))
+saw = {}
+for module in modules:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "jaxaccel"]:
+        del sys.modules[name]
+    importlib.import_module(module)
+    saw[module] = {
+        "modules": sorted(sys.modules),
+        "unchanged": before == (dict(os.environ), sys.argv, os.getcwd()),
+        "backends": list(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", {})),
+        "handlers": len(logging.root.handlers),
+        "files": os.listdir(),
+    }
+print(json.dumps(saw))
 """
 
 
@@ -102,22 +109,17 @@ def within(module: str, homes: tuple[str, ...]) -> bool:
     return any(module == home or module.startswith(f"{home}.") for home in homes)
 
 
+@functools.cache
 def imports(module: str) -> list[str]:
     """Full names of what a module's text imports, inside functions too."""
-    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree(module))), (
-        "imports are absolute here"
-    )
     found = []
-    for node in ast.walk(tree(module)):
+    for node in ast.walk(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute here"
             found += [f"{node.module}.{alias.name}" for alias in node.names]
     return found
-
-
-def tree(module: str) -> ast.Module:
-    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module])
@@ -152,35 +154,57 @@ def test_a_package_is_named_only_where_it_is_at_home(package: str) -> None:
     assert [module for module in users if not within(module, NAMED_BY[package])] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_importing_has_no_effect_and_loads_nothing_that_is_not_needed(
-    module: str, environment: dict[str, str], tmp_path: Path
-) -> None:
-    # JAX itself writes to the environment as it is imported: that is not ours to judge.
-    here = tmp_path / "here"
+def allowed(module: str) -> frozenset[str]:
+    """The packages that may be loaded once the module is imported."""
+    return frozenset(package for package, homes in LOADED_BY.items() if within(module, homes))
+
+
+# Modules that may load the same share a process: what one loads wrongly, all of them must not.
+ALIKE = {packages: [m for m in MODULES if allowed(m) == packages] for packages in map(allowed, MODULES)}
+
+
+def effects(modules: list[str], environment: dict[str, str], here: Path) -> list[str]:
+    """What importing the modules, which may all load the same, did that it must not."""
     here.mkdir()
-    first = ["jax"] if within(module, LOADED_BY["jax"]) else []
+    may_load = allowed(modules[0])
+    # JAX itself writes to the environment as it is imported: that is not ours to judge.
+    names = [f"jaxaccel.{module}".rstrip(".") for module in modules]
+    task = json.dumps([["jax"] if "jax" in may_load else [], names])
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LOOK, f"jaxaccel.{module}".rstrip("."), *first],
+        [sys.executable, "-W", "error", "-c", LOOK, task],
         env=environment,
         cwd=here,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    saw = json.loads(done.stdout)
-    assert saw["unchanged"], "an import changed the environment"
-    assert saw["backends"] == [], "an import asked JAX for devices"
-    assert saw["handlers"] == 0, "an import set up logging"
-    loaded = set(saw["modules"])
-    for package, homes in LOADED_BY.items():
-        if not within(module, homes):
-            assert package not in loaded, f"importing {module} loads {package}"
-    if not within(module, LOADED_BY["jax"]):
-        assert "scipy.stats" not in loaded, "scipy.stats takes over a second"
-    assert list(here.iterdir()) == [], "an import wrote a file"
+    if done.returncode or done.stderr:
+        return [f"importing {', '.join(names)}: {done.stderr}"]
+    forbidden = LOADED_BY.keys() - may_load
+    if "jax" not in may_load:
+        forbidden |= {"scipy.stats"}  # which takes over a second
+    found = []
+    for name, saw in json.loads(done.stdout).items():
+        found += [f"importing {name} loads {package}" for package in forbidden & set(saw["modules"])]
+        if not saw["unchanged"]:
+            found.append(f"importing {name} changed the environment")
+        if saw["backends"]:
+            found.append(f"importing {name} asked JAX for devices")
+        if saw["handlers"]:
+            found.append(f"importing {name} set up logging")
+        if saw["files"]:
+            found.append(f"importing {name} wrote {saw['files']}")
+    return found
+
+
+@pytest.mark.parametrize("modules", ALIKE.values(), ids=lambda modules: modules[0] or "jaxaccel")
+def test_importing_has_no_effect_and_loads_nothing_that_is_not_needed(
+    modules: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    together = effects(modules, environment, tmp_path / "here")
+    if together:  # each in a process of its own, to tell which it is
+        alone = [e for m in modules for e in effects([m], environment, tmp_path / f"alone-{m}")]
+        pytest.fail("\n".join(alone or together))
 
 
 def test_the_package_offers_its_public_names_lazily() -> None:

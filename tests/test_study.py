@@ -19,7 +19,8 @@ from fakes import FakeClock, make_case, make_failed, make_record
 from jaxaccel import study as module
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError, CeilingsMode
-from jaxaccel.peers.composing import GROUPS, compose_all
+from jaxaccel.peers import composing
+from jaxaccel.peers.composing import GROUPS, compose_all, read_cases
 from jaxaccel.publish import store
 from jaxaccel.records import Flag, Problem, Record
 from jaxaccel.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
@@ -609,6 +610,8 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)  # files of experiments are named from the checkout on
+    # Of a sweep the first: a job takes a while to compose, and they only differ in a number.
+    monkeypatch.setattr(composing, "read_cases", lambda name: [[*map(first_of, w)] for w in read_cases(name)])
     study = read_study(path)
     devices: set[str] = set()
     for run in study.runs:
@@ -619,7 +622,7 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
             assert questions == ASKED[path.parent.name]
         elif module == "jaxaccel.peers":
             composed = compose_all(arguments, "0123abcd")
-        else:  # of a sweep the first: a job takes a while to compose, and they only differ in a number
+        else:
             alone = [] if "workload.file=" in study.runs[run] else ["size=8"]
             composed = compose([*map(first_of, arguments), *alone], "0123abcd")
         devices |= {device for job in composed.jobs for device in job.config.devices}

@@ -1,0 +1,34 @@
+"""Measures several jobs in one session: `python several.py FILE` with a JSON list of lists of arguments.
+
+Each list is what jaxaccel.run takes for one job. One worker serves them all, one after the other, so that
+what a case leaves behind would reach those after it. Prints what was refused before anything was measured, by
+position, as JSON on the first line of standard output.
+"""
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from jaxaccel.commands import Launcher
+from jaxaccel.compose import Composed, compose
+from jaxaccel.config import BadInputError
+from jaxaccel.run import measure_jobs
+
+ID = "several"
+
+
+def main() -> int:
+    jobs, refused = [], {}
+    for index, arguments in enumerate(json.loads(Path(sys.argv[1]).read_text())):
+        try:
+            jobs += compose(arguments, ID).jobs
+        except BadInputError as error:
+            refused[index] = str(error)
+    print(json.dumps(refused), flush=True)
+    with ExitStack() as workers:
+        return measure_jobs(Composed(jobs=jobs, sweep_folder=None), ID, ID, Launcher(["cpu"], workers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
