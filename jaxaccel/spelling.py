@@ -35,13 +35,15 @@ def expand(arguments: Sequence[str]) -> list[str]:
     **Raises** BadInputError for what can't go together.
     """
     _check(arguments)
-    found = [_expanded(argument) for argument in arguments]
-    if _value("fn", arguments) is None:
-        return found
-    if _value("workload", arguments) is None:
-        found.append("workload=custom")
-    device = device_of(arguments)
-    return found if device is None else [*found, f"device={device}"]
+    found, added = list[str](), list[str]()
+    if _value("fn", arguments) is not None:
+        added = ["workload=custom"] if _value("workload", arguments) is None else []
+        added += [f"device={device}"] if (device := device_of(arguments)) else []
+    for argument in arguments:
+        found.append(_expanded(argument))
+        if argument.startswith("fn="):  # beside it: Hydra takes KEY=VALUE from one place
+            found, added = [*found, *added], []
+    return found
 
 
 def device_of(arguments: Sequence[str]) -> str | None:

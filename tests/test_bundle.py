@@ -326,3 +326,14 @@ def test_host_names_are_taken_out_of_a_trace() -> None:
     assert without_host_names(plane + hosts + plane + hosts) == plane + plane
     with pytest.raises(ValueError, match="wire type 0"):
         without_host_names(b"\x08\x01")
+
+
+def test_own_code_in_a_file_is_imported_from_where_its_command_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/train.py").touch()
+    case = make_case(workload="custom", params={"fn": "train:step", "args": "train:make_args"})
+    command = "python -m jaxaccel.run -m fn=lib/train.py:step size=8,16"
+    assert arm_of(make_record(case=case, command=command)).files == {"root": str(tmp_path / "lib")}

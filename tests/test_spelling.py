@@ -26,23 +26,26 @@ CUSTOM = ["workload=custom", "device=cpu"]
     [
         (["size=4", "-m"], ["size=4", "-m"]),
         (["fn=a:b"], ["workload.fn='a:b'", *CUSTOM]),
-        (["fn=18-c.py:d", "args=m"], ["workload.fn='18-c.py:d'", "workload.args='m'", *CUSTOM]),
+        (["fn=18-c.py:d", "args=m"], ["workload.fn='18-c.py:d'", *CUSTOM, "workload.args='m'"]),
         (["-m", "fn=a:b, c:d"], ["-m", "workload.fn='a:b','c:d'", *CUSTOM]),
         (["fn='a,b.py:f'"], ["workload.fn='a,b.py:f'", *CUSTOM]),
         (["fn=it's.py:f"], ["workload.fn='it\\'s.py:f'", *CUSTOM]),
         (["fn=${oc.env:F}"], ["workload.fn=${oc.env:F}", *CUSTOM]),
         (["fn=choice(a:b,c:d)"], ["workload.fn=choice(a:b,c:d)", *CUSTOM]),
-        (["fn=a:b", "reference=null"], ["workload.fn='a:b'", "workload.reference=null", *CUSTOM]),
-        (["fn=a:b", "carry=true", "static=[1]"], ["workload.fn='a:b'", "workload.carry=true",
-                                                 "workload.static=[1]", *CUSTOM]),
-        (["fn=a:b", "flops=1e9", "bytes=8", "tolerance=1e-3"],
-         ["workload.fn='a:b'", "workload.flops=1e9", "workload.bytes=8", "workload.tolerance=1e-3", *CUSTOM]),
+        (["fn=a:b", "reference=null"], ["workload.fn='a:b'", *CUSTOM, "workload.reference=null"]),
+        (["carry=true", "fn=a:b"], ["workload.carry=true", "workload.fn='a:b'", *CUSTOM]),
+        (["fn=a:b", "static=[1]"], ["workload.fn='a:b'", *CUSTOM, "workload.static=[1]"]),
+        (["fn=a:b", "flops=1e9"], ["workload.fn='a:b'", *CUSTOM, "workload.flops=1e9"]),
+        (["fn=a:b", "bytes=8"], ["workload.fn='a:b'", *CUSTOM, "workload.bytes=8"]),
+        (["fn=a:b", "tolerance=1e-3"], ["workload.fn='a:b'", *CUSTOM, "workload.tolerance=1e-3"]),
+        (["fn=a:b", "--cfg", "job"], ["workload.fn='a:b'", *CUSTOM, "--cfg", "job"]),
+        (["fn=a:b", "fn=c:d"], ["workload.fn='a:b'", *CUSTOM, "workload.fn='c:d'"]),
         (["fn=a:b", "workload=custom", "device=gpu"], ["workload.fn='a:b'", "workload=custom", "device=gpu"]),
-        (["fn=a:b", "experiment=own_code"], ["workload.fn='a:b'", "experiment=own_code", "workload=custom"]),
+        (["fn=a:b", "experiment=own_code"], ["workload.fn='a:b'", "workload=custom", "experiment=own_code"]),
         (["workload=custom", "workload.fn=1e5:f"], ["workload=custom", "workload.fn='1e5:f'"]),
         (["workload=exported", "args=a:b"], ["workload=exported", "workload.args='a:b'"]),
     ],
-)  # fmt: skip
+)
 def test_short_arguments_are_written_out(typed: list[str], read: list[str]) -> None:
     assert expand(typed) == read
 
