@@ -9,6 +9,7 @@ from jaxaccel.config import (
     CeilingsMode,
     Dtype,
     Precision,
+    ResumeChanged,
     RunConfig,
     TimingConfig,
     WandbMode,
@@ -385,3 +386,15 @@ def test_the_classes_refuse_by_themselves_too() -> None:
             passes=1,
             wandb=config.wandb,
         )
+
+
+def test_what_becomes_of_an_edited_source_is_refused_or_restarted() -> None:
+    assert parse(raw()).resume_changed is ResumeChanged.refuse
+    assert parse(raw(resume_changed="restart")).resume_changed is ResumeChanged.restart
+    with pytest.raises(ValueError, match=r"`resume_changed` must be one of refuse, restart, got 'maybe'"):
+        parse(raw(resume_changed="maybe"))
+
+
+def test_the_source_is_no_part_of_a_case() -> None:
+    own = {"name": "custom", "_target_": "a:B", "variant": "direct", "fn": "tests.fakes:noisy", "args": "a:b"}
+    assert parse(raw(workload=own)).case.params == {"fn": "tests.fakes:noisy", "args": "a:b"}

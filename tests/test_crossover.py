@@ -13,7 +13,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from fakes import make_failed, make_record, make_timing
+from fakes import make_case, make_failed, make_record, make_timing
 
 from jaxaccel import crossover
 from jaxaccel.analyze.crossover import (
@@ -33,6 +33,7 @@ from jaxaccel.config import (
     CrossoverConfig,
     Dtype,
     Precision,
+    ResumeChanged,
     RunConfig,
     TimingConfig,
     WandbConfig,
@@ -43,7 +44,7 @@ from jaxaccel.crossover import Search, prepare
 from jaxaccel.crossover import search as search_records
 from jaxaccel.measure.session import Group
 from jaxaccel.publish.store import load_records
-from jaxaccel.records import NOT_NEEDED, Arm, Record, Timing, Verdict
+from jaxaccel.records import NOT_NEEDED, Arm, Code, Record, Timing, Verdict
 
 CPU, GPU, EQUAL, OPEN = Verdict.cpu, Verdict.gpu, Verdict.equivalent, Verdict.undecided
 
@@ -575,6 +576,20 @@ def test_a_folder_is_gone_on_with_and_one_of_another_search_is_refused(tmp_path:
     other.config = replace(other.config, dtype=Dtype.float64)
     with pytest.raises(BadInputError, match="which is not of this search"):
         prepare(job(other))
+
+
+def test_a_line_goes_through_sizes_of_one_source(tmp_path: Path) -> None:
+    found = make_search(tmp_path)
+    known = {
+        at: make_record("cpu", case=make_case(at), code=Code(digest=digest, modules=("mine",)))
+        for at, digest in ((64, "old"), (128, "new"), (256, "new"))
+    }
+    found.records = {(at, "cpu"): record for at, record in known.items()}
+    with pytest.raises(BadInputError, match=r"matvec 64 .*its source was old, and is new"):
+        found.forget_other_sources(known[256])
+    found.config = replace(found.config, resume_changed=ResumeChanged.restart)
+    found.forget_other_sources(known[256])
+    assert set(found.records) == {(128, "cpu"), (256, "cpu")}
 
 
 def test_without_a_gpu_one_size_is_tried_and_no_more(tmp_path: Path) -> None:
