@@ -9,8 +9,8 @@ from fakes import FakeClock, FakeProgram
 from jaxaccel.records import Metric
 from jaxaccel.worker.timing import (
     BATCH_LIMIT_S,
+    ENOUGH,
     FLIGHT_BYTES,
-    MAX_DEPTH,
     MIN_DEPTH,
     InvariantError,
     Laps,
@@ -185,7 +185,7 @@ def test_a_tail_that_only_the_noise_of_short_batches_had_is_not_told() -> None:
 
 @pytest.mark.parametrize(
     ("time_s", "depth"),
-    [(S[-16], 328), (S[-14], 82), (S[-10], 6), (S[-9], 3), (S[-8], MIN_DEPTH), (S[1], MIN_DEPTH)],
+    [(S[-16], ENOUGH), (S[-14], 82), (S[-10], 6), (S[-9], 3), (S[-8], MIN_DEPTH), (S[1], MIN_DEPTH)],
 )
 def test_without_a_tail_a_batch_is_as_deep_as_5_ms_hold(time_s: float, depth: int) -> None:
     watch, _ = warm(time_s)
@@ -194,16 +194,16 @@ def test_without_a_tail_a_batch_is_as_deep_as_5_ms_hold(time_s: float, depth: in
     assert all(sample == pytest.approx(time_s, abs=1e-12) for sample in found.samples_s)
 
 
-def test_a_call_that_takes_no_time_has_the_deepest_batch() -> None:
+def test_a_call_that_takes_no_time_has_a_batch_as_well() -> None:
     watch = Stopwatch(int, int, chained=True, output_bytes=8, settle=None, clock=FakeClock())
     watch._choose_depth(0.0)
-    assert watch.depth == MAX_DEPTH
+    assert watch.depth == ENOUGH
 
 
 @pytest.mark.parametrize(
     ("output_bytes", "in_flight"),
     [
-        (0, 656),
+        (0, ENOUGH),
         (FLIGHT_BYTES // 100, 100),
         (FLIGHT_BYTES // 10, 10),
         (FLIGHT_BYTES // 3, MIN_DEPTH),  # in halves
@@ -215,7 +215,7 @@ def test_no_more_calls_are_in_flight_than_their_outputs_fit_in_memory_however_de
     output_bytes: int, in_flight: int, chained: bool
 ) -> None:
     watch, program = warm(S[-17], output_bytes=output_bytes, chained=chained)
-    assert watch.round(Metric.throughput).depth == 656
+    assert watch.round(Metric.throughput).depth == ENOUGH
     assert program.most == in_flight
 
 

@@ -32,7 +32,8 @@ LONGEST_CALL_S = 1.0  # beyond this, no call is made that can be spared
 # 4096 was 0.4 ms, and its calls took 2.7 ms each.
 BATCH_S, BATCH_LIMIT_S, MIN_DEPTH, MAX_DEPTH = 0.005, 0.25, 2, 1 << 16
 TAIL, TAIL_TOLD = 0.004, 0.005
-PROBES, MAX_PROBED = 3, 256  # batches from which the tail is estimated, by the fastest, and calls of each
+ENOUGH = 256  # calls of a batch without a tail: on a busy host, a longer one is more often interrupted
+PROBES = 3  # batches from which the tail is estimated, by the fastest: noise only ever adds
 BATCHES_S, MIN_BATCHES = 0.1, 3  # a round of deep batches ends after so long, with so many at least
 
 FLIGHT_BYTES = 256 << 20  # outputs of queued calls that may be alive at once
@@ -154,9 +155,9 @@ class Stopwatch:
         """Find the depth of a batch, of which a call that is awaited by itself took `single_s` at best."""
         marginal_s, tail_s = self._find_costs(single_s)
         if marginal_s <= 0:
-            self.depth = MAX_DEPTH
+            self.depth = ENOUGH
             return
-        wanted = math.ceil(max(BATCH_S / marginal_s, tail_s / (TAIL * marginal_s)))
+        wanted = math.ceil(max(min(ENOUGH, BATCH_S / marginal_s), tail_s / (TAIL * marginal_s)))
         self.depth = max(MIN_DEPTH, min(MAX_DEPTH, int(BATCH_LIMIT_S / marginal_s), wanted))
         self.tail_share = tail_s / (tail_s + self.depth * marginal_s)
         # A tail so long may be noise of short batches: look at the batch that is timed.
@@ -170,8 +171,8 @@ class Stopwatch:
         """What one call more costs in a batch, and what a batch costs beside that: the tail."""
         if single_s > LONGEST_CALL_S:  # two of these already make any tail small
             return single_s, 0.0
-        wanted = math.ceil(BATCH_S / single_s) if single_s > 0 else MAX_PROBED
-        depth = max(MIN_DEPTH, min(MAX_PROBED, wanted))
+        wanted = math.ceil(BATCH_S / single_s) if single_s > 0 else ENOUGH
+        depth = max(MIN_DEPTH, min(ENOUGH, wanted))
         batches = PROBES if single_s < LONG_CALL_S else 1
         batch_s = min(self._batch(depth) for _ in range(batches))
         # Where queued calls hinder each other, there is no tail to be seen.
