@@ -46,6 +46,7 @@ CPU_CORES = "cpu_cores"  # among the flags of an arm that was kept to so many co
 # results or times, one that holds for nothing here.
 DEBUG_SETTING, SETTING, SETTING_IGNORED = "debug setting", "setting", "setting ignored"
 NOT_ASKED = "not asked for: see `metrics`"  # why a metric, or what comes with it, is null
+NOT_OWN = "only own code is called from Python as its author does it"
 NO_CODE = "no module of the user's own is in it: the versions, or its file's digest, say what ran"
 NOT_NEEDED = "not needed: the search had no question for it at this size"
 NO_TRANSFER = "no transfer timed"  # an invariant

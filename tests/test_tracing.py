@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from jaxaccel.messages import Inspected
-from jaxaccel.records import Arm, ArmFacts, Case, Metric
-from jaxaccel.worker.arm import CARRIED, NOT_OWN, OpenArm
+from jaxaccel.records import NOT_OWN, Arm, ArmFacts, Case, Metric
+from jaxaccel.worker.arm import CARRIED, OpenArm
 from jaxaccel.worker.checks import RefusedError
 from jaxaccel.worker.program import ARGUMENTS, compile_function
 from jaxaccel.worker.timing import InvariantError

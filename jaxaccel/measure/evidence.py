@@ -11,6 +11,7 @@ from jaxaccel.messages import Failure, Inspected, Opened
 from jaxaccel.records import (
     NO_CODE,
     NOT_ASKED,
+    NOT_OWN,
     Arm,
     Ceilings,
     Flag,
@@ -179,8 +180,8 @@ class Evidence:
             absent.setdefault("device_time", absent.get(f"timings.{Metric.device}", ENDED))
         if self.inspected is None or self.inspected.energy is None:
             absent.setdefault("energy", ENDED)
-        if self.inspected is None:
-            absent.setdefault("as_called_s", ENDED)
+        if self.inspected is None or self.inspected.as_called_s is None:
+            absent.setdefault("as_called_s", ENDED if self.inspected is None else NOT_OWN)
         return absent | self._absent_rates()
 
     def _absent_rates(self) -> dict[str, str]:

@@ -17,6 +17,7 @@ from jaxaccel.records import (
     BEST,
     NO_TRANSFER,
     NOT_ASKED,
+    NOT_OWN,
     Accuracy,
     Arm,
     ArmFacts,
@@ -77,7 +78,6 @@ CARRIED = "state carried on"
 OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
 
-NOT_OWN = "only own code is called from Python as its author does it"
 # Of calls as own code's author makes them: so many at most, in so many seconds, where compiling is no longer.
 CALLED, CALLED_S, CALLED_COMPILE_S = 20, 0.5, 20.0
 
