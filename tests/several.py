@@ -1,8 +1,8 @@
-"""Measures several jobs in one session: `python several.py FILE` with a JSON list of lists of arguments.
+"""Measures several jobs in one session: `python several.py FILE [DEVICE]`.
 
-Each list is what jaxaccel.run takes for one job. One worker serves them all, one after the other, so that
-what a case leaves behind would reach those after it. Prints what was refused before anything was measured, by
-position, as JSON on the first line of standard output.
+FILE has a JSON list of lists of arguments: each is what jaxaccel.run takes for one job. One worker serves
+them all, one after the other, so that what a case leaves behind would reach those after it. Prints what was
+refused before anything was measured, by position, as JSON on the first line of standard output.
 """
 
 import json
@@ -27,7 +27,9 @@ def main() -> int:
             refused[index] = str(error)
     print(json.dumps(refused), flush=True)
     with ExitStack() as workers:
-        return measure_jobs(Composed(jobs=jobs, sweep_folder=None), ID, ID, Launcher(["cpu"], workers))
+        return measure_jobs(
+            Composed(jobs=jobs, sweep_folder=None), ID, ID, Launcher(sys.argv[2:] or ["cpu"], workers)
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""Steps of libraries in a process without jaxaccel: `python plain.py SECONDS MODULE:FN:ARGS:SIZE ...`.
+
+Prints a line of JSON each: FLOPs of the program as XLA counts them before it optimises, every array that a
+call returns or leaves changed in its arguments (its bytes in hexadecimal), and, where SECONDS is above 0, the
+median time of a call of the program and of a call as it is written, each sampled for so long.
+"""
+
+import importlib
+import inspect
+import json
+import statistics
+import sys
+import time
+
+import jax
+import numpy as np
+
+
+def array(leaf):
+    return isinstance(leaf, jax.Array | np.ndarray)
+
+
+def numbers(leaf):
+    """A random key as the numbers that it is made of."""
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def as_program(function, arguments):
+    """The function over the arrays among its arguments, and these. It returns what it changes, too."""
+    leaves, structure = jax.tree.flatten(arguments)
+    places = [place for place, leaf in enumerate(leaves) if array(leaf)]
+
+    def program(*arrays):
+        mine = list(leaves)
+        for place, value in zip(places, arrays, strict=True):
+            mine[place] = value
+        given = jax.tree.unflatten(structure, mine)
+        result = function(*given)
+        after = jax.tree.leaves(given)
+        changed = [after[place] for place in places if after[place] is not mine[place]]
+        return [leaf for leaf in jax.tree.leaves(result) if array(leaf)], changed
+
+    return program, [leaves[place] for place in places]
+
+
+def flops_of(function, arguments):
+    """By the library's own way to lower it."""
+    lowered = function.lower(*arguments)
+    return float(getattr(lowered, "lowered", lowered).cost_analysis()["flops"])
+
+
+def median_s(call, for_s):
+    jax.block_until_ready(call())
+    took, end = [], time.perf_counter() + for_s
+    while len(took) < 5 or time.perf_counter() < end:
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        took.append(time.perf_counter() - start)
+    return statistics.median(took)
+
+
+def measure(module, fn, args, size, for_s):
+    """What is said of one step."""
+    found = importlib.import_module(module)
+    function, make = getattr(found, fn), getattr(found, args)
+    given = {"size": int(size), "key": jax.random.key(0)}
+    wanted = inspect.signature(make).parameters
+    arguments = make(**{name: value for name, value in given.items() if name in wanted})
+    told = {"flops": flops_of(function, arguments)}
+    program, arrays = as_program(function, arguments)
+    compiled = jax.jit(program).lower(*arrays).compile()
+    results = [numbers(leaf) for leaf in jax.tree.leaves(compiled(*arrays))]
+    told["results"] = [[str(leaf.dtype), leaf.shape, np.asarray(leaf).tobytes().hex()] for leaf in results]
+    if for_s > 0:
+        told["program_s"] = median_s(lambda: compiled(*arrays), for_s)
+        told["as_called_s"] = median_s(lambda: function(*arguments), for_s)
+    return told
+
+
+if __name__ == "__main__":
+    for step in sys.argv[2:]:
+        print(json.dumps(measure(*step.split(":"), float(sys.argv[1]))), flush=True)
