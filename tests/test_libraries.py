@@ -113,7 +113,11 @@ def test_a_step_does_as_much_as_in_plain_jax(
     step: str, records: Mapping[str, Any], plain: Mapping[str, Any]
 ) -> None:
     record = measured(records, step)
-    assert record["cost"]["flops"] == plain[step]["flops"]
+    flops, libraries = record["cost"]["flops"], plain[step]["libraries"]
+    if flops is None:  # of a program that calls LAPACK, say
+        assert any(name in record["absent"]["cost.flops"] for name in libraries)
+    else:
+        assert flops == plain[step]["flops"]
     assert record["timings"]["latency"]["median_s"] > 0
 
 
