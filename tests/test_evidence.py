@@ -121,6 +121,12 @@ def test_times_out_of_order_are_broken_on_a_gpu_and_flagged_on_a_cpu(
     assert "0.0013 s" in said
 
 
+@pytest.mark.parametrize(("device_s", "how"), [(0.6 * MILLI, "flagged"), (0.7 * MILLI, "broken")])
+def test_queued_calls_that_wait_for_the_host_are_flagged_on_a_gpu_too(device_s: float, how: str) -> None:
+    given = evidence("gpu", latency=exactly(MILLI), throughput=exactly(1.3 * MILLI), device=exactly(device_s))
+    assert given.invariants()[LATENCY_FIRST].startswith(how)
+
+
 @pytest.mark.parametrize(("name", "longer", "shorter"), ORDERS)
 @pytest.mark.parametrize(
     ("first", "second", "passes"),

@@ -322,7 +322,6 @@ class OpenArm:
                 *warnings,
                 *getattr(workload, "notes", ()),
                 *_not_finite(accuracy),
-                *self._stopwatch.flags(),
                 *self._conditions.warnings(),
             ),
             absent=absent,

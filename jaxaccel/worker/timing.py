@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxaccel.messages import Round
-from jaxaccel.records import Flag, Metric
+from jaxaccel.records import Metric
 
 BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls that are awaited
 AWAITED = "output awaited"
@@ -27,11 +27,13 @@ REWARM_S, REWARM_CALLS = 0.001, 2
 LONG_CALL_S = 0.05  # beyond this, an idle moment before a round makes no difference to it
 LONGEST_CALL_S = 1.0  # beyond this, no call is made that can be spared
 
-# Throughput is the marginal cost of a call. A batch ends with a wait (the tail), which its calls share. It is
-# so deep that the tail is TAIL of it, or as deep as BATCH_LIMIT_S allows. On an H200 the tail of a product of
-# 4096 was 0.4 ms, and its calls took 2.7 ms each.
+# Throughput is the marginal cost of a call. A batch of calls begins with an idle device and ends with a wait
+# (the tail), which its calls share. It is so deep that the tail is about TAIL of it, or as deep as
+# BATCH_LIMIT_S allows, and a batch of a quarter (LESS) as many calls is subtracted, unless the tail is below
+# NO_TAIL. On an H200 the tail of a product of 4096 was 0.4 ms, and its calls took 2.7 ms each; without the
+# subtraction, calls of 0.1 to 3 ms were up to 2% too slow (experiments/probe).
 BATCH_S, BATCH_LIMIT_S, MIN_DEPTH, MAX_DEPTH = 0.005, 0.25, 2, 1 << 16
-TAIL, TAIL_TOLD = 0.004, 0.005
+TAIL, NO_TAIL, LESS = 0.004, 0.0005, 4
 ENOUGH = 256  # calls of a batch without a tail: on a busy host, a longer one is more often interrupted
 PROBES = 3  # batches from which the tail is estimated, by the fastest: noise only ever adds
 BATCHES_S, MIN_BATCHES = 0.1, 3  # a round of deep batches ends after so long, with so many at least
@@ -73,8 +75,8 @@ class Stopwatch:
     call before the last one is awaited. `ready` says of what `block` returned whether it is really there.
     `clock` gives seconds.
 
-    `typical_s` is about what a blocked call takes, `depth` is how many calls a batch of throughput has, and
-    `tail_share` is how much of a batch is the wait at its end: known once it is warm.
+    Once it is warm, `typical_s` is about what a blocked call takes, and throughput is the time of `depth`
+    queued calls beyond that of `less` of them.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Stopwatch:
         self._settle, self._ready, self._last = settle, ready, None
         # Half of the calls in flight are awaited while the other half runs: the device is never idle.
         self._chunk = max(MIN_DEPTH, FLIGHT_BYTES // max(1, output_bytes)) // 2
-        self.typical_s, self.depth, self.tail_share = math.inf, MIN_DEPTH, 0.0
+        self.typical_s, self.depth, self.less = math.inf, MIN_DEPTH, 0
 
     def warm_up(self) -> None:
         """Call until the time of a call has settled: at least 5 calls and 0.2 s, or one call of over 1 s."""
@@ -124,8 +126,8 @@ class Stopwatch:
             batch_s = self.depth * self.typical_s
             wanted = BATCHES_S / batch_s if batch_s > 0 else math.inf
             found = burst(
-                lambda: self._batch(self.depth) / self.depth,
-                depth=self.depth,
+                self._marginal,
+                depth=self.depth - self.less,
                 least=max(MIN_BATCHES, math.ceil(min(ROUND_MIN, wanted))),
                 idle_matters=idle_matters,
                 rewarm=self._timed,
@@ -141,16 +143,6 @@ class Stopwatch:
         if calls:
             self._queue(calls)
 
-    def flags(self) -> Iterator[Flag]:
-        """Says where throughput is more than the marginal cost of a call."""
-        if self.tail_share > TAIL_TOLD:
-            yield Flag(
-                name="shallow batches",
-                metric=Metric.throughput.value,
-                message=f"the wait at the end of a batch of {self.depth} calls is {self.tail_share:.1%} of "
-                f"it, and a deeper batch would take more than {BATCH_LIMIT_S} s",
-            )
-
     def _choose_depth(self, single_s: float) -> None:
         """Find the depth of a batch, of which a call that is awaited by itself took `single_s` at best."""
         marginal_s, tail_s = self._find_costs(single_s)
@@ -159,13 +151,8 @@ class Stopwatch:
             return
         wanted = math.ceil(max(min(ENOUGH, BATCH_S / marginal_s), tail_s / (TAIL * marginal_s)))
         self.depth = max(MIN_DEPTH, min(MAX_DEPTH, int(BATCH_LIMIT_S / marginal_s), wanted))
-        self.tail_share = tail_s / (tail_s + self.depth * marginal_s)
-        # A tail so long may be noise of short batches: look at the batch that is timed.
-        if self.tail_share > TAIL_TOLD:
-            single_s = min(single_s, self._timed())
-            batch_s = self._batch(self.depth)
-            tail_s = max(0.0, single_s - (batch_s - single_s) / (self.depth - 1))
-            self.tail_share = tail_s / batch_s
+        if self.depth > MIN_DEPTH and tail_s > NO_TAIL * self.depth * marginal_s:
+            self.less = max(1, self.depth // LESS)
 
     def _find_costs(self, single_s: float) -> tuple[float, float]:
         """What one call more costs in a batch, and what a batch costs beside that: the tail."""
@@ -186,6 +173,11 @@ class Stopwatch:
         took = self._clock() - start
         self._last = result
         return took
+
+    def _marginal(self) -> float:
+        """Seconds of a call among many: what a batch costs beside its calls is in both batches."""
+        less_s = self._batch(self.less) if self.less else 0.0
+        return (self._batch(self.depth) - less_s) / (self.depth - self.less)
 
     def _batch(self, depth: int) -> float:
         self._last = None

@@ -148,7 +148,7 @@ class PeerArm:
             spent_s=Spent(data=data_s, compile=made_s, warmup=first_call_s - made_s + series_s + warmup_s)
             + Spent(reference=reference_s),
             invariants={ANSWER: "passed", AWAITED: "passed"},
-            warnings=(*self._stopwatch.flags(), *self._conditions.warnings()),
+            warnings=self._conditions.warnings(),
             absent=absent,
         )
 
