@@ -79,8 +79,8 @@ class Evidence:
             return f"skipped: there is no {longer if first is None else shorter}"
         if _upper_s(first) * ORDER_MARGIN >= _lower_s(second):
             return "passed"
-        # On a CPU, queued calls may overtake and hinder each other. On a GPU, where the host takes longer over
-        # a call than the device, it may take longer over many: that of 3,000 arrays did.
+        # On a CPU, queued calls may overtake and hinder each other. On a GPU, where the host takes longer
+        # over a call than the device, it may take longer over many: that of 3,000 arrays did.
         by_host = shorter is Metric.throughput and self._waits_for_host(second)
         how = "flagged" if self.arm.device == "cpu" or by_host else "broken"
         return f"{how}: {its_name} took {first.median_s:.3g} s, {other} {second.median_s:.3g} s"
