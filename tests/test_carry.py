@@ -29,9 +29,8 @@ from jaxaccel.worker import carry_check, leaf_state
 from jaxaccel.worker.arm import OpenArm
 from jaxaccel.worker.carry_check import SEARCH_S, check_carry
 from jaxaccel.worker.leaf_state import State, fingerprint, look
-from jaxaccel.worker.program import Resident, compile_function, make_call
+from jaxaccel.worker.program import Resident, compile_function, make_call, make_stopwatch
 from jaxaccel.worker.replay import Replay, first_call
-from jaxaccel.worker.timing import Stopwatch
 from jaxaccel.worker.trips import count_trips, has_while
 from jaxaccel.workloads.jaxprs import arguments_read
 from jaxaccel.workloads.stream import Stream
@@ -65,7 +64,7 @@ def flags_of(
     compiled, _ = compile_function(function, arguments, "highest", carries=True)
     resident = Resident(arguments, carries=True)
     call, block = make_call(compiled, resident)
-    stopwatch = Stopwatch(call, block, chained=True, output_bytes=4)
+    stopwatch = make_stopwatch(call, block, [], carries=True)
     stopwatch.run(calls)
     more = {} if clock is None else {"clock": clock}
     workload: Any = SimpleNamespace(function=function)

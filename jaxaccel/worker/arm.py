@@ -17,7 +17,6 @@ from jaxaccel.records import (
     BEST,
     NO_TRANSFER,
     NOT_ASKED,
-    NOT_OWN,
     Accuracy,
     Arm,
     ArmFacts,
@@ -355,8 +354,9 @@ class OpenArm:
             device_time = self._inspect_device_time(absent)
         with part(absent, "counting joules", "energy"):
             used = self._inspect_energy(energy_s)
-        with part(absent, "calling it in Python", "as_called_s"):
-            called_s = self._time_as_called()
+        if caller := getattr(self._workload, "caller", None):
+            with part(absent, "calling it in Python", "as_called_s"):
+                called_s = self._time_as_called(caller)
         return Inspected(
             as_called_s=called_s, device_time=device_time, energy=used, spent_s=watch.lap(), absent=absent
         )
@@ -418,20 +418,18 @@ class OpenArm:
             slope_s = self._check_by_slope(sum(kernel.time_s for kernel in kernels))
         return DeviceTime(source="profiler", kernels=kernels, slope_s=slope_s)
 
-    def _time_as_called(self) -> float:
+    def _time_as_called(self, caller: Callable[..., Call]) -> float:
         """Median seconds of a call of own code as its author makes it, Python around the program included.
 
         **Raises** AbsentError where there is none.
         """
-        if not hasattr(self._workload, "caller"):
-            raise AbsentError(NOT_OWN)
         compile_s = self.facts.compile.compile_s if self.facts.compile else 0.0
         if compile_s > CALLED_COMPILE_S:
             raise AbsentError(f"it would be compiled again, which took {compile_s:.0f} s")
         if self._stopwatch.typical_s > LONGEST_CALL_S:
             raise AbsentError("a call takes so long that the Python around it makes no difference")
         with jax.default_matmul_precision(self._case.precision):
-            call = self._workload.caller(self._workload.inputs(self._case.seed), self._device)
+            call = caller(self._workload.inputs(self._case.seed), self._device)
             return as_called_s(lambda: jax.block_until_ready(call()))
 
     def _check_by_slope(self, took_s: float) -> float:

@@ -80,8 +80,12 @@ def measure(module, fn, args, size, for_s):
     function, make = getattr(found, fn), getattr(found, args)
     given = {"size": int(size), "key": jax.random.key(0)}
     wanted = inspect.signature(make).parameters
-    arguments = make(**{name: value for name, value in given.items() if name in wanted})
-    untouched = lowered(function, arguments)
+    asked = {name: value for name, value in given.items() if name in wanted}
+    # On the CPU, in whose terms XLA counts FLOPs, and where jaxaccel makes arguments.
+    with jax.default_device(jax.devices("cpu")[0]):
+        made = make(**asked)
+        untouched = lowered(function, made)
+    arguments = jax.tree.map(lambda leaf: jax.device_put(leaf) if array(leaf) else leaf, made)
     told = {"flops": float(untouched.cost_analysis()["flops"])}
     told["libraries"] = sorted(set(re.findall(r'custom_call @"?([\w.$]+)', untouched.as_text())))
     program, arrays = as_program(function, arguments)
