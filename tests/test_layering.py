@@ -13,7 +13,10 @@ import jaxaccel
 
 PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
-    "records": 1,
+    "foreign": 0,
+    "records": 0,
+    "reading": 1,
+    "saying": 1,
     "messages": 2,
     "config": 2,
     "nvml": 2,

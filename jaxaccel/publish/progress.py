@@ -1,6 +1,5 @@
 """How far a session is, in the terminal: drawn between rounds only, when nothing is being timed."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +10,10 @@ from rich.segment import Segment
 from rich.text import Text
 
 from jaxaccel.analyze.compare import pair
+from jaxaccel.publish.console.screen import Screen
 from jaxaccel.publish.console.sweep import SweepTable
 from jaxaccel.records import Metric, Record
+from jaxaccel.saying import tell
 
 BELOW_LINES = 3  # under the table: how narrow it is, the bar, and the cursor once the display ends
 
@@ -26,7 +27,7 @@ class ShowProgress:
     def __init__(self, console: Console) -> None:
         # A dumb terminal can't draw over what it has drawn: it gets lines.
         self._redraws = console.is_terminal and console.is_interactive
-        self._console = console if self._redraws else Console(stderr=True, highlight=False, emoji=False)
+        self._console = console if self._redraws else Screen(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=20),
@@ -55,7 +56,7 @@ class ShowProgress:
             self._bar.update(self._task, completed=done, total=total, description=f"{self._case}: opening")
             self._live.refresh()
         elif pass_index == 0:
-            print(f"[{done + 1}/{total}] {case}", file=sys.stderr, flush=True)
+            tell(f"[{done + 1}/{total}] {case}")
 
     def passed(self, pass_index: int, passes: int, records: Sequence[Record]) -> None:
         """A pass is over: how narrow the intervals are by now; in a terminal, of every case."""

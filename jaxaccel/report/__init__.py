@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from jaxaccel.arguments import choose, load
 from jaxaccel.config import BadInputError, WandbConfig
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
+from jaxaccel.saying import say, warn
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             show(records, arguments, broken)
         return OK if complete and not broken else INCOMPLETE
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return BAD_INPUT
 
 
@@ -55,7 +56,7 @@ def publish(records: "Sequence[Record]", project: WandbConfig) -> bool:
     from jaxaccel.publish.wandb.publishing import publish_later
 
     published = publish_later(records, project)
-    print(published.message)
+    say(published.message)
     return published.complete
 
 
@@ -99,9 +100,9 @@ def show_baseline(comparison: "BaselineComparison", arguments: Arguments) -> Non
 
     match arguments.format:
         case Format.csv:
-            say(baseline.as_csv(comparison), arguments.output)
+            hand_over(baseline.as_csv(comparison), arguments.output)
         case Format.json:
-            say(baseline.as_json(comparison), arguments.output)
+            hand_over(baseline.as_json(comparison), arguments.output)
         case _:
             console.show_baseline(console.make_console(), comparison)
 
@@ -123,14 +124,14 @@ def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[st
         case Format.markdown:
             from jaxaccel.publish.console.markdown import markdown
 
-            say(markdown(records, comparisons, prices, skipped), arguments.output)
+            hand_over(markdown(records, comparisons, prices, skipped), arguments.output)
         case Format.csv | Format.json:
             rows = [
                 store.row(comparison) | (money.columns(comparison, prices) if prices else {})
                 for comparison in comparisons
             ]
             as_text = tables.csv_text if arguments.format is Format.csv else tables.json_text
-            say(as_text(rows), arguments.output)
+            hand_over(as_text(rows), arguments.output)
 
 
 def show_table(
@@ -145,7 +146,7 @@ def show_table(
     screen = console.make_console()
     console.show_comparisons(screen, comparisons)
     if more := as_text((*training.sections(comparisons), *beside.sections(records))):
-        print(more)
+        say(more)
     if prices:
         console.show_bills(screen, comparisons, prices)
     console.show_failures(screen, [placed.record for placed in standing(records)])
@@ -170,10 +171,10 @@ def leave_page(
         write_page(records, path, arguments.prices, notes, comparisons)
     except OSError as error:
         raise unwritable(path, error) from error
-    print(f"Page: {path}")
+    say(f"Page: {path}")
 
 
-def say(text: str, output: Path | None) -> None:
+def hand_over(text: str, output: Path | None) -> None:
     """Text on standard output, or in a file.
 
     **Raises** BadInputError where the file can't be written.
@@ -181,7 +182,7 @@ def say(text: str, output: Path | None) -> None:
     from jaxaccel.publish.store import write_whole
 
     if output is None:
-        print(text, end="")
+        say(text, end="")
         return
     try:
         write_whole(output, text.encode())
