@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxaccel.conf_folder import config_folder
+from jaxaccel.conf_folder import config_folder, renamed
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, parse
 from jaxaccel.redact import holds_secret, without_secrets
 
@@ -104,6 +104,7 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     **Raises** BadInputError, in one line, for whatever is wrong with them; nothing is left behind then.
     """
     raw: list[tuple[Mapping[str, Any], Path]] = []
+    problems: list[str] = []
     sweep_folders: list[Path] = []
 
     def collect(config: Any) -> None:
@@ -112,6 +113,9 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
             sweep_folders.append(Path(settings.sweep.dir).absolute())
         container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         raw.append((container, Path(settings.runtime.output_dir)))
+        folders = [source.path for source in settings.runtime.config_sources if source.schema == "file"]
+        if problem := renamed(container["workload"], settings.runtime.choices.workload, folders):
+            problems.append(problem)
 
     ConfigStore.instance().store(name="schema", node=Schema)
     OmegaConf.register_new_resolver("command_id", lambda: command_id, replace=True)
@@ -142,6 +146,8 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
                 )
         if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
             raise BadInputError("these arguments describe a sweep of 0 jobs")
+        if problems:
+            raise BadInputError(problems[0])
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
         # Of the command, not of a job: a command has one worker a device, which serves all jobs.
         for name, called in _OF_THE_COMMAND.items():

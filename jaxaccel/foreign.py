@@ -20,6 +20,7 @@ LINE = 5_000  # characters of a line
 TEXT = 20_000  # of a traceback, or of other text that has lines
 LINES = 400
 NAME = 80  # of a file name
+MULTILINE = ("details", "traceback")  # what of records and of messages may have several lines
 STACKED = 4  # marks on one letter; more of them paint over the lines above
 
 _MARKUP = str.maketrans(

@@ -25,7 +25,6 @@ RECORD_BYTES = 32 << 20  # the largest published one has a quarter of a megabyte
 FILE_BYTES = 2 << 30
 DEPTH = 8  # of what an environment or a parameter may hold
 WORDS = 1_000  # characters of a parameter, and of a case in words
-MULTILINE = ("details", "traceback")
 LEAST, MOST = 1e-12, 1e9  # seconds, as records.Time has them
 ROUNDED = 1e-9  # a median of several passes is worked out by logarithms
 
@@ -62,7 +61,7 @@ def read_record(document: bytes) -> Record:
         raise NoRecordError(foreign.inert(problem, 300))
     if _is_plain(document.decode().rstrip("\n")):
         return record
-    return cast("Record", foreign.everywhere(record, MULTILINE))
+    return cast("Record", foreign.everywhere(record, foreign.MULTILINE))
 
 
 def _is_plain(document: str) -> bool:
@@ -98,6 +97,8 @@ def refused_case(case: Case) -> str | None:
 
 def wrong_case(case: Case) -> str | None:
     """What of a case, beyond its types, can't stand in a record: names of tables and runs are made of it."""
+    if "file" in case.params:
+        return "case.params.file: a case has the digest of a file, never its place"
     for name, value in case.params.items():
         if problem := _wrong_value(value, DEPTH):
             return f"case.params.{name}: {problem}"

@@ -30,8 +30,8 @@ examples:
   python -m jaxaccel.report experiments/accounting --only size=4096 device=gpu --bundle --output /tmp/bug
 
 exit code: 0 nothing is worse beyond the limit (with --wandb: W&B has all; with --bundle: it is complete); 1
-something surely is (or W&B has not, or the bundle is not); 2 bad input, or sides that can't be compared. A file
-that holds no record is named and passed over
+something surely is (or W&B has not, or the bundle is not); 2 bad input, or sides that can't be compared. A
+file that holds no record is named and passed over
 """
 
 

@@ -28,16 +28,14 @@ def repro(record: Record, takes: Sequence[str]) -> str:
         "JAX_ENABLE_X64": str(record.case.dtype == "float64"),
         "JAX_DEFAULT_MATMUL_PRECISION": record.case.precision,
     }
-    known = {str(metric): _told(timing) for metric, timing in timed(record).items()}
-    passes = max(len(timing.passes) for timing in timed(record).values())
+    known = timed(record)
+    told = (f"{python(str(metric))}: {python(_told(timing))}" for metric, timing in known.items())
     words = f"{record.case} of {_clipped(takes)}, by {record.arm.requested} ({record.arm.kind})"
     return TEMPLATE.format(
         words=docstring(without_places(words)),
         jax=docstring(version),
         passes=max(len(timing.passes) for timing in known.values()),
-        record=",\n          ".join(
-            f"'{metric}': {python(_told(timing))}" for metric, timing in known.items()
-        ),
+        record=",\n          ".join(told),
         settings=python(settings),
         platform=python(record.arm.platform),
         kept=KEPT.format(cores=int(record.arm.flags[CPU_CORES])) if CPU_CORES in record.arm.flags else "",
