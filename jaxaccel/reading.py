@@ -263,6 +263,8 @@ def _kind(mode: int) -> str:
 def schema() -> dict[str, Any]:
     """The JSON Schema of a record: what jaxaccel.records says by types, and what it does not in words."""
     made = msgspec.json.schema(Record)
+    for kind in made["$defs"].values():  # docstrings are indented, or not, by Python's version
+        kind["description"] = " ".join(str(kind["description"]).split())
     cases = {"type": "object", "additionalProperties": {"type": ["string", "null"], "maxLength": WORDS}}
     block = {"type": ["object", "null"]}
     environment = made["$defs"]["Record"]["properties"]["environment"]

@@ -161,7 +161,6 @@ def test_a_folder_that_can_not_be_made_is_refused(key: str, run_here: Any, tmp_p
     [
         (["size=1e12"], ["`size`=1000000000000 does not fit", "YiB", "free"]),
         (["workload=mlp", "workload.batch=0"], ["`workload.batch`", "positive whole number", "0"]),
-        (["workload._target_=bogus"], ["`workload._target_`", "package.module:Class", "'bogus'"]),
         (["-m", "size=1e12,1e13"], ["`size`=1000000000000 does not fit", "`size`=10000000000000 does not"]),
     ],
     ids=lambda value: " ".join(value),

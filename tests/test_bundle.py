@@ -21,6 +21,7 @@ from jaxaccel.config import BadInputError
 from jaxaccel.publish import store
 from jaxaccel.records import CPU_CORES, ArmFacts, Record
 from jaxaccel.report import main
+from jaxaccel.report.arguments import read
 from jaxaccel.report.bundle import arm_of, differences
 from jaxaccel.report.repro import repro
 from jaxaccel.worker.devices import cpu_model
@@ -183,17 +184,21 @@ def test_a_script_sets_what_was_set() -> None:
         requested="gpu",
         platform="gpu",
         kind='NVIDIA "H200"',
-        flags={"JAX_PLATFORMS": "cuda,cpu", "XLA_FLAGS": f"--a={Path.home()}/x", "CUDA_VISIBLE_DEVICES": "3"},
+        flags={
+            "JAX_PLATFORMS": "cuda,cpu",
+            "XLA_FLAGS": f"--xla_gpu_autotune_level=2 --xla_dump_to={Path.home()}/x",
+            "CUDA_VISIBLE_DEVICES": "3",
+        },
     )
     record = measured(arm=arm, case=make_case(dtype="float64", precision="high"))
     text = repro(record, ("float64[8]",) * 5)
     settings = next(line for line in text.splitlines() if line.startswith("SETTINGS"))
     assert "'JAX_PLATFORMS': 'cuda,cpu'" in settings
-    assert "'XLA_FLAGS': '--a=~/x'" in settings
+    assert "'XLA_FLAGS': '--xla_gpu_autotune_level=2'" in settings
     assert "'JAX_ENABLE_X64': 'True'" in settings
     assert "'JAX_DEFAULT_MATMUL_PRECISION': 'high'" in settings
     assert "CUDA_VISIBLE_DEVICES" not in settings
-    assert 'platform == "gpu"' in text
+    assert "platform == 'gpu'" in text
     assert "float64[8] and 2 more, by gpu (NVIDIA 'H200')" in text
     compile(text, "repro.py", "exec")
     assert len(text.splitlines()) == 40
@@ -287,17 +292,26 @@ def test_code_that_was_edited_since_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def f(x): return x\n")
     params = {"fn": "mine:f", "args": "mine:f", "source": "0123456789abcdef"}
     with pytest.raises(BadInputError, match="the code of mine:f is not here as it was measured"):
-        arm_of(make_record(case=make_case(workload="custom", params=params)))
+        arm_of(
+            make_record(case=make_case(workload="custom", params=params)),
+            read(["run", "--bundle", "--run-own-code"]),
+        )
 
 
-def test_an_exported_program_is_found_by_its_command_and_content(tmp_path: Path) -> None:
+def test_an_exported_program_is_given_and_has_the_content_that_was_measured(tmp_path: Path) -> None:
     (tmp_path / "step.bin").write_bytes(b"something")
     case = make_case(1, workload="exported", params={"sha256": "3fc9b689459d738f"})
     command = "python -m jaxaccel.run workload=exported workload.file=step.bin"
-    assert arm_of(make_record(case=case, command=command)).files == {"file": str(tmp_path / "step.bin")}
+    record = make_record(case=case, command=command)
+    given = read(["run", "--bundle", "--program", "step.bin"])
+    assert arm_of(record, given).files == {"file": str(tmp_path / "step.bin")}
+    with pytest.raises(BadInputError, match="add --program FILE"):
+        arm_of(record, read(["run", "--bundle"]))  # a path in a record's command is never opened
     (tmp_path / "step.bin").write_bytes(b"something else")
-    with pytest.raises(BadInputError, match=r"is not in step\.bin"):
-        arm_of(make_record(case=case, command=command))
+    with pytest.raises(BadInputError, match="must be the file that was measured"):
+        arm_of(record, given)
+    with pytest.raises(BadInputError, match="must be a file that is there"):
+        arm_of(record, read(["run", "--bundle", "--program", "gone.bin"]))
 
 
 def test_host_names_are_taken_out_of_a_trace() -> None:

@@ -59,6 +59,16 @@ class Saboteur(Matvec):
         return super().inputs(seed)
 
 
+def of_kind(name: str, folder: Path) -> list[str]:
+    """Arguments that choose a workload of this file, by a config of one's own."""
+    config = folder / "configs" / "workload" / f"{name.lower()}.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        f"name: {name.lower()}\n_target_: {__name__}:{name}\ndefault_size: 16\nvariant: direct\n"
+    )
+    return [f"--config-dir={config.parent.parent}", f"workload={name.lower()}"]
+
+
 @pytest.fixture
 def single(run_once: RunCli) -> Ran:
     return run_once(*SINGLE)
@@ -351,10 +361,8 @@ def test_progress_goes_to_standard_error_and_results_to_standard_output(cpu_swee
     assert str(cpu_sweep.folder) not in cpu_sweep.err
 
 
-def test_a_worker_that_dies_costs_its_case_and_no_other(run_cli: RunCli) -> None:
-    ran = run_cli(
-        "-m", "size=17,18", f"workload._target_={__name__}:Brittle", *QUICK, env={"PYTHONPATH": HERE}
-    )
+def test_a_worker_that_dies_costs_its_case_and_no_other(run_cli: RunCli, tmp_path: Path) -> None:
+    ran = run_cli("-m", "size=17,18", *of_kind("Brittle", tmp_path), *QUICK, env={"PYTHONPATH": HERE})
     assert ran.code == 1
     statuses = {record["case"]["size"]: record["status"] for record in ran.records().values()}
     assert statuses == {17: "failed", 18: "ok"}
@@ -653,8 +661,10 @@ def test_a_record_that_can_not_be_written_is_rescued(
     "arguments",
     [["size=16"], ["-m", "size=16"]],
 )
-def test_a_folder_that_goes_away_costs_no_measurement(arguments: list[str], run_cli: RunCli) -> None:
-    ran = run_cli(*arguments, f"workload._target_={__name__}:Saboteur", *QUICK, env={"PYTHONPATH": HERE})
+def test_a_folder_that_goes_away_costs_no_measurement(
+    arguments: list[str], run_cli: RunCli, tmp_path: Path
+) -> None:
+    ran = run_cli(*arguments, *of_kind("Saboteur", tmp_path), *QUICK, env={"PYTHONPATH": HERE})
     assert "can't write to" in ran.err
     assert "the record is in " in ran.err
     assert "Traceback" not in ran.said

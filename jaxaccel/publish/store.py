@@ -42,7 +42,7 @@ def set_aside(path: Path) -> None:
     """Give another name to a file that holds something that is no record, so that nothing is lost."""
     if not os.path.lexists(path):
         return
-    skipped: list[str] = []
+    skipped = [f"{path} is a folder"] if path.is_dir() else []
     for _ in records_in(path, skipped):
         pass
     if skipped:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jaxaccel.records import Comparison, Record
 
 OK, WORSE, INCOMPLETE, BAD_INPUT = 0, 1, 1, 2
+NOTED = 20  # files that hold no record: so many are named on a page
 
 __all__ = ["main", "make_parser", "read"]
 
@@ -36,16 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             from jaxaccel.report.bundle import bundle
 
             return OK if bundle(load("NEW", arguments.new), arguments) else INCOMPLETE
-        broken: list[str] = []
-        (records,) = choose([load("NEW", arguments.new, broken)], arguments.only)
-        for line in broken:
-            print(f"jaxaccel: skipped: {line}", file=sys.stderr)
-        complete = True
+        skipped: list[str] = []
+        (records,) = choose([load("NEW", arguments.new, skipped)], arguments.only)
         if arguments.wandb:
-            complete = publish(records, arguments.wandb)
-        else:
-            show(records, arguments, broken)
-        return OK if complete and not broken else INCOMPLETE
+            return OK if publish(records, arguments.wandb) else INCOMPLETE
+        more = len(skipped) - NOTED
+        show(records, arguments, [*skipped[:NOTED], *([f"{more} more"] if more > 0 else [])])
+        return OK
     except BadInputError as error:
         warn(str(error))
         return BAD_INPUT

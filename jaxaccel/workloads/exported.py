@@ -201,8 +201,8 @@ def check_program(name: str, program: Any, dtype: str) -> None:
         raise BadCodeError(f"`workload.file`: {name} holds no program that this JAX can read") from error
     if unknown:
         raise BadCodeError(
-            f"`workload.file`: {name} calls {unknown[0]!r}, which is no numerical library of JAX: a file must "
-            "not call into this process"
+            f"`workload.file`: {name} calls {unknown[0]!r}, which is no numerical library of JAX: a file "
+            "must not call into this process"
         )
     for aval in program.in_avals:
         if not all(isinstance(length, int) for length in aval.shape):
