@@ -141,16 +141,16 @@ def _wrong_cores(flags: Mapping[str, str]) -> str | None:
 
 def _wrong_environment(environment: Mapping[str, Any]) -> str | None:
     for name in _BLOCKS:
-        if not isinstance(environment.get(name) or {}, Mapping):
+        if not isinstance(environment.get(name, {}), Mapping):
             return f"environment.{name} must have names and values"
     known = {name: environment.get(name) for name in _TEXTS}
     for block, names in _TEXTS_OF.items():
-        known |= {f"{block}.{name}": (environment.get(block) or {}).get(name) for name in names}
-    known |= {f"packages.{name}": value for name, value in (environment.get("packages") or {}).items()}
+        known |= {f"{block}.{name}": environment.get(block, {}).get(name) for name in names}
+    known |= {f"packages.{name}": value for name, value in environment.get("packages", {}).items()}
     for name, value in known.items():
         if value is not None and not (isinstance(value, str) and len(value) <= WORDS):
             return f"environment.{name} must be a text of at most {WORDS} characters"
-    cores = (environment.get("cpu") or {}).get("cores")
+    cores = environment.get("cpu", {}).get("cores")
     if cores is not None and not (type(cores) is int and 0 < cores < 1_000_000):
         return f"environment.cpu.cores must be a positive whole number, got {cores!r}"
     return _too_deep(environment, DEPTH)
@@ -265,14 +265,14 @@ def schema() -> dict[str, Any]:
     made = msgspec.json.schema(Record)
     for kind in made["$defs"].values():  # docstrings are indented, or not, by Python's version
         kind["description"] = " ".join(str(kind["description"]).split())
-    cases = {"type": "object", "additionalProperties": {"type": ["string", "null"], "maxLength": WORDS}}
-    block = {"type": ["object", "null"]}
+    packages = {"type": "object", "additionalProperties": {"type": ["string", "null"], "maxLength": WORDS}}
+    block = {"type": "object"}
     environment = made["$defs"]["Record"]["properties"]["environment"]
     environment["properties"] = {
         **{name: {"type": ["string", "null"], "maxLength": WORDS} for name in _TEXTS},
         "gpu": block,
         "framework": block,
-        "packages": {**cases, "type": ["object", "null"]},
+        "packages": packages,
         "cpu": {**block, "properties": {"cores": {"type": ["integer", "null"], "minimum": 1}}},
     }
     return {

@@ -64,7 +64,7 @@ class Aborting(Matvec):
     """Dies as a library does that calls abort()."""
 
     def inputs(self, seed: int) -> Any:
-        os.write(2, b"last words of a library\n")
+        os.write(2, b"last words of a library\x1b[2J\n")
         os.abort()
 
 
@@ -242,7 +242,7 @@ def test_a_worker_that_aborts_leaves_its_last_words() -> None:
         problem = failure_of(victim.ask(mine("Aborting")))
         assert problem.type == "WorkerDied"
         assert f"signal {int(signal.SIGABRT)}" in problem.message
-        assert "last words of a library" in (problem.details or "")
+        assert r"last words of a library\x1b[2J" in (problem.details or "")
 
 
 def test_a_value_that_xla_can_not_read_is_a_failure_that_names_its_flag() -> None:
