@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jaxaccel.conf_folder import config_folder, renamed
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, parse
+from jaxaccel.reading import link_out
 from jaxaccel.redact import holds_secret, without_secrets
 
 _ASK_HYDRA = {
@@ -126,10 +127,13 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
     # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
-    sys.argv = [sys.argv[0], *sorted([*arguments, *groups], key=lambda argument: argument not in _MULTIRUN)]
+    options = [word for word in arguments if word in _MULTIRUN or word.startswith("--config-dir=")]
+    sys.argv = [sys.argv[0], *options, *(word for word in arguments if word not in options), *groups]
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
             raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
+        if resumed and (link := link_out(Path(resumed[-1]))):  # by which Hydra, say, would write elsewhere
+            raise BadInputError(f"`resume`: {link} leads out of the folder: remove it, or resume another one")
         for argument in arguments:
             if holds_secret(argument):
                 raise BadInputError(

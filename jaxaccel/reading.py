@@ -197,7 +197,7 @@ def records_in(place: Path, skipped: list[str]) -> Iterator[Record]:
 
     **Raises** FileNotFoundError for a place that is neither a file nor a folder.
     """
-    for path in _files(place):
+    for path in _files(place, skipped):
         shown = foreign.inert(str(path), 300)
         try:
             if not _inside(path, place):
@@ -212,12 +212,31 @@ def records_in(place: Path, skipped: list[str]) -> Iterator[Record]:
             skipped.append(f"{shown}: {getattr(error, 'strerror', None) or error}")
 
 
-def _files(place: Path) -> list[Path]:
+def link_out(folder: Path) -> Path | None:
+    """A link below a folder by which writing there would write elsewhere; None where there is none."""
+    links = (Path(entry.path) for entry in _below(folder, []) if entry.is_symlink())
+    return next((path for path in links if not _inside(path, folder)), None)
+
+
+def _files(place: Path, skipped: list[str]) -> list[Path]:
     if place.is_dir():
-        return sorted([*place.rglob(RECORDS), *place.rglob(RECORD)])
+        return sorted(Path(entry.path) for entry in _below(place, skipped) if entry.name in (RECORD, RECORDS))
     if not os.path.lexists(place):
         raise FileNotFoundError(place)
     return [place]
+
+
+def _below(folder: Path, skipped: list[str]) -> Iterator[os.DirEntry[str]]:
+    """All that is in a folder and in those below it, however deep; links are not followed."""
+    folders = [str(folder)]
+    while folders:
+        try:
+            entries = list(os.scandir(folders.pop()))
+        except OSError as error:
+            skipped.append(foreign.inert(f"{error.filename}: {error.strerror}", 300))
+            continue
+        folders += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        yield from entries
 
 
 def _inside(path: Path, place: Path) -> bool:

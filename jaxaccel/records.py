@@ -49,6 +49,7 @@ class Metric(StrEnum):
     d2h_pinned = "d2h_pinned"
 
 
+MetricName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(Metric)})$(?!\\n)")]
 RESIDENT = (Metric.latency, Metric.throughput, Metric.device)
 
 
@@ -285,7 +286,7 @@ class Rates:
     of_compute_ceiling, of_memory_ceiling: as shares of the record's `ceilings`. limit: the one it is under.
     """
 
-    metric: str
+    metric: MetricName
     flops_per_s: Amount | None
     bytes_per_s: Amount | None
     of_compute_ceiling: Amount | None = None
@@ -315,7 +316,7 @@ class Ceilings:
     measured_at: When
     memory: Ceiling | None = None
     compute: Ceiling | None = None
-    transfers: Mapping[Name, Ceiling] = field(default_factory=dict)
+    transfers: Mapping[MetricName, Ceiling] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -506,7 +507,7 @@ class Record:
     arm: ArmFacts
     status: Status
     error: Problem | None = None
-    timings: Mapping[Name, Timing] = field(default_factory=dict)
+    timings: Mapping[MetricName, Timing] = field(default_factory=dict)
     compile: Compile | None = None
     first_call_s: Spread | None = None
     as_called_s: Time | None = None
@@ -521,7 +522,7 @@ class Record:
     variants: Mapping[Word, Trial] = field(default_factory=dict)
     series: Mapping[Name, tuple[Number, ...]] = field(default_factory=dict)
     results: Mapping[Name, Number] = field(default_factory=dict)
-    dispatch_floor_s: Mapping[Name, Time] = field(default_factory=dict)
+    dispatch_floor_s: Mapping[MetricName, Time] = field(default_factory=dict)
     host_load: HostLoad | None = None
     invariants: Mapping[str, str] = field(default_factory=dict)
     spent_s: Spent = field(default_factory=Spent)

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from conftest import ROOT
 from crafted import encoded, full_record, is_record, put, unreadable
@@ -17,6 +19,8 @@ from hypothesis import strategies as st
 
 from jaxaccel import advise, reading, report
 from jaxaccel.publish import store
+from jaxaccel.publish.page import content
+from jaxaccel.publish.wandb.layout import runs_of
 from jaxaccel.reading import NoRecordError, read_record
 from jaxaccel.records import decode_record, encode_record
 
@@ -131,6 +135,19 @@ def test_a_line_that_is_too_long_costs_that_line(tmp_path: Path, monkeypatch: py
     ]
 
 
+def test_folders_may_lie_in_each_other_however_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store.save(make_record(), tmp_path / "a")
+    os.chdir("a")
+    for _ in range(1500):
+        os.mkdir("b")  # noqa: PTH102
+        os.chdir("b")
+    os.chdir(tmp_path)
+    found = store.load_records(["a"])
+    subprocess.run(["rm", "-rf", "a/b"], check=True)  # Python's own way is by recursion
+    assert len(found) == 1
+
+
 def test_a_link_to_another_folder_is_not_followed_and_one_inside_is(tmp_path: Path) -> None:
     store.save(make_record(), tmp_path / "received" / "real")
     (tmp_path / "received" / "again").mkdir()
@@ -164,7 +181,7 @@ EXTREME = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_else_a_record_says_it_is_refused_or_all_can_be_made_of_it(
     data: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -176,8 +193,12 @@ def test_whatever_else_a_record_says_it_is_refused_or_all_can_be_made_of_it(
     other = full_record("gpu" if document["arm"] == full_record("cpu")["arm"] else "cpu")
     path = tmp_path / "records.jsonl"
     path.write_bytes(encoded(document) + b"\n" + encoded(other) + b"\n")
-    for command in ([str(path)], [str(path), "--price", "cpu=1", "--price", "gpu=2", "--format", "csv"]):
-        assert report.main(command) == 0
+    prices = ["--price", "cpu=1", "--price", "gpu=2"]
+    for command in (["--format", "table"], ["--format", "markdown", *prices], ["--format", "csv", *prices]):
+        assert report.main([str(path), *command]) == 0
+    records = store.load_records([path], [])
+    assert len(msgspec.json.encode(content(records))) > 1000  # of the page
+    assert runs_of(records)
     report.main([str(path), "--baseline", str(path)])
     advise.main([str(path)])
     if is_record(document):

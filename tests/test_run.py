@@ -574,6 +574,34 @@ def test_a_folder_of_another_case_is_not_resumed(composed: Any, single: Ran, tmp
         run.group_arms(composed("size=32", *QUICK, f"resume={folder}"))
 
 
+def test_what_can_not_be_read_in_a_folder_is_passed_over_and_measured_again(
+    composed: Any, run_cli: RunCli, single: Ran, tmp_path: Path
+) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(single.folder, folder)
+    torn = (folder / "record.json").read_bytes()[:400]
+    (folder / "record.json").write_bytes(torn)
+    os.mkfifo(folder / "records.jsonl")
+    ran = run_cli(*SINGLE, f"resume={folder}")
+    assert ran.code == 0, ran.said
+    (told,) = [line for line in ran.err.splitlines() if line.startswith("jaxaccel:")]
+    assert told.startswith("jaxaccel: passed over 2 records that can't be read: ")
+    assert store.load_records([folder / "record.json"])[0].case.size == 16
+    assert (folder / "record.json.unreadable").read_bytes() == torn
+
+
+def test_a_folder_to_be_resumed_has_no_link_that_leads_out(
+    single: Ran, composed: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(single.folder, folder, ignore=shutil.ignore_patterns(".hydra"))
+    (tmp_path / "private").mkdir()
+    (folder / ".hydra").symlink_to(tmp_path / "private")
+    with pytest.raises(BadInputError, match="leads out of the folder"):
+        composed(*SINGLE, f"resume={folder}")
+    assert list((tmp_path / "private").iterdir()) == []
+
+
 def test_a_device_that_another_command_measures_on_is_waited_for(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "here-tmp").mkdir()
     with FileLock(tmp_path / "here-tmp/jaxaccel-cpu.lock"):
