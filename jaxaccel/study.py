@@ -312,7 +312,7 @@ def _state_of(folder: Path) -> str:
 def records_of(folder: Path, broken: list[str] | None = None) -> list["Record"]:
     """The records of a run that count; none where it has not begun.
 
-    What can't be read is added to `broken`, a line each. **Raises** BadInputError for it where there is none.
+    What can't be read is passed over: it is added to `broken`, a line each, or else named on standard error.
     """
     from jaxaccel.analyze.machines import latest_by_framework
     from jaxaccel.publish.store import load_records
