@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, given_prices, load, parse_only
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, whole_number
+from jaxaccel.saying import say, tell, warn
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.advice import Ask, Measured
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         return answer_all(known, ask, arguments.prices)
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return BAD_INPUT
 
 
@@ -85,12 +86,12 @@ def answer_all(known: "Sequence[Sequence[Measured]]", ask: "Ask", prices: "Price
         try:
             advice = advise(pairs, ask)
         except OutsideError as error:
-            print(f"{name}: {error}", file=sys.stderr)
+            tell(f"{name}: {error}")
             continue
         answered = True
-        print(f"{name}: {in_words(advice)}")
+        say(f"{name}: {in_words(advice)}")
         if prices and prices.ratio is not None:
-            print(f"  cheaper at these prices: {in_words(priced(advice, prices.ratio), 'cheap')}")
+            say(f"  cheaper at these prices: {in_words(priced(advice, prices.ratio), 'cheap')}")
     return OK if answered else BAD_INPUT
 
 

@@ -2,13 +2,13 @@
 
 import math
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
 from jaxaccel.config import PROJECT, BadInputError, WandbConfig, WandbMode
 from jaxaccel.records import JAX
+from jaxaccel.saying import warn
 from jaxaccel.spelling import plain_values, split_values
 
 if TYPE_CHECKING:
@@ -16,28 +16,33 @@ if TYPE_CHECKING:
     from jaxaccel.records import Record
 
 
-def load(argument: str, places: Sequence[str], broken: list[str] | None = None) -> "list[Record]":
+def load(argument: str, places: Sequence[str], skipped: list[str] | None = None) -> "list[Record]":
     """The records of files and folders.
 
-    Where `broken` is given, what can't be read is named there, a line each, and left out. So are records of
-    other frameworks than JAX: those who ask which device should run JAX ask nothing about them.
+    What can't be read is passed over, named in one line on standard error, and added to `skipped`. Records of
+    other frameworks than JAX are left out: those who ask which device should run JAX ask nothing about them.
 
-    **Raises** BadInputError, naming the argument, for a place without records of JAX, or with what is none.
+    **Raises** BadInputError, naming the argument, for a place without records of JAX.
     """
-    from jaxaccel.publish.store import load_records
+    from jaxaccel.publish.store import load_records, tell_skipped
 
     found: list[Record] = []
+    unreadable: list[str] = []
     for place in places:
-        before = len(broken or ())
+        before = len(unreadable)
         try:
-            records = load_records([place], broken, peers=True)
+            records = load_records([place], unreadable, peers=True)
         except (OSError, ValueError) as error:
             raise BadInputError(f"`{argument}`: {str(error).splitlines()[0]}") from error
-        if not records and broken and len(broken) > before:
-            raise BadInputError(f"`{argument}`: {broken[before]}")
+        if not records and (why := unreadable[before:]):
+            more = f"; and {len(why) - 1} more" if len(why) > 1 else ""
+            raise BadInputError(f"`{argument}`: {why[0]}{more}")
         if not records:
             raise BadInputError(f"`{argument}` must hold record.json or records.jsonl, got {place!r}")
         found += _of_jax(argument, place, records)
+    tell_skipped(unreadable)
+    if skipped is not None:
+        skipped += unreadable
     return found
 
 
@@ -49,7 +54,7 @@ def _of_jax(argument: str, place: str, records: "Sequence[Record]") -> "Sequence
         said = f"{len(records) - len(ours)} records of {others}: see python -m jaxaccel.peers report {place}"
         if not ours:
             raise BadInputError(f"`{argument}` must hold records of JAX, got {said}")
-        print(f"jaxaccel: left out: {said}", file=sys.stderr)
+        warn(f"left out: {said}")
     return ours
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from jaxaccel.analyze.claims import Claim, Published, read_claim
 from jaxaccel.config import BadInputError, parser_with_examples
+from jaxaccel.saying import say, warn
 
 OK, BAD_INPUT = 0, 2
 CLAIMS = Path(__file__).parent.parent / "experiments/claims.yaml"
@@ -40,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxaccel.publish.claims import markdown
 
         try:
-            print(markdown(claims, published(claims, path.parent)))
+            say(markdown(claims, published(claims, path.parent)))
         except ValueError as error:
             raise BadInputError(f"{path}: {error}") from error
         return OK
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return BAD_INPUT
 
 

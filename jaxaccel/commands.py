@@ -15,6 +15,7 @@ import psutil
 from jaxaccel.config import BadInputError, CeilingsMode, TimingConfig
 from jaxaccel.measure.client import Worker
 from jaxaccel.records import Record, Status
+from jaxaccel.saying import say, tell, warn
 from jaxaccel.spelling import as_typed
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def exit_code_of(work: Callable[[], int], arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BadInputError as error:
         if any(argument.lower() == "debug=true" for argument in arguments):
-            traceback.print_exc()
-        print(f"jaxaccel: {as_typed(str(error), arguments)}", file=sys.stderr)
+            tell(traceback.format_exc())
+        warn(as_typed(str(error), arguments))
         return BAD_INPUT
 
 
@@ -74,10 +75,7 @@ def keep(record: Record, folders: Sequence[Path]) -> None:
             store.save(record, folder)
         except OSError as error:
             rescue = Path(tempfile.mkdtemp(prefix="jaxaccel-"))
-            print(
-                f"jaxaccel: can't write to {folder}: {error.strerror}; the record is in {rescue}",
-                file=sys.stderr,
-            )
+            warn(f"can't write to {folder}: {error.strerror}; the record is in {rescue}")
             store.save(record, rescue)
 
 
@@ -89,9 +87,9 @@ def leave_page(records: Sequence[Record], folder: Path) -> None:
         path = write_page(records, folder / PAGE)
     except Exception as error:  # the measurement stands, whatever becomes of its picture
         told = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"jaxaccel: the page could not be written: {told[0]}", file=sys.stderr)
+        warn(f"the page could not be written: {told[0]}")
     else:
-        print(f"Page: {path}")
+        say(f"Page: {path}")
 
 
 def process_start() -> float:
@@ -105,7 +103,7 @@ def process_start() -> float:
 
 def say_waiting(device: str) -> None:
     """Why nothing happens yet."""
-    print(f"waiting for the {device}: another jaxaccel is measuring on it", file=sys.stderr)
+    tell(f"waiting for the {device}: another jaxaccel is measuring on it")
 
 
 def require_cores(name: str, cores: int) -> None:

@@ -19,9 +19,10 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jaxaccel.conf_folder import config_folder
+from jaxaccel.conf_folder import config_folder, renamed
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, own_functions, parse
 from jaxaccel.function_names import Named, near, require_a_file_each
+from jaxaccel.reading import link_out
 from jaxaccel.records import DEVICES
 from jaxaccel.redact import holds_secret, without_secrets
 from jaxaccel.spelling import MULTIRUN, SHORT, expand
@@ -115,6 +116,7 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     **Raises** BadInputError, in one line, for whatever is wrong with them; nothing is left behind then.
     """
     raw: list[tuple[Mapping[str, Any], Path]] = []
+    problems: list[str] = []
     sweep_folders: list[Path] = []
     errors: list[OmegaConfBaseException] = []  # Hydra would print some, and in a sweep lose them
 
@@ -128,6 +130,11 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
             container = {}
             errors.append(error)
         raw.append((container, Path(settings.runtime.output_dir)))
+        folders = [source.path for source in settings.runtime.config_sources if source.schema == "file"]
+        if container and (
+            problem := renamed(container["workload"], settings.runtime.choices.workload, folders)
+        ):
+            problems.append(problem)
 
     ConfigStore.instance().store(name="schema", node=Schema)
     OmegaConf.register_new_resolver("command_id", lambda: command_id, replace=True)
@@ -140,21 +147,24 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
             raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
+        if resumed and (link := link_out(Path(resumed[-1]))):  # by which Hydra, say, would write elsewhere
+            raise BadInputError(f"`resume`: {link} leads out of the folder: remove it, or resume another one")
         for argument in arguments:
             check_argument(argument)
             key, _, value = argument.partition("=")
             if key in _FOLDERS and not resumed and "${" not in value:
                 require_no_records(key, Path(value.strip("'\"")))  # or Hydra would write its configs there
         # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
-        sys.argv = [
-            sys.argv[0],
-            *sorted([*expand(arguments), *groups], key=lambda argument: argument not in MULTIRUN),
-        ]
+        words = [*expand(arguments), *groups]
+        options = [word for word in words if word in MULTIRUN or word.startswith("--config-dir=")]
+        sys.argv = [sys.argv[0], *options, *(word for word in words if word not in options)]
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
         if errors:
             raise errors[0]
         if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
             raise BadInputError("these arguments describe a sweep of 0 jobs")
+        if problems:
+            raise BadInputError(problems[0])
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
         # Of the command, not of a job: a command has one worker a device, which serves all jobs.
         for name, called in _OF_THE_COMMAND.items():
@@ -239,7 +249,8 @@ def require_no_records(key: str, folder: Path) -> None:
 
     **Raises** BadInputError, with the record's case.
     """
-    from jaxaccel.publish.store import RECORD, RECORDS, load_records
+    from jaxaccel.publish.store import load_records
+    from jaxaccel.reading import RECORD, RECORDS
 
     paths = [folder / RECORDS, *(folder / device / RECORD for device in ("", *DEVICES))]
     for path in filter(Path.is_file, paths):

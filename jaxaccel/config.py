@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxaccel.function_names import FORMS, Named, common_root, locate
+from jaxaccel.reading import refused_case
 from jaxaccel.records import DEVICES, Arm, Case, Metric
 
 
@@ -216,6 +217,8 @@ class RunConfig:
         require_positive("wait_s", self.wait_s)
         if self.seed < 0:
             raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed}")
+        if problem := refused_case(self.case):
+            raise ValueError(f"no record could hold this case: {problem}")
 
     @property
     def case(self) -> Case:

@@ -5,7 +5,6 @@ in fresh processes, the arms of a pair in turn. All that it knows is in the reco
 interrupted search goes on with `resume=FOLDER`.
 """
 
-import shlex
 import sys
 import time
 import uuid
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxaccel import foreign
 from jaxaccel.commands import (
     BAD_INPUT,
     INCOMPLETE,
@@ -31,6 +31,7 @@ from jaxaccel.commands import (
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, ResumeChanged, RunConfig
 from jaxaccel.records import NOT_NEEDED, Arm, Record
 from jaxaccel.redact import without_secrets
+from jaxaccel.saying import say, tell, warn
 from jaxaccel.spelling import in_words_typed
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Compose, search, save, show, publish. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if {"--help", "-h"} & set(arguments):
-        print(HELP, end="")
+        say(HELP, end="")
         return OK
     with ExitStack() as workers:
         launcher = Launcher(BOTH, workers)
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
             if not composed.jobs:
                 return OK
-            line = without_secrets(shlex.join(["python", "-m", "jaxaccel.crossover", *arguments]))
+            line = without_secrets(foreign.shell(["python", "-m", "jaxaccel.crossover", *arguments]))
             return search_all(composed, line, command_id, launcher)
 
         return exit_code_of(work, arguments)
@@ -132,16 +133,16 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         code = BAD_INPUT
     except DeviceBusyError as error:
         composed.discard()
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return INCOMPLETE
     begun = [found for found in searches if found.records]
     told = [finish(found, command_id) for found in begun]
     if code != OK:
-        print("not all was found out: the same command with resume=FOLDER goes on", file=sys.stderr)
+        tell("not all was found out: the same command with resume=FOLDER goes on")
     return code if code != OK or all(told) else INCOMPLETE
 
 
@@ -189,14 +190,14 @@ def finish(found: "Search", sweep_id: str) -> bool:
         console.show_crossovers(screen, title, answers)
     unknown = [name for name in settings.questions if name not in {answer.question for answer in answers}]
     if unknown and found.pairs():
-        print(f"not known: {', '.join(unknown)} (`absent` in the records says why)")
+        say(f"not known: {', '.join(unknown)} (`absent` in the records says why)")
     console.show_failures(screen, records)
     try:
         store.save_all(records, found.folder)
         save_crossovers(case, settings, answers, found.folder)
     except OSError as error:  # each record has been saved by itself
-        print(f"jaxaccel: can't write to {found.folder}: {error.strerror}", file=sys.stderr)
-    print(f"Records: {found.folder}")
+        warn(f"can't write to {found.folder}: {error.strerror}")
+    say(f"Records: {found.folder}")
     leave_page(records, found.folder)
     published = publish(records, found.config.wandb, found.folder, sweep_id=sweep_id)
     if published.message:

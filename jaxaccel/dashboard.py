@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxaccel.arguments import given_project
 from jaxaccel.config import BadInputError, Parser, WandbConfig, parser_with_examples
 from jaxaccel.redact import without_secrets
+from jaxaccel.saying import say, warn
 
 OK, NOT_SAVED, BAD_INPUT = 0, 1, 2
 WORKLOADS = ("matvec", "dot", "mlp")
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return BAD_INPUT
     return show(arguments) if arguments.dry_run else save(arguments)
 
@@ -48,7 +49,7 @@ def show(arguments: Arguments) -> int:
 
     entity = arguments.project.entity or SOMEBODY
     found = workspaces(entity, arguments.project.project, arguments.workloads)
-    print(json.dumps([spec(workspace) for workspace in found], indent=2))
+    say(json.dumps([spec(workspace) for workspace in found], indent=2))
     return OK
 
 
@@ -60,14 +61,14 @@ def save(arguments: Arguments) -> int:
     try:
         entity = workspace.default_entity()
         if entity is None:
-            print("jaxaccel: nobody is logged in to W&B: wandb login, or WANDB_API_KEY", file=sys.stderr)
+            warn("nobody is logged in to W&B: wandb login, or WANDB_API_KEY")
             return NOT_SAVED
         entity = arguments.project.entity or entity
         for view in workspace.workspaces(entity, arguments.project.project, arguments.workloads):
             address, new = workspace.save(view)
-            print(without_secrets(f"{view.name}: {'created' if new else 'renewed'}, {address}"))
+            say(without_secrets(f"{view.name}: {'created' if new else 'renewed'}, {address}"))
     except Exception as error:  # the edge: whatever W&B says, in a line
-        print(f"jaxaccel: W&B did not take the workspaces: {in_words(error)}", file=sys.stderr)
+        warn(f"W&B did not take the workspaces: {in_words(error)}")
         return NOT_SAVED
     return OK
 

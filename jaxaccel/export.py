@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxaccel.config import BadInputError, Dtype, Parser, Precision
 from jaxaccel.function_names import FORMS, common_root, locate
+from jaxaccel.saying import say, tell, warn
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asked = parse_arguments(sys.argv[1:] if argv is None else argv)
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return BAD_INPUT
     # JAX, which only these rooms may import, is not needed to say what is wrong with the arguments.
     from jaxaccel.worker.problems import describe
@@ -46,14 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             root=asked.root,
         )
     except BadCodeError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return BAD_INPUT
     except Exception as error:  # of the user's code
         problem = describe(error)
         lines = (f"jaxaccel: {problem.message}", problem.hint, problem.traceback)
-        print("\n".join(filter(None, lines)), file=sys.stderr)
+        tell("\n".join(filter(None, lines)))
         return FAILED
-    print(said)
+    say(said)
     return OK
 
 

@@ -10,9 +10,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 SCHEMA_VERSION = 1
 
@@ -74,6 +75,7 @@ class Metric(StrEnum):
     d2h_pinned = "d2h_pinned"
 
 
+MetricName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(Metric)})$(?!\\n)")]
 RESIDENT = (Metric.latency, Metric.throughput, Metric.device)
 
 
@@ -109,6 +111,33 @@ class Trend(StrEnum):
     worse = "worse"
     same = "same"
     undecided = "undecided"
+
+
+# --- what values may be ----------------------------------------------------------------------------
+#
+# msgspec checks these where a record is read, and record.schema.json has them; what holds between several
+# values is in jaxaccel/reading.py. They are wide: they keep out what no clock and no machine can have given.
+# $ matches before a last end of line, too, in Python's patterns: hence (?!\n).
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$(?!\n)")]
+# Of a case: it stands in names of files and runs.
+Word = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}$(?!\n)")]
+Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
+When = Annotated[
+    str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,20}(Z|[+-][0-9]{2}:[0-9]{2})?$(?!\n)")
+]
+Device = Annotated[str, Meta(pattern=r"^(cpu|gpu)$(?!\n)")]
+Version = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.+!-]{1,64}$(?!\n)")]
+Time = Annotated[float, Meta(ge=1e-12, le=1e9)]  # in seconds: nothing is over within a picosecond
+Seconds = Annotated[float, Meta(ge=-1e9, le=1e9)]  # a sample may be the difference of two times
+Spread = Annotated[float, Meta(ge=0, le=1e9)]  # in seconds
+Bound = Annotated[float, Meta(ge=0, le=1e18)]  # in seconds: passes that disagree make wide intervals
+Whole = Annotated[int, Meta(ge=0, le=2**62)]  # as JSON has no larger ones that everybody reads
+Count = Annotated[int, Meta(ge=1, le=2**62)]
+Amount = Annotated[float, Meta(ge=0, le=1e30)]  # of FLOPs, bytes, joules
+Rate = Annotated[float, Meta(ge=1e-12, le=1e30)]
+Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
+Error = Annotated[float, Meta(ge=0, le=1e300)]
 
 
 def digest(value: Any) -> str:
@@ -150,13 +179,13 @@ class PlainValues:
 class Case:
     """One computation at one size, without a device: what is the same on both sides of a pair."""
 
-    workload: str
-    size: int
-    dtype: str
-    precision: str
-    variant: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    workload: Word
+    size: Count
+    dtype: Word
+    precision: Word
+    variant: Word
+    params: Mapping[Name, Any] = field(default_factory=dict)
+    seed: Whole = 0
 
     @property
     def case_id(self) -> str:
@@ -209,10 +238,10 @@ class Cost(PlainValues):
     are those of all of them together.
     """
 
-    flops: float | None
-    bytes: float | None
+    flops: Amount | None
+    bytes: Amount | None
     source: str = "declared"
-    steps: int = 1
+    steps: Count = 1
 
 
 # --- what one arm gave -----------------------------------------------------------------------------
@@ -226,13 +255,13 @@ class ArmFacts:
     or the one that jaxaccel.peers measured in its place.
     """
 
-    requested: str
+    requested: Device
     platform: str | None = None
     kind: str | None = None
-    count: int | None = None
+    count: Count | None = None
     variant: str | None = None
-    flags: Mapping[str, str] = field(default_factory=dict)
-    framework: str = JAX
+    flags: Mapping[Name, str] = field(default_factory=dict)
+    framework: Word = JAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +271,7 @@ class Trial(PlainValues):
     reason: why it is not among those to choose from; time_s may then be that of its first calls, or None.
     """
 
-    time_s: float | None
+    time_s: Time | None
     ok: bool
     reason: str | None = None
 
@@ -270,21 +299,21 @@ class Timing:
     `samples_s`. `depth` is the number of calls that each sample was divided by (1 for latency).
     """
 
-    median_s: float
-    ci95_s: tuple[float, float] | None
-    ci_over: str
-    min_s: float
-    mean_s: float
-    mad_s: float
-    iqr_s: float
-    p5_s: float
-    p95_s: float
-    p99_s: float | None
-    n: int
+    median_s: Time
+    ci95_s: tuple[Bound, Bound] | None
+    ci_over: Annotated[str, Meta(pattern=r"^(passes|rounds)$(?!\n)")]
+    min_s: Seconds
+    mean_s: Seconds
+    mad_s: Spread
+    iqr_s: Spread
+    p5_s: Seconds
+    p95_s: Seconds
+    p99_s: Seconds | None
+    n: Count
     converged: bool
-    depth: int
-    samples_s: tuple[float, ...]
-    rounds: tuple[tuple[int, int, int], ...]
+    depth: Count
+    samples_s: tuple[Seconds, ...]
+    rounds: tuple[tuple[Whole, Whole, Count], ...]
 
     @property
     def passes(self) -> frozenset[int]:
@@ -299,11 +328,11 @@ class Compile:
     saved_s: what the cache saved of compiling, where it was hit. callbacks: whether the program calls Python.
     """
 
-    trace_s: float
-    lower_s: float
-    compile_s: float
+    trace_s: Spread
+    lower_s: Spread
+    compile_s: Spread
     cache: str
-    saved_s: float = 0.0
+    saved_s: Spread = 0.0
     callbacks: bool = False
 
 
@@ -314,11 +343,11 @@ class Rates:
     of_compute_ceiling, of_memory_ceiling: as shares of the record's `ceilings`. limit: the one it is under.
     """
 
-    metric: str
-    flops_per_s: float | None
-    bytes_per_s: float | None
-    of_compute_ceiling: float | None = None
-    of_memory_ceiling: float | None = None
+    metric: MetricName
+    flops_per_s: Amount | None
+    bytes_per_s: Amount | None
+    of_compute_ceiling: Amount | None = None
+    of_memory_ceiling: Amount | None = None
     limit: Limit | None = None
 
 
@@ -329,9 +358,9 @@ class Ceiling:
     rate_per_s: FLOPs a second (matmul), or bytes a second. working_set_bytes: what one call touches.
     """
 
-    rate_per_s: float
+    rate_per_s: Rate
     workload: str
-    working_set_bytes: int
+    working_set_bytes: Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,10 +370,10 @@ class Ceilings:
     `transfers`: bytes a second by metric, h2d to d2h_pinned. measured_at: when the day's first was, in UTC.
     """
 
-    measured_at: str
+    measured_at: When
     memory: Ceiling | None = None
     compute: Ceiling | None = None
-    transfers: Mapping[str, Ceiling] = field(default_factory=dict)
+    transfers: Mapping[MetricName, Ceiling] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,8 +384,8 @@ class Transfers(PlainValues):
     `aliased` where a CPU device shares the host's memory and nothing moves, or `partly aliased`.
     """
 
-    h2d_bytes: int
-    d2h_bytes: int
+    h2d_bytes: Whole
+    d2h_bytes: Whole
     h2d: str
     d2h: str
 
@@ -366,9 +395,9 @@ class Kernel:
     """One of the kernels of a call: its time and launches a call, and its share of all kernels' times."""
 
     name: str
-    time_s: float
-    launches: float
-    share: float
+    time_s: Spread
+    launches: Amount
+    share: Amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,7 +410,7 @@ class DeviceTime:
 
     source: str
     kernels: tuple[Kernel, ...] = ()
-    slope_s: float | None = None
+    slope_s: Seconds | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,15 +421,15 @@ class Energy(PlainValues):
     just before. uncertainty_j: of either, from one tick of the counter (`resolution_s`).
     """
 
-    per_call_j: float
-    above_idle_per_call_j: float
-    uncertainty_j: float
-    idle_w: float
+    per_call_j: Number
+    above_idle_per_call_j: Number
+    uncertainty_j: Amount
+    idle_w: Amount
     source: str
     scope: str
-    resolution_s: float
-    calls: int
-    duration_s: float
+    resolution_s: Spread
+    calls: Count
+    duration_s: Time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,13 +446,13 @@ class LeafSketch(PlainValues):
 
     path: str
     dtype: str
-    shape: tuple[int, ...]
-    elements: int = 0
+    shape: tuple[Whole, ...]
+    elements: Whole = 0
     projections: tuple[float, ...] = ()
-    norm: float | None = None
-    tolerance: float | None = None
-    negligible: float = 0.0
-    not_finite: int = 0
+    norm: Error | None = None
+    tolerance: Error | None = None
+    negligible: Error = 0.0
+    not_finite: Whole = 0
     digest: str | None = None
 
 
@@ -435,8 +464,8 @@ class Accuracy(PlainValues):
     be compared by with that of another device (analyze/agreement). inputs: a digest of the arguments.
     """
 
-    relative_error: float | None
-    tolerance: float
+    relative_error: Error | None
+    tolerance: Error
     ok: bool | None
     reference: str | None
     sketch: tuple[LeafSketch, ...] = ()
@@ -463,14 +492,14 @@ class Memory(PlainValues):
     memory of an argument.
     """
 
-    predicted_bytes: int
-    capacity_bytes: int
-    working_set_bytes: int | None = None
-    arguments_bytes: int | None = None
-    outputs_bytes: int | None = None
-    temporaries_bytes: int | None = None
-    peak_bytes: int | None = None
-    donated_bytes: int | None = None
+    predicted_bytes: Whole
+    capacity_bytes: Whole
+    working_set_bytes: Whole | None = None
+    arguments_bytes: Whole | None = None
+    outputs_bytes: Whole | None = None
+    temporaries_bytes: Whole | None = None
+    peak_bytes: Whole | None = None
+    donated_bytes: Whole | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -506,9 +535,9 @@ class HostLoad:
     some task, ours included, waited for a core. None where the system does not say.
     """
 
-    others_cores: float
-    stolen_cores: float | None = None
-    pressure_percent: float | None = None
+    others_cores: Number
+    stolen_cores: Number | None = None
+    pressure_percent: Number | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -520,15 +549,15 @@ class Spent:
     arm (imports, configuration, output).
     """
 
-    worker: float = 0.0
-    data: float = 0.0
-    compile: float = 0.0
-    warmup: float = 0.0
-    sampling: float = 0.0
-    reference: float = 0.0
-    inspection: float = 0.0
-    ceilings: float = 0.0
-    total: float = 0.0
+    worker: Seconds = 0.0
+    data: Seconds = 0.0
+    compile: Seconds = 0.0
+    warmup: Seconds = 0.0
+    sampling: Seconds = 0.0
+    reference: Seconds = 0.0
+    inspection: Seconds = 0.0
+    ceilings: Seconds = 0.0
+    total: Seconds = 0.0
 
     @property
     def accounted(self) -> float:
@@ -552,23 +581,23 @@ class Record:
     jaxaccel's.
     """
 
-    schema_version: int
-    jaxaccel_version: str
-    started_at: str
+    schema_version: Count
+    jaxaccel_version: Version
+    started_at: When
     command: str
     case: Case
-    case_id: str
-    arm_id: str
-    pair_id: str
-    sweep_id: str
+    case_id: Id
+    arm_id: Id
+    pair_id: Id
+    sweep_id: Id
     paired: bool
     arm: ArmFacts
     status: Status
     error: Problem | None = None
-    timings: Mapping[str, Timing] = field(default_factory=dict)
+    timings: Mapping[MetricName, Timing] = field(default_factory=dict)
     compile: Compile | None = None
-    first_call_s: float | None = None
-    as_called_s: float | None = None
+    first_call_s: Spread | None = None
+    as_called_s: Time | None = None
     cost: Cost | None = None
     rates: Rates | None = None
     accuracy: Accuracy | None = None
@@ -577,15 +606,15 @@ class Record:
     device_time: DeviceTime | None = None
     energy: Energy | None = None
     ceilings: Ceilings | None = None
-    variants: Mapping[str, Trial] = field(default_factory=dict)
-    series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    results: Mapping[str, float] = field(default_factory=dict)
-    dispatch_floor_s: Mapping[str, float] = field(default_factory=dict)
+    variants: Mapping[Word, Trial] = field(default_factory=dict)
+    series: Mapping[Name, tuple[Number, ...]] = field(default_factory=dict)
+    results: Mapping[Name, Number] = field(default_factory=dict)
+    dispatch_floor_s: Mapping[MetricName, Time] = field(default_factory=dict)
     host_load: HostLoad | None = None
     invariants: Mapping[str, str] = field(default_factory=dict)
     spent_s: Spent = field(default_factory=Spent)
     code: Code | None = None
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[Name, Any] = field(default_factory=dict)
     warnings: tuple[Flag, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,7 +4,6 @@ Hydra composes the jobs; only then are all their cases measured, in one session,
 meet and take turns whether they were asked for by `device=both` or by `-m device=cpu,gpu`.
 """
 
-import shlex
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxaccel import foreign
 from jaxaccel.commands import (
     BAD_INPUT,
     INCOMPLETE,
@@ -29,6 +29,7 @@ from jaxaccel.commands import (
 from jaxaccel.config import BadInputError, ResumeChanged
 from jaxaccel.records import DEVICES, Record, Status
 from jaxaccel.redact import without_secrets
+from jaxaccel.saying import say, warn
 from jaxaccel.spelling import device_of, in_words_typed
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments in HELP:
         from jaxaccel.conf_folder import usage
 
-        print(usage())
+        say(usage())
         return OK
     command_id = uuid.uuid4().hex[:8]
     with ExitStack() as workers:
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             composed = compose(arguments, command_id)
             if not composed.jobs:
                 return OK
-            line = without_secrets(shlex.join(["python", "-m", "jaxaccel.run", *arguments]))
+            line = without_secrets(foreign.shell(["python", "-m", "jaxaccel.run", *arguments]))
             return measure_jobs(composed, line, command_id, launcher)
 
         return exit_code_of(work, arguments)
@@ -106,7 +107,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
         interrupted = True
     except DeviceBusyError as error:
         composed.discard()
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return INCOMPLETE
     return finish(composed, found, folders, sweep_id, interrupted=interrupted)
 
@@ -143,10 +144,10 @@ def finish(
             store.save_all(records, composed.sweep_folder)
             store.save_comparisons(comparisons, composed.sweep_folder)
         except OSError as error:  # each record has been saved by itself
-            print(f"jaxaccel: can't write to {composed.sweep_folder}: {error.strerror}", file=sys.stderr)
+            warn(f"can't write to {composed.sweep_folder}: {error.strerror}")
         console.show_comparisons(screen, comparisons)
         if more := as_text(beside.sections(records)):
-            print(more)
+            say(more)
     elif records:
         console.show_records(screen, records)
     console.show_failures(screen, records, details=details)

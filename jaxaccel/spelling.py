@@ -85,9 +85,17 @@ def as_typed(text: str, arguments: Sequence[str]) -> str:
     return text
 
 
+def words_of(record: Record) -> list[str]:
+    """The words of a record's command; none where that is no command line."""
+    try:
+        return shlex.split(record.command)
+    except ValueError:
+        return []
+
+
 def in_words_typed(record: Record) -> Record:
     """The record, in which what went wrong and what is flagged is told in the words of its command."""
-    arguments = shlex.split(record.command)
+    arguments = words_of(record)
 
     def said(text: str | None) -> str | None:
         return text and as_typed(text, arguments)
@@ -109,7 +117,7 @@ def root_of(record: Record) -> str | None:
 
     None where the usual folders do, or a file is not there any more.
     """
-    words = shlex.split(record.command)
+    words = words_of(record)
     named: list[Named] = []
     for key in own_functions(record.case.params):
         texts = [text for long in ("", _LONG) for text in split_values(_value(long + key, words) or "")]

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from jaxaccel import foreign
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, require_positive, require_text
 from jaxaccel.records import DEVICES, JAX
+from jaxaccel.saying import say, tell, warn
 
 if TYPE_CHECKING:
     from jaxaccel.records import Record
@@ -167,7 +169,7 @@ def main(
 ) -> int:
     """Go over the studies that are asked for. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    again = shlex.join(["scripts/study", *words])
+    again = foreign.shell(["scripts/study", *words])
     try:
         asked = read(words)
         studies = choose(asked, experiments)
@@ -193,9 +195,9 @@ def main(
         _tell(f"Interrupted. To go on: {again}")
         return INTERRUPTED
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
     except OSError as error:
-        print(f"jaxaccel: can't use {error.filename}: {error.strerror}", file=sys.stderr)
+        warn(f"can't use {error.filename}: {error.strerror}")
     return BAD_INPUT
 
 
@@ -207,7 +209,7 @@ def go_over(
     go_on: Callable[[], bool],
 ) -> Went:
     """Run what the study consists of, until one is refused or interrupted, or `go_on` says no."""
-    from jaxaccel.publish.store import RECORDS
+    from jaxaccel.reading import RECORDS
 
     codes: dict[str, int] = {}
     for number, name in enumerate(study.runs, start=1):
@@ -216,7 +218,7 @@ def go_over(
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / RECORDS).unlink(missing_ok=True)  # it is there while the study is complete, and only then
         arguments = [*study.arguments(name), *overrides, f"resume={(folder / name).as_posix()}"]
-        line = shlex.join(["python", *command_of(arguments)])
+        line = foreign.shell(["python", *command_of(arguments)])
         _tell(f"{study.name}, {number} of {len(study.runs)}: {line}")
         codes[name] = run(arguments)
     return Went(study=study, folder=folder, codes=codes)
@@ -241,14 +243,14 @@ def conclude(went: Went, experiments: Path | None) -> int:
             _tell(f"{study.name} is not published: it is not complete")
         return INCOMPLETE
     path = store.save_all(records, folder)
-    print(f"{study.name}: complete, {len(records)} records in {path}", flush=True)
+    say(f"{study.name}: complete, {len(records)} records in {path}")
     if experiments:
         if doubts := [f"{r.case} on the {r.arm.requested}" for r in records if not r.ok or r.lacks_passes]:
             _tell(f"{study.name} is not published: failed or lacking passes: {'; '.join(doubts)}")
             return INCOMPLETE
-        print(f"Published: {store.save_all(records, experiments / study.name)}", flush=True)
+        say(f"Published: {store.save_all(records, experiments / study.name)}")
     peers = any(record.arm.framework != JAX for record in records)
-    print(f"The table: python -m jaxaccel.{'peers report' if peers else 'report'} {folder}", flush=True)
+    say(f"The table: python -m jaxaccel.{'peers report' if peers else 'report'} {folder}")
     return OK
 
 
@@ -279,9 +281,9 @@ def command_of(arguments: Sequence[str]) -> list[str]:
 
 def show(study: Study, outputs: Path) -> None:
     """A study's question, and what of it has been measured, in each folder that it has."""
-    from jaxaccel.publish.store import RECORDS
+    from jaxaccel.reading import RECORDS
 
-    print(f"{study.name}: {study.question.strip()}\n  needs {', '.join(study.needs)}")
+    say(f"{study.name}: {study.question.strip()}\n  needs {', '.join(study.needs)}")
     places = [outputs / study.name, *sorted(outputs.glob(f"{study.name}+*"))]
     quick = f"{study.name}{QUICK}"  # and what is changed of it: a study of its own, in --list --quick
     places = [place for place in places if place.name != quick and not place.name.startswith(f"{quick}+")]
@@ -289,9 +291,9 @@ def show(study: Study, outputs: Path) -> None:
         tags = place.name.split("+")  # as folder_of made them
         device = next((device for device in DEVICES if f"device-{device}" in tags), None)
         said = "; ".join(f"{run} {_state_of(place / run)}" for run in study.runs_on(device))
-        print(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
+        say(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
     if not any(map(Path.is_dir, places)):
-        print(f"  {', '.join(study.runs)}: not begun")
+        say(f"  {', '.join(study.runs)}: not begun")
 
 
 def _state_of(folder: Path) -> str:
@@ -310,7 +312,7 @@ def _state_of(folder: Path) -> str:
 def records_of(folder: Path, broken: list[str] | None = None) -> list["Record"]:
     """The records of a run that count; none where it has not begun.
 
-    What can't be read is added to `broken`, a line each. **Raises** BadInputError for it where there is none.
+    What can't be read is passed over: it is added to `broken`, a line each, or else named on standard error.
     """
     from jaxaccel.analyze.machines import latest_by_framework
     from jaxaccel.publish.store import load_records
@@ -487,7 +489,7 @@ def _seconds(name: str, text: str) -> float:
 
 
 def _tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+    tell(what)
 
 
 if __name__ == "__main__":

@@ -235,7 +235,6 @@ def test_a_folder_that_can_not_be_made_is_refused(key: str, run_here: Any, tmp_p
     [
         (["size=1e12"], ["`size`=1000000000000 does not fit", "YiB", "free"]),
         (["workload=mlp", "workload.batch=0"], ["`workload.batch`", "positive whole number", "0"]),
-        (["workload._target_=bogus"], ["`workload._target_`", "package.module:Class", "'bogus'"]),
         (["-m", "size=1e12,1e13"], ["`size`=1000000000000 does not fit", "`size`=10000000000000 does not"]),
     ],
     ids=lambda value: " ".join(value),
@@ -306,3 +305,34 @@ def test_help_names_all_that_can_be_asked_for_and_starts_nothing(run_cli: RunCli
         assert word in ran.out
     assert ran.err == ""
     assert list(ran.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["workload=matvec", "workload.name=dot"], "`workload.name` must be 'matvec', as the config of"),
+        (
+            ["workload=matvec", "workload._target_=jaxaccel.workloads.dot:Dot"],
+            "`workload._target_` must be 'jaxaccel.workloads.matvec:Matvec'",
+        ),
+        (["workload._target_=os:system"], "`workload._target_` must be 'jaxaccel.workloads.matvec:Matvec'"),
+        (["workload=rows", "workload.name=matvec"], "`workload.name` must be 'rows'"),
+        (["-m", "workload=matvec,dot", "workload.name=dot"], "`workload.name` must be 'matvec'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_workload_has_the_name_and_the_class_of_its_config(
+    arguments: list[str], told: str, run_here: Any
+) -> None:
+    code, said = run_here(*arguments)
+    assert (code, said.count("\n")) == (2, 1)
+    assert told in said
+
+
+def test_a_config_of_ones_own_has_a_name_of_its_own(run_here: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "workload"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("name: dot\n_target_: mine:Mine\ndefault_size: 4\nvariant: direct\n")
+    code, said = run_here(f"--config-dir={folder.parent}", "workload=mine")
+    assert code == 2
+    assert "`workload.name` 'dot' is that of jaxaccel.workloads.dot:Dot" in said

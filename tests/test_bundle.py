@@ -17,12 +17,14 @@ import pytest
 from conftest import TIMEOUT_S
 from fakes import make_case, make_failed, make_record, make_timing, started
 
-from jaxaccel.config import BadInputError
+from jaxaccel.config import BadInputError, sources
 from jaxaccel.publish import store
 from jaxaccel.records import CPU_CORES, ArmFacts, Code, Record
 from jaxaccel.report import main
+from jaxaccel.report.arguments import read
 from jaxaccel.report.bundle import arm_of, differences
 from jaxaccel.report.repro import repro
+from jaxaccel.report.settings import left_out, speed_settings
 from jaxaccel.worker.devices import cpu_model
 from jaxaccel.worker.dump import nameless, without_host_names
 
@@ -183,17 +185,21 @@ def test_a_script_sets_what_was_set() -> None:
         requested="gpu",
         platform="gpu",
         kind='NVIDIA "H200"',
-        flags={"JAX_PLATFORMS": "cuda,cpu", "XLA_FLAGS": f"--a={Path.home()}/x", "CUDA_VISIBLE_DEVICES": "3"},
+        flags={
+            "JAX_PLATFORMS": "cuda,cpu",
+            "XLA_FLAGS": f"--xla_gpu_autotune_level=2 --xla_dump_to={Path.home()}/x",
+            "CUDA_VISIBLE_DEVICES": "3",
+        },
     )
     record = measured(arm=arm, case=make_case(dtype="float64", precision="high"))
     text = repro(record, ("float64[8]",) * 5)
     settings = next(line for line in text.splitlines() if line.startswith("SETTINGS"))
     assert "'JAX_PLATFORMS': 'cuda,cpu'" in settings
-    assert "'XLA_FLAGS': '--a=~/x'" in settings
+    assert "'XLA_FLAGS': '--xla_gpu_autotune_level=2'" in settings
     assert "'JAX_ENABLE_X64': 'True'" in settings
     assert "'JAX_DEFAULT_MATMUL_PRECISION': 'high'" in settings
     assert "CUDA_VISIBLE_DEVICES" not in settings
-    assert 'platform == "gpu"' in text
+    assert "platform == 'gpu'" in text
     assert "float64[8] and 2 more, by gpu (NVIDIA 'H200')" in text
     compile(text, "repro.py", "exec")
     assert len(text.splitlines()) == 40
@@ -287,7 +293,10 @@ def test_code_that_was_edited_since_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def f(x): return x\n")
     params = {"fn": "mine:f", "args": "mine:f", "source": "0123456789abcdef"}
     with pytest.raises(BadInputError, match="the code of mine:f is not here as it was measured"):
-        arm_of(make_record(case=make_case(workload="custom", params=params)))
+        arm_of(
+            make_record(case=make_case(workload="custom", params=params)),
+            read(["run", "--bundle", "--run-own-code"]),
+        )
 
 
 def test_code_whose_source_is_another_now_is_refused(
@@ -297,7 +306,7 @@ def test_code_whose_source_is_another_now_is_refused(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     case = make_case(1, workload="custom", params={"fn": "mine:f", "args": "mine:g"})
     store.save_all([measured(case=case, code=Code(digest="0" * 16, modules=("mine",)))], Path("run"))
-    assert main(["run", "--bundle"]) == 2
+    assert main(["run", "--bundle", "--run-own-code"]) == 2
     said = capsys.readouterr().err
     assert (
         "the code of mine:f is not here as it was measured (0000000000000000 was measured, here is " in said
@@ -311,14 +320,20 @@ def test_settings_that_own_code_made_are_variables_of_the_script() -> None:
     assert "'JAX_DEBUG_NANS': 'True'" in repro(replace(record, arm=replace(record.arm, flags=flags)), [])
 
 
-def test_an_exported_program_is_found_by_its_command_and_content(tmp_path: Path) -> None:
+def test_an_exported_program_is_given_and_has_the_content_that_was_measured(tmp_path: Path) -> None:
     (tmp_path / "step.bin").write_bytes(b"something")
     case = make_case(1, workload="exported", params={"sha256": "3fc9b689459d738f"})
     command = "python -m jaxaccel.run workload=exported workload.file=step.bin"
-    assert arm_of(make_record(case=case, command=command)).files == {"file": str(tmp_path / "step.bin")}
+    record = make_record(case=case, command=command)
+    given = read(["run", "--bundle", "--program", "step.bin"])
+    assert arm_of(record, given).files == {"file": str(tmp_path / "step.bin")}
+    with pytest.raises(BadInputError, match="add --program FILE"):
+        arm_of(record, read(["run", "--bundle"]))  # a path in a record's command is never opened
     (tmp_path / "step.bin").write_bytes(b"something else")
-    with pytest.raises(BadInputError, match=r"is not in step\.bin"):
-        arm_of(make_record(case=case, command=command))
+    with pytest.raises(BadInputError, match="must be the file that was measured"):
+        arm_of(record, given)
+    with pytest.raises(BadInputError, match="must be a file that is there"):
+        arm_of(record, read(["run", "--bundle", "--program", "gone.bin"]))
 
 
 def test_host_names_are_taken_out_of_a_trace() -> None:
@@ -336,4 +351,127 @@ def test_own_code_in_a_file_is_imported_from_where_its_command_says(
     (tmp_path / "lib/train.py").touch()
     case = make_case(workload="custom", params={"fn": "train:step", "args": "train:make_args"})
     command = "python -m jaxaccel.run -m fn=lib/train.py:step size=8,16"
-    assert arm_of(make_record(case=case, command=command)).files == {"root": str(tmp_path / "lib")}
+    allowed = read(["run", "--bundle", "--run-own-code"])
+    assert arm_of(make_record(case=case, command=command), allowed).files == {"root": str(tmp_path / "lib")}
+
+
+# --- a record from others --------------------------------------------------------------------------
+
+TOUCH = "import pathlib; pathlib.Path({name!r}).write_text('executed')\n"
+
+
+def test_a_bundle_of_a_received_record_executes_and_writes_nothing_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received = tmp_path / "received"
+    received.mkdir()
+    marks = [tmp_path / name for name in ("sitecustomize.ran", "numpy.ran", "dumped")]
+    for module in ("sitecustomize", "numpy", "jaxlib", "matvec"):
+        (received / f"{module}.py").write_text(TOUCH.format(name=str(tmp_path / f"{module}.ran")))
+    flags = measured().arm.flags | {
+        "PYTHONPATH": str(received),
+        "PYTHONSTARTUP": str(received / "numpy.py"),
+        "LD_PRELOAD": str(received / "x.so"),
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=true --xla_dump_to={marks[2]} --xla_gpu_ptx_file=x",
+        "JAX_COMPILATION_CACHE_DIR": str(marks[2]),
+    }
+    store.save(measured(arm=replace(measured().arm, flags=flags)), received)
+    monkeypatch.chdir(received)  # whoever got the folder may be in it
+    assert main([".", "--bundle"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().err
+    for setting in ("PYTHONPATH=", "LD_PRELOAD=", "XLA_FLAGS=--xla_dump_to=", "JAX_COMPILATION_CACHE_DIR="):
+        assert f"does not set {setting}" in said
+    assert "multi_thread_eigen" not in said
+    assert list(tmp_path.glob("*.ran")) == []
+    assert not marks[2].exists()
+    (folder,) = [path for path in received.iterdir() if path.is_dir()]
+    settings = [line for line in (folder / "repro.py").read_text().splitlines() if "SETTINGS =" in line]
+    assert "--xla_cpu_multi_thread_eigen=true'" in settings[0]
+    assert str(received) not in settings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kept"),
+    [
+        ("XLA_FLAGS", "--xla_gpu_autotune_level=0 --xla_cpu_max_isa=AVX2", True),
+        ("XLA_FLAGS", "--xla_gpu_enable_command_buffer=FUSION,CUBLAS --xla_cpu_use_thunk_runtime", True),
+        ("XLA_FLAGS", "/a/file/of/flags", False),
+        ("XLA_FLAGS", "flags.txt", False),
+        ("XLA_FLAGS", "--xla_dump_to=1", False),
+        ("XLA_FLAGS", "--xla_gpu_per_fusion_autotune_cache_dir=x", False),
+        ("XLA_FLAGS", "--xla_gpu_load_autotune_results_from=x", False),
+        ("XLA_FLAGS", "--xla_gpu_ptx_compiler_extra_flags=x", False),
+        ("XLA_FLAGS", "--xla_backend_extra_options=x", False),
+        ("XLA_FLAGS", "--xla_cpu_max_isa=../x", False),
+        ("XLA_FLAGS", "--xla_cpu_max_isa=a\n--xla_dump_to=x", False),
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", ".75", True),
+        ("XLA_PYTHON_CLIENT_MEM_FRACTION", "9.75", False),
+        ("OMP_NUM_THREADS", "16", True),
+        ("OMP_NUM_THREADS", "99999999", False),
+        ("JAX_DEFAULT_MATMUL_PRECISION", "highest", True),
+        ("JAX_DEFAULT_MATMUL_PRECISION", "highest\n", False),
+        ("PATH", "x", False),
+    ],
+)
+def test_settings_of_speed_are_set_and_no_others(name: str, text: str, kept: bool) -> None:
+    found = speed_settings({name: text})
+    assert found == ({name: text} if kept else {})
+    assert bool(left_out({name: text}, found)) is not kept
+
+
+@pytest.mark.parametrize("source", [True, False])
+def test_own_code_is_shown_and_runs_only_where_it_is_allowed(
+    source: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "theirs.py").write_text(
+        TOUCH.format(name=str(tmp_path / "theirs.ran"))
+        + "import jax.numpy as jnp\ndef f(x): return 2 * x\ndef args(size): return (jnp.ones(size),)\n"
+    )
+    params = {"fn": "theirs:f", "args": "theirs:args"} | ({"source": sources("theirs:f")} if source else {})
+    store.save(measured(case=make_case(8, workload="custom", params=params)), tmp_path / "run")
+    assert main(["run", "--bundle"]) == 2
+    said = capsys.readouterr().err
+    assert "fn=theirs:f (theirs.py), args=theirs:args (theirs.py), with XLA_PYTHON_CLIENT_PREALLOCATE" in said
+    assert "--run-own-code" in said
+    assert not (tmp_path / "theirs.ran").exists()
+    if source:
+        return
+    assert main(["run", "--bundle", "--run-own-code"]) == 0
+    assert "running fn=theirs:f" in capsys.readouterr().err
+    assert (tmp_path / "theirs.ran").exists()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sha256": "3fc9b689459d738f", "args": "theirs:args"},
+        {"sha256": "3fc9b689459d738f", "reference": "theirs:args"},
+    ],
+)
+def test_functions_beside_an_exported_program_are_own_code_too(
+    params: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "theirs.py").write_text(TOUCH.format(name="theirs.ran"))
+    record = make_record(case=make_case(1, workload="exported", params=params))
+    with pytest.raises(BadInputError, match="run-own-code"):
+        arm_of(record, read(["run", "--bundle", "--program", "step.bin"]))
+    assert not (tmp_path / "theirs.ran").exists()
+
+
+def test_a_class_outside_of_jaxaccel_is_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jaxaccel.conf_folder.target_of", lambda _: "os:system")
+    with pytest.raises(BadInputError, match=r"workload=os:system \(.*os\.py\)"):
+        arm_of(make_record(), read(["run", "--bundle"]))
+
+
+def test_the_name_of_a_bundle_leads_nowhere_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = {"kind": "../" * 20 + "x", "long": "y" * 900}
+    case = make_case(8, params=params)
+    store.save(measured(case=case, arm=replace(measured().arm, kind="Another")), tmp_path / "in" / "run")
+    assert main(["in/run", "--bundle"]) == 2
+    assert "make the bundle on the machine that was measured" in capsys.readouterr().err
+    assert [str(path.relative_to("in")) for path in Path("in").rglob("*")] == ["run", "run/record.json"]
+    assert not [path for path in tmp_path.iterdir() if "bundle" in path.name]
+    for option in (["--program", "x"], ["--run-own-code"]):
+        assert main(["in/run", *option]) == 2
+        assert "is for a `--bundle`" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The parent's side of a worker: real ones on the CPU, and scripts in place of one that misbehave."""
 
 import ctypes
+import io
 import os
 import signal
 import sys
@@ -27,9 +28,11 @@ from jaxaccel.messages import (
     Round,
     Started,
     Unavailable,
+    decode_message,
     encode_message,
 )
 from jaxaccel.records import CPU_CORES, Arm, Case, Metric, Problem
+from jaxaccel.worker.serving import send
 from jaxaccel.workloads.matvec import Matvec
 
 # For a worker to find the workloads of this file.
@@ -64,7 +67,7 @@ class Aborting(Matvec):
     """Dies as a library does that calls abort()."""
 
     def inputs(self, seed: int) -> Any:
-        os.write(2, b"last words of a library\n")
+        os.write(2, b"last words of a library\x1b[2J\n")
         os.abort()
 
 
@@ -237,12 +240,21 @@ def test_a_worker_that_is_killed_in_between_is_a_failure_and_no_hang() -> None:
         assert failure_of(victim.ask(request())).type == "WorkerDied"
 
 
+def test_whatever_a_worker_says_is_inert() -> None:
+    said = io.BytesIO()
+    send(said, Unavailable(reason="no \x1b[2Jkernels\n" + "x" * 100_000))
+    found = decode_message(said.getvalue())
+    assert isinstance(found, Unavailable)
+    assert found.reason.startswith(r"no \x1b[2Jkernels\n")
+    assert len(found.reason) < 10_000
+
+
 def test_a_worker_that_aborts_leaves_its_last_words() -> None:
     with Worker("cpu", variables=HERE) as victim:
         problem = failure_of(victim.ask(mine("Aborting")))
         assert problem.type == "WorkerDied"
         assert f"signal {int(signal.SIGABRT)}" in problem.message
-        assert "last words of a library" in (problem.details or "")
+        assert r"last words of a library\x1b[2J" in (problem.details or "")
 
 
 def test_a_value_that_xla_can_not_read_is_a_failure_that_names_its_flag() -> None:

@@ -592,6 +592,21 @@ def test_a_line_goes_through_sizes_of_one_source(tmp_path: Path) -> None:
     assert set(found.records) == {(128, "cpu"), (256, "cpu")}
 
 
+def test_a_record_that_can_not_be_read_is_passed_over_and_its_size_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine, found = Machine(**crossing(2900)), make_search(tmp_path)
+    search_records(found, machine.measure)
+    (torn, *_) = sorted(tmp_path.rglob("record.json"))
+    torn.write_bytes(torn.read_bytes()[:200])
+    again = prepare(job(found))
+    assert len(again.records) == len(found.records) - 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"jaxaccel: passed over a record that can't be read: {torn}: ")
+    assert said.count("\n") == 1
+    assert again.wanted() != {}
+
+
 def test_without_a_gpu_one_size_is_tried_and_no_more(tmp_path: Path) -> None:
     machine, found = Machine(**crossing(2900), failing=ladder(64, 16384)), make_search(tmp_path)
     assert not search_records(found, machine.measure)

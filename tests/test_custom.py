@@ -504,6 +504,27 @@ def test_no_secret_of_the_environment_is_told(monkeypatch: pytest.MonkeyPatch) -
     assert "hunter2" not in json.dumps([error.message, error.traceback, error.details])
 
 
+class OddError(Exception):
+    """Has a name that is no text, and can't say what it is."""
+
+    name = 7
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_what_an_exception_says_is_clipped_and_nothing_in_it_is_obeyed() -> None:
+    for text in ("\x1b[2J\x9b31m\u202e" + "x" * 5_000_000, "a line\x1b[1m\n" * 1_000_000):
+        problem = describe(ValueError(text))
+        told = [problem.type, problem.message, problem.hint or "", problem.details or ""]
+        assert sum(map(len, told)) < 100_000
+        assert all(part.isprintable() for part in "\n".join(told).split("\n"))
+        assert r"\x1b[" in problem.message
+        assert "ValueError: " in (problem.details or "")
+    assert describe(OddError()).message == "OddError"
+    assert describe(OddError()).type == "Odd"
+
+
 def test_an_error_of_ours_shows_no_traceback_of_theirs() -> None:
     problem = describe(ValueError("as it is"))
     assert problem == Problem(type="Value", message="as it is", details=problem.details)

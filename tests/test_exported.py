@@ -158,6 +158,25 @@ def test_a_calling_convention_of_another_jax_is_refused(
         Exported(size=1, file=file)
 
 
+def test_a_program_that_calls_into_this_process_is_refused(tmp_path: Path) -> None:
+    """A callback is found by a number in the file. Nothing is compiled of such a program."""
+
+    def factored(x: Any) -> Any:
+        return jnp.linalg.qr(x)[0]
+
+    path = Path(saved(tmp_path, factored, (np.eye(4, dtype=np.float32),)))
+    Exported(size=1, file=str(path))
+    content = path.read_bytes()
+    assert b"lapack_sgeqrf_ffi" in content
+    path.write_bytes(content.replace(b"lapack_sgeqrf_ffi", b"xla_some_callback"))
+    with pytest.raises(BadCodeError, match="calls 'xla_some_callback', which is no numerical library"):
+        Exported(size=1, file=str(path))
+    generic = '"stablehlo.custom_call"(%0) <{call_target_name = "xla_ffi_python_cpu_callback"}>'
+    assert exports.unknown_calls(generic) == ["xla_ffi_python_cpu_callback"]
+    assert exports.unknown_calls('stablehlo.custom_call @"odd name"(%0)') == ["odd"]
+    assert exports.unknown_calls("stablehlo.custom_call @lapack_sgeqrf_ffi(%0)") == []
+
+
 def test_open_sizes_are_refused(tmp_path: Path) -> None:
     shape = jax.ShapeDtypeStruct(export.symbolic_shape("n, 3"), jnp.float32)
     file = saved(tmp_path, lambda x: x + 1, (shape,))

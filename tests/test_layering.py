@@ -14,7 +14,10 @@ import jaxaccel
 
 PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
-    "records": 1,
+    "foreign": 0,
+    "records": 0,
+    "reading": 1,
+    "saying": 1,
     "function_names": 1,
     "messages": 2,
     "config": 2,
@@ -58,6 +61,27 @@ NAMED_BY = {
     "sklearn": ("workloads",),
     "torch": ("peers.worker.with_torch", "peers.worker.torch_training"),
     "tensorflow": ("peers.worker.with_tensorflow",),
+}
+# What makes text of others safe, or shows it, and the only modules that may call it: by hand it is forgotten.
+BY_HAND = {
+    "print": ("saying", "worker.cupti"),
+    "html.escape": ("foreign",),
+    "shlex.join": ("foreign",),
+    "shlex.quote": ("foreign",),
+    "csv.writer": ("foreign",),
+    "csv.DictWriter": ("foreign",),
+    "rich.markup.escape": (),
+    "rich.print": (),
+    "rich.console.Console": ("publish.console.screen",),
+    "sys.stdout.write": (),
+    "sys.stderr.write": (),
+    "sys.stdout.buffer.write": ("reading",),  # the schema, as a command of its own
+    "traceback.print_exc": (),
+    "pickle.load": (),
+    "pickle.loads": (),
+    "eval": (),
+    "exec": (),
+    "os.system": (),
 }
 # Those that may be loaded once a module is imported; the others wait until they are needed.
 LOADED_BY = NAMED_BY | {
@@ -152,6 +176,49 @@ def test_a_package_is_named_only_where_it_is_at_home(package: str) -> None:
         if any(name == package or name.startswith(f"{package}.") for name in imports(module))
     }
     assert [module for module in users if not within(module, NAMED_BY[package])] == []
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+def calls(module: str) -> set[str]:
+    """Full names of what a module's text calls, as far as they are told by its imports."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            room = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names |= {alias.asname or alias.name: f"{room}{alias.name}" for alias in node.names}
+    found = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Call):
+            first, dot, rest = ast.unparse(node.func).partition(".")
+            found.add(f"{names.get(first, first)}{dot}{rest}")
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_text_of_others_is_shown_and_escaped_in_one_place(name: str) -> None:
+    users = {module for module in MODULES if name in calls(module)}
+    assert [module for module in users if not within(module, BY_HAND[name])] == []
+
+
+def test_a_script_and_a_console_have_no_other_way_to_show_text_of_a_record() -> None:
+    repro = tree("report.repro")
+    by_hand = [
+        node for node in ast.walk(repro) if isinstance(node, ast.FormattedValue) and node.conversion != -1
+    ]
+    assert by_hand == [], "a script's literals are made by foreign.python"
+    assert "repr" not in calls("report.repro")
+    assert "!r}" not in ast.unparse(repro)
+    markup = [
+        module
+        for module in MODULES
+        if within(module, ("publish", "selftest"))
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.keyword) and node.arg == "markup" and ast.unparse(node.value) != "False"
+    ]
+    assert markup == [], "brackets in a record are text"
 
 
 def allowed(module: str) -> frozenset[str]:

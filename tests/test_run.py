@@ -59,6 +59,16 @@ class Saboteur(Matvec):
         return super().inputs(seed)
 
 
+def of_kind(name: str, folder: Path) -> list[str]:
+    """Arguments that choose a workload of this file, by a config of one's own."""
+    config = folder / "configs" / "workload" / f"{name.lower()}.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(
+        f"name: {name.lower()}\n_target_: {__name__}:{name}\ndefault_size: 16\nvariant: direct\n"
+    )
+    return [f"--config-dir={config.parent.parent}", f"workload={name.lower()}"]
+
+
 @pytest.fixture
 def single(run_once: RunCli) -> Ran:
     return run_once(*SINGLE)
@@ -351,10 +361,8 @@ def test_progress_goes_to_standard_error_and_results_to_standard_output(cpu_swee
     assert str(cpu_sweep.folder) not in cpu_sweep.err
 
 
-def test_a_worker_that_dies_costs_its_case_and_no_other(run_cli: RunCli) -> None:
-    ran = run_cli(
-        "-m", "size=17,18", f"workload._target_={__name__}:Brittle", *QUICK, env={"PYTHONPATH": HERE}
-    )
+def test_a_worker_that_dies_costs_its_case_and_no_other(run_cli: RunCli, tmp_path: Path) -> None:
+    ran = run_cli("-m", "size=17,18", *of_kind("Brittle", tmp_path), *QUICK, env={"PYTHONPATH": HERE})
     assert ran.code == 1
     statuses = {record["case"]["size"]: record["status"] for record in ran.records().values()}
     assert statuses == {17: "failed", 18: "ok"}
@@ -645,6 +653,34 @@ def test_a_folder_of_another_case_is_not_resumed(composed: Any, single: Ran, tmp
         run.group_arms(composed("size=32", *QUICK, f"resume={folder}"))
 
 
+def test_what_can_not_be_read_in_a_folder_is_passed_over_and_measured_again(
+    composed: Any, run_cli: RunCli, single: Ran, tmp_path: Path
+) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(single.folder, folder)
+    torn = (folder / "record.json").read_bytes()[:400]
+    (folder / "record.json").write_bytes(torn)
+    os.mkfifo(folder / "records.jsonl")
+    ran = run_cli(*SINGLE, f"resume={folder}")
+    assert ran.code == 0, ran.said
+    (told,) = [line for line in ran.err.splitlines() if line.startswith("jaxaccel:")]
+    assert told.startswith("jaxaccel: passed over 2 records that can't be read: ")
+    assert store.load_records([folder / "record.json"])[0].case.size == 16
+    assert (folder / "record.json.unreadable").read_bytes() == torn
+
+
+def test_a_folder_to_be_resumed_has_no_link_that_leads_out(
+    single: Ran, composed: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "earlier"
+    shutil.copytree(single.folder, folder, ignore=shutil.ignore_patterns(".hydra"))
+    (tmp_path / "private").mkdir()
+    (folder / ".hydra").symlink_to(tmp_path / "private")
+    with pytest.raises(BadInputError, match="leads out of the folder"):
+        composed(*SINGLE, f"resume={folder}")
+    assert list((tmp_path / "private").iterdir()) == []
+
+
 def test_a_device_that_another_command_measures_on_is_waited_for(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "here-tmp").mkdir()
     with FileLock(tmp_path / "here-tmp/jaxaccel-cpu.lock"):
@@ -732,8 +768,10 @@ def test_a_record_that_can_not_be_written_is_rescued(
     "arguments",
     [["size=16"], ["-m", "size=16"]],
 )
-def test_a_folder_that_goes_away_costs_no_measurement(arguments: list[str], run_cli: RunCli) -> None:
-    ran = run_cli(*arguments, f"workload._target_={__name__}:Saboteur", *QUICK, env={"PYTHONPATH": HERE})
+def test_a_folder_that_goes_away_costs_no_measurement(
+    arguments: list[str], run_cli: RunCli, tmp_path: Path
+) -> None:
+    ran = run_cli(*arguments, *of_kind("Saboteur", tmp_path), *QUICK, env={"PYTHONPATH": HERE})
     assert "can't write to" in ran.err
     assert "the record is in " in ran.err
     assert "Traceback" not in ran.said

@@ -19,6 +19,7 @@ from typing import IO, cast
 import msgspec
 import platformdirs
 
+from jaxaccel import foreign
 from jaxaccel.messages import Failure, Message, Started, decode_message, encode_message
 from jaxaccel.records import Problem
 
@@ -164,7 +165,7 @@ class Worker:
 
     def _words(self, at: int) -> str:
         self._errors.seek(at)
-        return self._errors.read(LAST_WORDS_BYTES).decode(errors="replace")
+        return foreign.report(self._errors.read(LAST_WORDS_BYTES).decode(errors="replace"))
 
 
 def worker_variables(device: str) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """`python -m jaxaccel.peers`: JAX beside numpy, torch and TensorFlow; with `report`, from records alone."""
 
-import shlex
 import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from jaxaccel import foreign
 from jaxaccel.commands import OK, exit_code_of
 from jaxaccel.redact import without_secrets
+from jaxaccel.saying import say
 
 HELP = """\
 jaxaccel.peers measures a JAX workload beside other frameworks: the same data, tolerance and statistics, each
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] != "report":
         if {"--help", "-h"} & set(arguments):
-            print(HELP, end="")
+            say(HELP, end="")
             return OK
         return exit_code_of(lambda: _measure(arguments), arguments)
 
@@ -69,7 +70,7 @@ def _measure(arguments: Sequence[str]) -> int:
     composed = compose_all(arguments, command_id)
     if not composed.jobs:
         return OK
-    line = without_secrets(shlex.join(["python", "-m", "jaxaccel.peers", *arguments]))
+    line = without_secrets(foreign.shell(["python", "-m", "jaxaccel.peers", *arguments]))
     with ExitStack() as stack:
         return measure_jobs(composed, line, command_id, stack)
 

@@ -1,6 +1,5 @@
 """Measures the cases of all jobs with JAX and its peers, a device after the other, and shows them."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from jaxaccel.config import BadInputError, ResumeChanged, RunConfig
 from jaxaccel.peers.frameworks import LIBRARIES, WORKLOADS, Framework, chosen, missing_lines
 from jaxaccel.peers.launching import SharedLauncher, arm_name, starter
 from jaxaccel.records import JAX, RESIDENT, Record, Status
+from jaxaccel.saying import warn
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
@@ -79,7 +79,7 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
         interrupted = True
     except DeviceBusyError as error:
         composed.discard()
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return INCOMPLETE
     asked = sum(len(session.folders) + session.lacking for session in sessions)
     return finish(composed, found, notes, asked=asked, interrupted=interrupted)

@@ -1,11 +1,11 @@
 """What records with peers say: the tables of `python -m jaxaccel.peers report`. It measures nothing."""
 
-import sys
 from collections.abc import Sequence
 
 from jaxaccel.arguments import choose, parse_only
 from jaxaccel.commands import INCOMPLETE, OK
 from jaxaccel.config import BadInputError, parser_with_examples
+from jaxaccel.saying import say, warn
 
 EXAMPLES = """\
 examples:
@@ -46,7 +46,7 @@ def report(argv: Sequence[str]) -> int:
         )
     shown = found if given.every else fastest(found)
     if given.format == "markdown":
-        print(peers_markdown(shown), end="")
+        say(peers_markdown(shown), end="")
     else:
         show_peers(make_console(), shown)
     return _tell_failures(failure_lines(records))
@@ -54,5 +54,5 @@ def report(argv: Sequence[str]) -> int:
 
 def _tell_failures(lines: Sequence[str]) -> int:
     for line in lines:
-        print(f"jaxaccel: {line}", file=sys.stderr)
+        warn(line)
     return INCOMPLETE if lines else OK

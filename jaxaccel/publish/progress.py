@@ -1,6 +1,5 @@
 """How far a session is, in the terminal: drawn between rounds only, when nothing is being timed."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,11 @@ from rich.segment import Segment
 from rich.text import Text
 
 from jaxaccel.analyze.compare import pair
+from jaxaccel.publish.console.screen import Screen
 from jaxaccel.publish.console.sweep import SweepTable
 from jaxaccel.publish.numbers import seconds
 from jaxaccel.records import Metric, Record
+from jaxaccel.saying import tell
 
 BELOW_LINES = 3  # under the table: how narrow it is, the bar, and the cursor once the display ends
 SLOW_S = 0.5  # of a call: each step then takes so long that it is told when it begins
@@ -28,7 +29,7 @@ class ShowProgress:
     def __init__(self, console: Console) -> None:
         # A dumb terminal can't draw over what it has drawn: it gets lines.
         self._redraws = console.is_terminal and console.is_interactive
-        self._console = console if self._redraws else Console(stderr=True, highlight=False, emoji=False)
+        self._console = console if self._redraws else Screen(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=20),
@@ -58,7 +59,7 @@ class ShowProgress:
             self._bar.update(self._task, completed=done, total=total, description=f"{self._case}: opening")
             self._live.refresh()
         elif pass_index == 0:
-            print(f"[{done + 1}/{total}] {case}", file=sys.stderr, flush=True)
+            tell(f"[{done + 1}/{total}] {case}")
 
     def opened(self, device: str, call_s: float) -> None:
         """An arm is ready, whose calls take about so long."""
@@ -101,7 +102,7 @@ class ShowProgress:
 
     @staticmethod
     def _say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        tell(line)
 
     def sampled(self, metric: Metric, found: Mapping[str, Any]) -> None:
         """A round is over."""

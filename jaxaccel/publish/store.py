@@ -3,10 +3,9 @@
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from jaxaccel.analyze.agreement import of_pair
 from jaxaccel.analyze.differences import source_digest, without_source
@@ -14,10 +13,10 @@ from jaxaccel.analyze.residency import BreakEven, break_even, once_speedup, pinn
 from jaxaccel.config import BadInputError
 from jaxaccel.publish import machines
 from jaxaccel.publish.tables import case_columns, csv_text
-from jaxaccel.records import JAX, Comparison, Metric, Record, Speedup, decode_record, encode_record
+from jaxaccel.reading import RECORD, RECORDS, records_in
+from jaxaccel.records import JAX, Comparison, Metric, Record, Speedup, encode_record
+from jaxaccel.saying import warn
 
-RECORD = "record.json"
-RECORDS = "records.jsonl"
 COMPARISON = "comparison.csv"
 ONCE_CALLS = (10, 100, 1000)  # on data that comes in once
 PINNED = (Metric.end_to_end_pinned, Metric.h2d_pinned, Metric.d2h_pinned)  # a GPU's alone
@@ -25,23 +24,21 @@ ON_BOTH = tuple(metric for metric in Metric if metric not in PINNED)
 
 
 def save(record: Record, folder: Path) -> Path:
-    """Write `folder`/record.json. One of another source that is there is kept, as record-DIGEST.json."""
+    """Write `folder`/record.json. A record of another source, or what is no record, keeps another name."""
     path = folder / RECORD
-    _set_aside(path, record)
+    set_aside(path)
+    _keep_other_source(path, record)
     write_whole(path, encode_record(record) + b"\n")
     return path
 
 
-def _set_aside(path: Path, record: Record) -> None:
+def _keep_other_source(path: Path, record: Record) -> None:
     """Rename the record of the same arm that a file holds, if it is of another source."""
     if record.code is None or not path.exists():
         return
-    try:
-        before = decode_record(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return
-    digest = source_digest(before)
-    if digest in (None, record.code.digest) or before.arm.requested != record.arm.requested:
+    before = next(records_in(path, []), None)
+    digest = before and source_digest(before)
+    if before is None or digest in (None, record.code.digest) or before.arm.requested != record.arm.requested:
         return
     names = (
         f"{path.stem}-{digest}{number}{path.suffix}" for number in ("", *(f"-{n}" for n in range(2, 1000)))
@@ -50,10 +47,23 @@ def _set_aside(path: Path, record: Record) -> None:
 
 
 def save_all(records: Iterable[Record], folder: Path) -> Path:
-    """Write `folder`/records.jsonl, a record a line."""
+    """Write `folder`/records.jsonl, a record a line. What is there and can't be read stays, as in `save`."""
     path = folder / RECORDS
+    set_aside(path)
     write_whole(path, b"".join(encode_record(record) + b"\n" for record in records))
     return path
+
+
+def set_aside(path: Path) -> None:
+    """Give another name to a file that holds something that is no record, so that nothing is lost."""
+    if not os.path.lexists(path):
+        return
+    skipped = [f"{path} is a folder"] if path.is_dir() else []
+    for _ in records_in(path, skipped):
+        pass
+    if skipped:
+        free = (path.with_name(f"{path.name}.unreadable{number or ''}") for number in count())
+        path.rename(next(name for name in free if not os.path.lexists(name)))
 
 
 def save_comparisons(comparisons: Iterable[Comparison], folder: Path) -> Path:
@@ -64,40 +74,46 @@ def save_comparisons(comparisons: Iterable[Comparison], folder: Path) -> Path:
 
 
 def load_records(
-    places: Iterable[Path | str], broken: list[str] | None = None, *, peers: bool = False
+    places: Iterable[Path | str], skipped: list[str] | None = None, *, peers: bool = False
 ) -> list[Record]:
     """The records of files (.json, .jsonl) and of all record.json and records.jsonl below folders.
 
-    A record that a sweep wrote twice, alone and in records.jsonl, is there once. Where `broken` is given,
-    what can't be read is added to it, a line each, and left out. Records of other frameworks than JAX, which
-    nothing but jaxaccel.peers knows how to read, are there only with `peers`.
+    A record that a sweep wrote twice, alone and in records.jsonl, is there once. What can't be read is passed
+    over and added to `skipped`, a line each; without that, it is named on standard error. Records of other
+    frameworks than JAX, which nothing but jaxaccel.peers knows how to read, are there only with `peers`.
 
-    **Raises** BadInputError for a place that does not exist, or, without `broken`, for what is no record.
+    **Raises** BadInputError for a place that does not exist.
     """
     found: dict[tuple[str, str, str], Record] = {}
+    unreadable: list[str] = []
     for place in map(Path, places):
-        for path in _files(place):
-            for number, document in enumerate(_documents(path), start=1):
-                try:
-                    record = decode_record(document)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    told = f"{path}, record {number}: {error}"
-                    if broken is None:
-                        raise BadInputError(told) from error
-                    broken.append(told.splitlines()[0])
-                    continue
+        try:
+            for record in records_in(place, unreadable):
                 if peers or record.arm.framework == JAX:
                     found[record.arm_id, record.sweep_id, record.started_at] = record
+        except FileNotFoundError as error:
+            raise BadInputError(f"no such file or folder: {place}") from error
+    if skipped is None:
+        tell_skipped(unreadable)
+    else:
+        skipped += unreadable
     return list(found.values())
 
 
-def load_if_there(folder: Path) -> Record | None:
-    """The record of a folder, None where it has none.
+def tell_skipped(skipped: Sequence[str], at_most: int = 3) -> None:
+    """Say in one line what could not be read, and how much."""
+    if not skipped:
+        return
+    more = len(skipped) - at_most
+    named = "; ".join(skipped[:at_most]) + (f"; and {more} more" if more > 0 else "")
+    what = f"{len(skipped)} records" if len(skipped) > 1 else "a record"
+    warn(f"passed over {what} that can't be read: {named}")
 
-    **Raises** BadInputError where it has a file that holds no record.
-    """
+
+def load_if_there(folder: Path) -> Record | None:
+    """The record of a folder; None where it has none that can be read."""
     path = folder / RECORD
-    return load_records([path], peers=True)[0] if path.exists() else None
+    return next(iter(load_records([path], [], peers=True)), None) if os.path.lexists(path) else None
 
 
 def others(folder: Path, records: Iterable[Record]) -> list[Record]:
@@ -108,7 +124,7 @@ def others(folder: Path, records: Iterable[Record]) -> list[Record]:
         return without_source(record.case).case_id, record.arm.requested
 
     known = {arm(record) for record in records}
-    before = load_records([path]) if path.exists() else []
+    before = load_records([path], []) if path.exists() else []
     return [record for record in before if arm(record) not in known]
 
 
@@ -241,18 +257,3 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _files(place: Path) -> Sequence[Path]:
-    if place.is_file():
-        return [place]
-    if not place.is_dir():
-        raise BadInputError(f"no such file or folder: {place}")
-    return sorted([*place.rglob(RECORDS), *place.rglob(RECORD)])
-
-
-def _documents(path: Path) -> list[bytes]:
-    content = path.read_bytes()
-    if path.suffix == ".jsonl":
-        return [line for line in content.split(b"\n") if line.strip()]
-    return [content]

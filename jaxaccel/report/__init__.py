@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from jaxaccel.arguments import choose, load
 from jaxaccel.config import BadInputError, WandbConfig
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
+from jaxaccel.saying import say, warn
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jaxaccel.records import Comparison, Record
 
 OK, WORSE, INCOMPLETE, BAD_INPUT = 0, 1, 1, 2
+NOTED = 20  # files that hold no record: so many are named on a page
 
 __all__ = ["main", "make_parser", "read"]
 
@@ -35,18 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             from jaxaccel.report.bundle import bundle
 
             return OK if bundle(load("NEW", arguments.new), arguments) else INCOMPLETE
-        broken: list[str] = []
-        (records,) = choose([load("NEW", arguments.new, broken)], arguments.only)
-        for line in broken:
-            print(f"jaxaccel: skipped: {line}", file=sys.stderr)
-        complete = True
+        skipped: list[str] = []
+        (records,) = choose([load("NEW", arguments.new, skipped)], arguments.only)
         if arguments.wandb:
-            complete = publish(records, arguments.wandb)
-        else:
-            show(records, arguments, broken)
-        return OK if complete and not broken else INCOMPLETE
+            return OK if publish(records, arguments.wandb) else INCOMPLETE
+        more = len(skipped) - NOTED
+        show(records, arguments, [*skipped[:NOTED], *([f"{more} more"] if more > 0 else [])])
+        return OK
     except BadInputError as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return BAD_INPUT
 
 
@@ -55,7 +54,7 @@ def publish(records: "Sequence[Record]", project: WandbConfig) -> bool:
     from jaxaccel.publish.wandb.publishing import publish_later
 
     published = publish_later(records, project)
-    print(published.message)
+    say(published.message)
     return published.complete
 
 
@@ -99,9 +98,9 @@ def show_baseline(comparison: "BaselineComparison", arguments: Arguments) -> Non
 
     match arguments.format:
         case Format.csv:
-            say(baseline.as_csv(comparison), arguments.output)
+            hand_over(baseline.as_csv(comparison), arguments.output)
         case Format.json:
-            say(baseline.as_json(comparison), arguments.output)
+            hand_over(baseline.as_json(comparison), arguments.output)
         case _:
             console.show_baseline(console.make_console(), comparison)
 
@@ -123,14 +122,14 @@ def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[st
         case Format.markdown:
             from jaxaccel.publish.console.markdown import markdown
 
-            say(markdown(records, comparisons, prices, skipped), arguments.output)
+            hand_over(markdown(records, comparisons, prices, skipped), arguments.output)
         case Format.csv | Format.json:
             rows = [
                 store.row(comparison) | (money.columns(comparison, prices) if prices else {})
                 for comparison in comparisons
             ]
             as_text = tables.csv_text if arguments.format is Format.csv else tables.json_text
-            say(as_text(rows), arguments.output)
+            hand_over(as_text(rows), arguments.output)
 
 
 def show_table(
@@ -145,7 +144,7 @@ def show_table(
     screen = console.make_console()
     console.show_comparisons(screen, comparisons)
     if more := as_text((*training.sections(comparisons), *beside.sections(records))):
-        print(more)
+        say(more)
     if prices:
         console.show_bills(screen, comparisons, prices)
     console.show_failures(screen, [placed.record for placed in standing(records)])
@@ -170,10 +169,10 @@ def leave_page(
         write_page(records, path, arguments.prices, notes, comparisons)
     except OSError as error:
         raise unwritable(path, error) from error
-    print(f"Page: {path}")
+    say(f"Page: {path}")
 
 
-def say(text: str, output: Path | None) -> None:
+def hand_over(text: str, output: Path | None) -> None:
     """Text on standard output, or in a file.
 
     **Raises** BadInputError where the file can't be written.
@@ -181,7 +180,7 @@ def say(text: str, output: Path | None) -> None:
     from jaxaccel.publish.store import write_whole
 
     if output is None:
-        print(text, end="")
+        say(text, end="")
         return
     try:
         write_whole(output, text.encode())

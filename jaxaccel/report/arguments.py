@@ -26,11 +26,12 @@ examples:
   python -m jaxaccel.report outputs/new --baseline outputs/old --allow versions --format json
   python -m jaxaccel.report multirun/2026-01-02/03-04-05 --wandb --wandb-project our-team/gpus
   python -m jaxaccel.report outputs/2026-01-02/03-04-05 --bundle   # what a bug report needs, in there
+  python -m jaxaccel.report outputs/2026-01-02/03-04-06 --bundle --run-own-code   # of workload=custom
   python -m jaxaccel.report experiments/accounting --only size=4096 device=gpu --bundle --output /tmp/bug
 
 exit code: 0 nothing is worse beyond the limit (with --wandb: W&B has all; with --bundle: it is complete); 1
-something surely is (or W&B has not, or the bundle is not), or what can't be read was skipped; 2 bad input, or
-sides that can't be compared
+something surely is (or W&B has not, or the bundle is not); 2 bad input, or sides that can't be compared. A
+file that holds no record is named and passed over
 """
 
 
@@ -60,7 +61,8 @@ class Arguments:
     """The command, read and checked. `fail_over` is a share: 0.05 is 5%.
 
     `prices` and `wandb` (where to send records) are None if not asked for. output: where the page, the text
-    or the bundle is written to; None for where it usually is.
+    or the bundle is written to; None for where it usually is. program: what a bundle's record of
+    workload=exported was made of. run_own_code: whether a bundle may run functions that its record names.
     """
 
     new: tuple[str, ...]
@@ -73,6 +75,8 @@ class Arguments:
     prices: "Prices | None"
     wandb: WandbConfig | None = None
     bundle: bool = False
+    program: Path | None = None
+    run_own_code: bool = False
 
 
 def make_parser() -> Parser:
@@ -127,6 +131,14 @@ def make_parser() -> Parser:
         "a trace, and repro.py, which times it without jaxaccel; the record's device must be here",
     )
     parser.add_argument(
+        "--program", metavar="FILE", help="with --bundle, the program of a record of workload=exported"
+    )
+    parser.add_argument(
+        "--run-own-code",
+        action="store_true",
+        help="with --bundle, run the functions that the record names; without, they are shown and not run",
+    )
+    parser.add_argument(
         "--wandb", action="store_true", help="send to W&B those records that it has not, in place of a table"
     )
     parser.add_argument(
@@ -150,6 +162,9 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
         for name in ("baseline", "price", "format", "wandb"):
             if getattr(raw, name):
                 raise BadInputError(f"`--bundle` writes a folder, and shows nothing: not with `--{name}`")
+    for name, value in (("--program", raw.program), ("--run-own-code", raw.run_own_code or None)):
+        if value is not None and not raw.bundle:
+            raise BadInputError(f"`{name}` is for a `--bundle`, and there is none")
     if raw.output is not None and (not raw.output or Path(raw.output).is_dir() is not raw.bundle):
         wanted = "a folder that is there, for a `--bundle`" if raw.bundle else "a file"
         raise BadInputError(f"`--output` must be {wanted}, got {raw.output!r}")
@@ -182,6 +197,8 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
             prices=given_prices(raw.price, raw.price_date, raw.currency, today) if raw.price else None,
             wandb=given_project("--wandb-project", raw.wandb_project) if raw.wandb else None,
             bundle=raw.bundle,
+            program=None if raw.program is None else Path(raw.program),
+            run_own_code=raw.run_own_code,
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error

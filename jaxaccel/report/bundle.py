@@ -1,7 +1,7 @@
 """`report --bundle`: a folder, and an archive of it, by which others can look into what one record says."""
 
 import json
-import shlex
+import os
 import sys
 import tarfile
 import tempfile
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+import jaxaccel
+from jaxaccel import foreign
 from jaxaccel.analyze.differences import OLD_SOURCE, without_source
 from jaxaccel.arguments import choose
 from jaxaccel.commands import require_cores, say_waiting
@@ -23,11 +25,21 @@ from jaxaccel.records import CPU_CORES, MADE_BY_CODE, Arm, Record
 from jaxaccel.redact import all_without_secrets, without_places
 from jaxaccel.report.arguments import Arguments
 from jaxaccel.report.repro import NOT_SET, repro, timed
-from jaxaccel.spelling import as_typed, root_of
+from jaxaccel.report.settings import PLATFORMS, left_out, speed_settings
+from jaxaccel.saying import say, tell, warn
+from jaxaccel.spelling import as_typed, root_of, words_of
 
 WAIT_S = 600.0  # for another jaxaccel that is measuring on the device
 DEVICE = "device"  # of `--only`, beside what tells cases apart
 SHOWN = 4  # of the records that are too many
+CALLED = ("fn", "args", "reference")  # parameters that name functions, which a worker imports and calls
+_HERE = Path(jaxaccel.__file__).parent.parent
+# A worker that needs no own code imports nothing from the folder one is in, which may be one from others.
+WITHOUT_THIS_FOLDER = {"PYTHONSAFEPATH": "1"} | (
+    {}
+    if _HERE.name.endswith("-packages")
+    else {"PYTHONPATH": os.pathsep.join(filter(None, [str(_HERE), os.environ.get("PYTHONPATH")]))}
+)
 
 FILES = {
     "repro.py": "times the program as the record did, without jaxaccel: python repro.py",
@@ -51,10 +63,11 @@ def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
     **Raises** BadInputError where there is not one, or its program can't run here as it did.
     """
     record = the_one(records, arguments.only)
-    arm = arm_of(record)
+    arm = arm_of(record, arguments)
     first = Path(arguments.new[0])
     parent = arguments.output or (first if first.is_dir() else first.parent)
-    folder = parent / "-".join(["bundle", *_words(record), record.arm.requested, record.case_id[:6]])
+    words = ["bundle", *case_name(record.case).split(), record.arm.requested]
+    folder = parent / foreign.file_name([foreign.file_name(words), record.case_id[:6]], most=100)
     if folder.exists():
         raise BadInputError(f"`--bundle`: {folder} is there already: remove it, or choose another `--output`")
     try:
@@ -69,8 +82,8 @@ def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
     except OSError as error:
         raise BadInputError(f"`--bundle` can't write to {parent}: {error.strerror or error}") from error
     for name, reason in absent.items():
-        print(f"jaxaccel: the bundle has no {name}: {reason}", file=sys.stderr)
-    print(f"Bundle: {folder}.tar.gz, unpacked beside it")
+        warn(f"the bundle has no {name}: {reason}")
+    say(f"Bundle: {folder}.tar.gz, unpacked beside it")
     return not absent
 
 
@@ -82,16 +95,22 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
     flags = {
         name: text
         for name, text in record.arm.flags.items()
-        if name not in (*NOT_SET, "JAX_PLATFORMS") and not name.startswith(MADE_BY_CODE)
+        if name not in NOT_SET and not name.startswith(MADE_BY_CODE)
     }
+    kept = speed_settings(flags)
+    dropped = left_out(flags, kept)
+    for setting in dropped:
+        warn(f"`--bundle` does not set {setting}: it is no known setting of speed")
     cores = int(record.arm.flags[CPU_CORES]) if CPU_CORES in record.arm.flags else None
     if cores is not None:
         require_cores(f"`--bundle`: the record's {CPU_CORES}", cores)
+    variables = {name: text for name, text in kept.items() if name != PLATFORMS}
+    variables |= {} if own_code(record) else WITHOUT_THIS_FOLDER
 
     try:
         with (
             hold_devices([arm.device], wait_s=WAIT_S, waiting=say_waiting),
-            Worker(arm.device, variables=flags, cores=cores) as worker,
+            Worker(arm.device, variables=variables, cores=cores) as worker,
         ):
             notes = [*differences(record, worker.ready())]
             reply = worker.ask(Dump(arm=arm, folder=str(folder.absolute())))
@@ -101,7 +120,7 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
             "try again later"
         ) from error
     if isinstance(reply, Failure):
-        why = as_typed(reply.error.message, shlex.split(record.command))
+        why = as_typed(reply.error.message, words_of(record))
         raise BadInputError(f"`--bundle`: {record.case} does not run here: {why}")
     if not isinstance(reply, Dumped):
         raise TypeError(f"a worker answered with {type(reply).__name__}")
@@ -114,7 +133,9 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
         absent["repro.py"] = "it would have run program.bin"
     else:
         (folder / "repro.py").write_text(repro(record, reply.takes), encoding="utf-8")
-    told = [f"{name}={without_places(text)}\n" for name, text in sorted(record.arm.flags.items())]
+    told = [
+        f"{name}={foreign.inert(without_places(text))}\n" for name, text in sorted(record.arm.flags.items())
+    ]
     (folder / "flags.txt").write_text("".join(told), encoding="utf-8")
     plain = all_without_secrets(msgspec.to_builtins(record))
     (folder / "record.json").write_text(without_places(json.dumps(plain)) + "\n", encoding="utf-8")
@@ -154,10 +175,11 @@ def the_one(records: Sequence[Record], only: Mapping[str, tuple[str, ...]]) -> R
     return record
 
 
-def arm_of(record: Record) -> Arm:
+def arm_of(record: Record, arguments: Arguments) -> Arm:
     """What was measured, as a worker is asked for it.
 
-    **Raises** BadInputError where nothing here is known by this name, or it is no longer what was measured.
+    **Raises** BadInputError where nothing here is known by this name, where it is no longer what was
+    measured, and where it is own code that nobody has allowed to run.
     """
     from jaxaccel.conf_folder import target_of
 
@@ -165,6 +187,19 @@ def arm_of(record: Record) -> Arm:
     target = target_of(case.workload)
     if target is None:
         raise BadInputError(f"`--bundle`: there is no workload {case.workload!r} in conf/workload")
+    runs = own_code(record)
+    if not target.startswith("jaxaccel.workloads."):
+        runs["workload"] = target
+    if runs:
+        told = ", ".join(f"{name}={value} ({place(value)})" for name, value in runs.items())
+        told += f", from {root}" if (root := root_of(record)) else ""
+        flags = " ".join(f"{name}={text}" for name, text in speed_settings(record.arm.flags).items())
+        if not arguments.run_own_code:
+            raise BadInputError(
+                f"`--bundle` would run code that is named by the record: {told}, with {flags or 'no flags'}; "
+                "read it, and if you trust it, add --run-own-code"
+            )
+        tell(f"running {told}, with {flags or 'no flags'}")
     if OLD_SOURCE in case.params:
         found = sources(case.params.get("fn"), case.params.get("args"))
         if found != case.params[OLD_SOURCE]:
@@ -177,7 +212,7 @@ def arm_of(record: Record) -> Arm:
         case=replace(case, variant=record.arm.variant or case.variant),
         device=record.arm.requested,
         target=target,
-        files=({"file": exported_file(record)} if "sha256" in case.params else {})
+        files=({"file": exported_file(record, arguments.program)} if "sha256" in case.params else {})
         | ({"root": root} if (root := root_of(record)) else {}),
     )
 
@@ -190,20 +225,40 @@ def other_code(record: Record, what: str) -> str:
     )
 
 
-def exported_file(record: Record) -> str:
-    """Where the program of `workload=exported` is: records only know its content, their command its place.
+def own_code(record: Record) -> dict[str, str]:
+    """The functions that measuring a record's case again calls, by the parameter that names each."""
+    params = record.case.params
+    return {name: str(params[name]) for name in CALLED if params.get(name) is not None}
 
-    **Raises** BadInputError where it is not there any more.
+
+def place(function: str) -> str:
+    """The file in which package.module:function would be found, which is not imported for that."""
+    parts = function.partition(":")[0].split(".")
+    for folder in [Path(), *map(Path, sys.path)]:
+        module = folder.joinpath(*parts)
+        for path in (module.with_suffix(".py"), module / "__init__.py"):
+            if all(map(str.isidentifier, parts)) and path.is_file():
+                return str(path)
+    return "which is not here"
+
+
+def exported_file(record: Record, program: Path | None) -> str:
+    """The program of `workload=exported`: records only know its content. No path that they name is opened.
+
+    **Raises** BadInputError where it is not given, or has another content.
     """
-    words = [word.partition("=") for word in shlex.split(record.command)]
-    named = [value for key, _, value in words if key == "workload.file"]
-    for path in named:
-        if Path(path).is_file() and contents(path) == record.case.params["sha256"]:
-            return str(Path(path).absolute())
-    raise BadInputError(
-        f"`--bundle`: the program of {record.case} is not in {', '.join(named) or 'a file of its command'}: "
-        "start this in the folder where the run was started, with that version of it"
-    )
+    if program is None:
+        raise BadInputError(
+            f"`--bundle` needs the program of {record.case}: add --program FILE, the file that was measured"
+        )
+    if not program.is_file():
+        raise BadInputError(f"`--program` must be a file that is there, got {str(program)!r}")
+    if contents(str(program)) != record.case.params["sha256"]:
+        raise BadInputError(
+            f"`--program` must be the file that was measured, whose digest is "
+            f"{record.case.params['sha256']}; {str(program)!r} has {contents(str(program))}"
+        )
+    return str(program.absolute())
 
 
 def differences(record: Record, started: Started | Failure) -> Iterator[str]:
@@ -248,7 +303,7 @@ def readme(folder: Path, record: Record, notes: Sequence[str], absent: Mapping[s
         *(f"- {note}" for note in [*(turns if record.paired else []), *notes]),
         *(f"- there is no {name}: {reason}" for name, reason in absent.items()),
     ]
-    return without_places("\n".join(lines) + "\n")
+    return without_places("\n".join(foreign.inert(line) for line in lines) + "\n")
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -261,8 +316,3 @@ def pack(folder: Path, archive: Path) -> None:
 
     with tarfile.open(archive, "w:gz") as file:
         file.add(folder, arcname=folder.name, filter=nameless)
-
-
-def _words(record: Record) -> list[str]:
-    text = case_name(record.case)
-    return ["".join(c if c.isalnum() or c in "._" else "_" for c in word) for word in text.split()]

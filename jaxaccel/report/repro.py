@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from jaxaccel.foreign import docstring, python
 from jaxaccel.records import CPU_CORES, Metric, Record, Timing
 from jaxaccel.redact import without_places
+from jaxaccel.report.settings import speed_settings
 
 TIMED = (Metric.latency, Metric.throughput)
 # No variables of whoever runs it: which GPU it was is a matter of that machine, and cores are no variable.
@@ -13,29 +15,30 @@ NOT_SET = ("CUDA_VISIBLE_DEVICES", CPU_CORES)
 
 
 def repro(record: Record, takes: Sequence[str]) -> str:
-    """The script, of at most 40 lines. `takes`: type and shape of each array that the program reads."""
-    version = record.environment.get("packages", {}).get("jax", "of unknown version")
+    """The script, of at most 40 lines. `takes`: type and shape of each array that the program reads.
+
+    What a record says stands in it as literals, or inside the docstring, which it can't end.
+    """
+    version = (record.environment.get("packages") or {}).get("jax") or "of unknown version"
+    # What own code set as it was imported has a variable of its name.
+    flags = {name.upper(): text for name, text in record.arm.flags.items() if name not in NOT_SET}
     # A record has the flags that were set: whoever runs the script may have set others.
     settings = {
         "XLA_FLAGS": "",
-        # What own code set as it was imported has a variable of its name.
-        **{
-            name.upper(): without_places(text)
-            for name, text in record.arm.flags.items()
-            if name not in NOT_SET
-        },
+        **speed_settings(flags),
         "JAX_ENABLE_X64": str(record.case.dtype == "float64"),
         "JAX_DEFAULT_MATMUL_PRECISION": record.case.precision,
     }
     known = timed(record)
+    told = (f"{python(str(metric))}: {python(_told(timing))}" for metric, timing in known.items())
     words = f"{record.case} of {_clipped(takes)}, by {record.arm.requested} ({record.arm.kind})"
     return TEMPLATE.format(
-        words=without_places(words).replace("\\", "/").replace('"', "'"),
-        jax=version,
+        words=docstring(without_places(words)),
+        jax=docstring(version),
         passes=max(len(timing.passes) for timing in known.values()),
-        record=",\n          ".join(f"'{metric}': {_told(timing)!r}" for metric, timing in known.items()),
-        settings=settings,
-        platform=record.arm.platform,
+        record=",\n          ".join(told),
+        settings=python(settings),
+        platform=python(record.arm.platform),
         kept=KEPT.format(cores=int(record.arm.flags[CPU_CORES])) if CPU_CORES in record.arm.flags else "",
     )
 
@@ -80,7 +83,7 @@ if sys.argv[1:] != ["pass"]:  # a pass of the record was a process of its own, a
         print(f"{{metric}} {{here:.4g}} s, recorded {{recorded:.4g}},", where if high else "too few passes")
     sys.exit()
 import jax, jax.export, numpy as np
-assert jax.devices()[0].platform == "{platform}", jax.devices()
+assert jax.devices()[0].platform == {platform}, jax.devices()
 folder, rng, leaf = pathlib.Path(__file__).parent, np.random.default_rng(0), lambda one: isinstance(one, dict)
 facts, exact = json.loads((folder / "program.json").read_text()), np.load(folder / "exact.npz")
 def make(one):  # the measured numbers, or random ones of their mean and deviation

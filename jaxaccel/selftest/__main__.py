@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES
+from jaxaccel.saying import say, tell, warn
 from jaxaccel.selftest.check import Check, Outcome
 
 QUICK_TRIALS, TRIALS = 100, 1000
@@ -33,19 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             with hold_devices(devices, wait_s=600.0, waiting=lambda d: _tell(f"waiting for the {d}")):
                 found = list(_all(list(devices), quick=options.quick))
     except (BadInputError, DeviceBusyError) as error:
-        print(f"jaxaccel: {error}", file=sys.stderr)
+        warn(str(error))
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         return 130
     _show(found)
     if options.output or not options.rerun:
         output = options.output or Path("outputs") / time.strftime("selftest-%Y%m%d-%H%M%S.json")
         try:
             _write(found, output)
-            print(f"Checks: {output}")
+            say(f"Checks: {output}")
         except OSError as error:
-            print(f"jaxaccel: can't write to {output}: {error.strerror}", file=sys.stderr)
+            warn(f"can't write to {output}: {error.strerror}")
     return 1 if any(check.outcome is Outcome.failed for check in found) else 0
 
 
@@ -67,13 +68,13 @@ def _rerun(first: Path, second: Path) -> Iterable[Check]:
 
 
 def _tell(what: str) -> None:
-    print(f"{what} ...", file=sys.stderr, flush=True)
+    tell(f"{what} ...")
 
 
 def _show(found: Sequence[Check]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from jaxaccel.publish.console import make_console
 
@@ -81,10 +82,8 @@ def _show(found: Sequence[Check]) -> None:
     for heading in ("check", "expected", "found", ""):
         table.add_column(heading, overflow="fold")
     for check in found:
-        style = _STYLES[check.outcome]
-        table.add_row(
-            escape(check.name), escape(check.expected), escape(check.found), f"[{style}]{check.outcome}[/]"
-        )
+        outcome = Text(str(check.outcome), style=_STYLES[check.outcome])
+        table.add_row(check.name, check.expected, check.found, outcome)
     console = make_console()
     console.print(table)
     counts = {outcome: sum(check.outcome is outcome for check in found) for outcome in Outcome}

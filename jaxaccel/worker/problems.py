@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from jaxaccel import foreign
 from jaxaccel.records import Problem
 from jaxaccel.redact import without_secrets
 from jaxaccel.worker.checks import RefusedError
@@ -41,16 +42,23 @@ _LONGEST_FRAMES = 12
 
 
 def describe(error: BaseException) -> Problem:
-    """An exception as one line, with a hint where we know one, and the traceback for those who ask."""
-    text = str(error).strip() or type(error).__name__
+    """An exception as one line, with a hint where we know one, and the traceback for those who ask.
+
+    Its words are a user's, and may be long: they are clipped, and what a terminal would obey is escaped.
+    """
+    text = _said(error)
     if isinstance(error, SystemExit):
         text = f"the code ended the process: SystemExit: {text}"
+    theirs = users_traceback(error)
+    named = getattr(error, "name", None)
     return Problem(
-        type=getattr(error, "name", None) or type(error).__name__.removesuffix("Error"),
-        message=without_secrets(text.splitlines()[0])[:500],
+        type=foreign.inert(
+            named if named and isinstance(named, str) else type(error).__name__.removesuffix("Error"), 100
+        ),
+        message=foreign.inert(without_secrets(text.splitlines()[0]), 500),
         hint=_hint(error, text),
-        details=without_secrets("".join(traceback.format_exception(error))),
-        traceback=users_traceback(error),
+        details=foreign.report(without_secrets("".join(traceback.format_exception(error)))),
+        traceback=theirs and foreign.report(theirs),
     )
 
 
@@ -71,6 +79,14 @@ def _hint_of_ending(error: BaseException) -> str | None:
         if isinstance(cause, SystemExit):
             return ENDED
     return None
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says of itself; its type where that is nothing, or where saying it fails."""
+    try:
+        return str(error).strip() or type(error).__name__
+    except Exception:  # of its author's
+        return type(error).__name__
 
 
 def _hint(error: BaseException, text: str) -> str | None:
@@ -105,8 +121,8 @@ def users_traceback(error: BaseException) -> str | None:
                 line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
                 lines.append(f'  File "{_near(frame.filename)}", line {frame.lineno}, in {frame.name}\n')
                 lines.append(f"    {line}\n" if line else "")
-            said = str(cause).strip().splitlines()
-            lines.append(f"{type(cause).__name__}: {said[0]}" if said else type(cause).__name__)
+            name, said = type(cause).__name__, _said(cause).splitlines()[0]
+            lines.append(name if said == name else f"{name}: {said}")
             return without_secrets("".join(lines))
     return None
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Protocol
 
+from jaxaccel import foreign
 from jaxaccel.messages import Failure, Message, Round, Unavailable, decode_message, encode_message
 from jaxaccel.records import Metric, Problem
 
@@ -30,8 +31,8 @@ def claim_channels() -> tuple[BinaryIO, BinaryIO]:
 
 
 def send(replies: BinaryIO, message: Message) -> None:
-    """Say it."""
-    replies.write(encode_message(message))
+    """Say it. Its text may be that of own code's exceptions, or of a kernel: it is made inert here."""
+    replies.write(encode_message(foreign.everywhere(message, foreign.MULTILINE)))
 
 
 def start_failure(error: Exception, host: Mapping[str, Any]) -> Failure:

@@ -25,6 +25,17 @@ _PRODUCT = re.compile(
 )
 _PRECISION = re.compile(r"\b(DEFAULT|HIGH|HIGHEST)\b")
 
+# What a program calls by name: in a line's usual form, and in MLIR's generic one.
+_CALL = re.compile(r"custom_call @\"?([^\"\s(]+)|call_target_name = \"([^\"]*)\"")
+# Libraries of linear algebra and random numbers, marks for the compiler, and kernels of Pallas. A callback
+# into Python is none of them: its address is a number in the file.
+_LIBRARY = re.compile(
+    r"(lapack|cusolver|cublas|cusparse|hipsolver|hipblas)_\w+|(cu|hip)_(threefry2x32|lu_pivots_to_permutation)\w*"
+    r"|Sharding|SPMDFullToShardShape|SPMDShardToFullShape|annotate_device_placement|shape_assertion"
+    r"|ApproxTopK|Eigh|LuDecomposition|ProductOfElementaryHouseholderReflectors|Qr|AllocateBuffer"
+    r"|stablehlo\.dynamic_\w+|mhlo\.\w+|tpu_custom_call|mosaic_gpu_v2|__gpu\$xla\.gpu\.triton"
+)
+
 SMALL_INTEGERS = 4  # integers are below it: they may be places in something else
 
 
@@ -179,6 +190,15 @@ def check_program(name: str, program: Any, dtype: str) -> None:
             f"`workload.file`: {name} has calling convention {program.calling_convention_version}, and JAX "
             f"{jax.__version__} runs {low} to {high}; export it again"
         )
+    try:
+        unknown = unknown_calls(program.mlir_module())
+    except Exception as error:  # whatever MLIR says of bytes that are no module
+        raise BadCodeError(f"`workload.file`: {name} holds no program that this JAX can read") from error
+    if unknown:
+        raise BadCodeError(
+            f"`workload.file`: {name} calls {unknown[0]!r}, which is no numerical library of JAX: a file "
+            "must not call into this process"
+        )
     for aval in program.in_avals:
         if not all(isinstance(length, int) for length in aval.shape):
             raise BadCodeError(
@@ -200,6 +220,12 @@ def check_program(name: str, program: Any, dtype: str) -> None:
     if floats and dtype not in floats and not wide:
         choices = ", ".join(dict.fromkeys(floats))
         raise BadCodeError(f"`dtype` must be one that {name} takes, {choices}; got {dtype}")
+
+
+def unknown_calls(module: str) -> list[str]:
+    """What a StableHLO module calls outside of itself, but for libraries that are known to be safe."""
+    called = [plain or quoted for plain, quoted in _CALL.findall(module)]
+    return [name for name in dict.fromkeys(called) if not _LIBRARY.fullmatch(name)]
 
 
 def check_precision(name: str, module: str, precision: str) -> None:

@@ -20,15 +20,16 @@ from jaxaccel.publish.console.crossover import LEGEND, crossover_table, winners_
 from jaxaccel.publish.console.job import flag_lines, job_table, verdict_lines
 from jaxaccel.publish.console.machines import machine_lines
 from jaxaccel.publish.console.money import BillTable
+from jaxaccel.publish.console.screen import Screen
 from jaxaccel.publish.console.sweep import WIDTH, SweepTable, look_twice
 from jaxaccel.records import Comparison, Problem, Record
 
 
 def make_console() -> Console:
     """Standard output, at most 100 columns wide where it is a terminal and exactly so where it is not."""
-    console = Console(emoji=False, highlight=False)
+    console = Screen()
     if not console.is_terminal or console.width > WIDTH:
-        console = Console(emoji=False, highlight=False, width=WIDTH)
+        console = Screen(width=WIDTH)
     return console
 
 

@@ -26,7 +26,7 @@ def baseline_table(comparison: BaselineComparison) -> Table:
     table.add_column("case", overflow="fold")
     for title in ("device", "metric"):
         table.add_column(title, no_wrap=True)
-    for title in ("base", "new", "ratio \\[95%]"):
+    for title in ("base", "new", "ratio [95%]"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     workloads = list(dict.fromkeys(change.case.workload for change in comparison.changes))
@@ -62,12 +62,13 @@ def _change_cell(change: Change) -> str:
         return f"{value:.3f}" if 0.01 <= value < 10 else f"{value:.3g}"
 
     judged = change.judged
-    within = "" if judged.ci95 is None else f" \\[{fine(judged.ci95[0])}, {fine(judged.ci95[1])}]"
+    within = "" if judged.ci95 is None else f" [{fine(judged.ci95[0])}, {fine(judged.ci95[1])}]"
     return f"{fine(judged.ratio)}x{within}"
 
 
-def _trend_cell(change: Change, fail_over: float) -> str:
+def _trend_cell(change: Change, fail_over: float) -> Text:
     judged, text = change.judged, str(change.judged.verdict)
     if judged.verdict is Trend.worse:
         text += f" {'>' if judged.beyond else '≤'}{words.percent(fail_over)}"
-    return f"[{_STYLES[judged.verdict]}]{text}[/]{' [yellow]![/yellow]' if change.doubts else ''}"
+    mark = (" !", "yellow") if change.doubts else ""
+    return Text.assemble((text, _STYLES[judged.verdict]), mark)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jaxaccel import foreign
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.machines import standing
@@ -16,9 +17,6 @@ from jaxaccel.records import Comparison, Record, Verdict
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
 
-_MARKUP = str.maketrans(
-    {mark: f"\\{mark}" for mark in "\\`*_[]|#~"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-)
 _CHEAPER = {Verdict.gpu: "gpu", Verdict.cpu: "cpu", Verdict.equivalent: "equal", Verdict.undecided: "?"}
 
 
@@ -64,9 +62,7 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def escaped(words: str) -> str:
-    """Words that are shown as they are, on one line."""
-    return " ".join(words.translate(_MARKUP).split())
+escaped = foreign.markdown  # words that are shown as they are, on one line
 
 
 def as_list(lines: Sequence[str]) -> str:

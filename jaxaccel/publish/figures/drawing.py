@@ -5,12 +5,12 @@ CPU and GPU have a colour and a shape each, here and nowhere else. Colours are o
 contrast of 3 or more with white and with the page's dark.
 """
 
-import html
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jaxaccel import foreign
 from jaxaccel.analyze.machines import Placed
 from jaxaccel.publish import numbers
 from jaxaccel.publish.names import workload_name
@@ -135,7 +135,7 @@ def meta_of(case: Case, role: str = "data") -> dict[str, str]:
 
 def text(words: str) -> str:
     """Words of a record in a figure, where Plotly would take < for a tag."""
-    return html.escape(words, quote=False)
+    return foreign.html(words)
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:

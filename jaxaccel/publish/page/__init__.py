@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jaxaccel import __version__
+from jaxaccel import __version__, foreign
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.machines import standing
@@ -64,9 +64,10 @@ def page(
     """The page as text."""
     from plotly.offline import get_plotlyjs
 
+    told = foreign.everywhere(content(records, prices, notes, comparisons))
     parts = {
         "STYLE": (_FILES / "page.css").read_text(encoding="utf-8"),
-        "DATA": _packed(msgspec.json.encode(content(records, prices, notes, comparisons))),
+        "DATA": _packed(msgspec.json.encode(told)),
         "PLOTLY": _packed(get_plotlyjs().encode()),
         "SCRIPT": (_FILES / "page.js").read_text(encoding="utf-8"),
     }

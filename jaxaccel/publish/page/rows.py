@@ -1,10 +1,11 @@
 """The page's table: a row a comparison, each cell with what it sorts by; and the record behind each side."""
 
 import json
-import shlex
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jaxaccel import foreign
 from jaxaccel.analyze.agreement import of_pair
 from jaxaccel.analyze.questions import passes_of
 from jaxaccel.analyze.residency import break_even
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Cell = tuple[float | None, str]  # what it sorts by, and what is shown
 UNKNOWN: Cell = (None, "–")
 VERDICTS = {Verdict.gpu: "gpu", Verdict.cpu: "cpu", Verdict.equivalent: "equal", Verdict.undecided: "?"}
+_PLAIN = re.compile(r"[\w.:+/-]*")  # what Hydra takes as it is
 _BY_CONTENT = ("sha256",)  # parameters that no command line takes: the file that they are of is needed
 
 
@@ -60,7 +62,7 @@ class Details:
             "ids": [record.case_id, record.arm_id, record.sweep_id],
             "started_at": record.started_at,
             "version": record.jaxaccel_version,
-            "command": self._share(record.command),
+            "command": self._share(foreign.command(record.command)),
             "again": command_of(record),
             "flags": self._share(dict(record.arm.flags)),
             "environment": self._share(flat(record.environment)),
@@ -85,12 +87,16 @@ def command_of(record: Record) -> str | None:
     words += [f"workload.{name}={_value(value)}" for name, value in case.params.items() if value is not None]
     if passes := passes_of(record):
         words.append(f"passes={passes}")
-    return shlex.join(["python", "-m", "jaxaccel.run", *words])
+    return foreign.shell(["python", "-m", "jaxaccel.run", *words])
 
 
 def _value(value: Any) -> str:
-    """As Hydra reads it."""
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    """As Hydra reads it: text that is no plain word stands in quotes, in which `${` means nothing to it."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${") + "'"
+    return json.dumps(value, separators=(",", ":")).replace("${", "\\${")
 
 
 def flat(block: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

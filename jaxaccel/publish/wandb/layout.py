@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
+from jaxaccel import foreign
 from jaxaccel.analyze.compare import compare, pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.machines import meetings
@@ -22,7 +24,7 @@ def drawn(records: Sequence[Record]) -> dict[str, str]:
     """The figures of records by name, as Plotly's JSON."""
     found = draw(records, families(pair(records)))
     # Before JSON escapes what would be looked for.
-    texts = all_without_secrets([[drawing.data, drawing.layout] for drawing in found])
+    texts = foreign.everywhere(all_without_secrets([[drawing.data, drawing.layout] for drawing in found]))
     return {
         drawing.name: json.dumps({"data": data, "layout": layout})
         for drawing, (data, layout) in zip(found, texts, strict=True)
@@ -97,8 +99,9 @@ def _measured(records: Iterable[Record]) -> Iterator[_Pair]:
 
 
 def clean(run: Run) -> Run:
-    """The run without secrets in any text of its config, summary, tables and figures."""
+    """The run without secrets in its config, summary, tables and figures, and with inert text."""
     rows = {name: table.rows for name, table in run.tables.items()}
     config, summary, rows, figures = all_without_secrets([run.config, run.summary, rows, dict(run.figures)])
     tables = {name: replace(table, rows=tuple(map(tuple, rows[name]))) for name, table in run.tables.items()}
-    return replace(run, config=config, summary=summary, tables=tables, figures=figures)
+    cleaned = replace(run, config=config, summary=summary, tables=tables, figures=figures)
+    return cast("Run", foreign.everywhere(cleaned))

@@ -4,12 +4,12 @@ W&B decides nothing here: whatever it does costs a line and at most a minute, ne
 """
 
 import os
-import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jaxaccel import foreign
 from jaxaccel.config import PROJECT, WandbConfig, WandbMode
 from jaxaccel.publish.wandb.layout import Draw, drawn, runs_of
 from jaxaccel.publish.wandb.order import Limits, Order
@@ -157,7 +157,7 @@ def later(config: WandbConfig, folder: Path) -> str:
     words = ["python", "-m", "jaxaccel.report", str(folder), "--wandb"]
     project = f"{config.entity}/{config.project}" if config.entity else config.project
     words += ["--wandb-project", project] if project != PROJECT else []
-    return shlex.join(words)
+    return foreign.shell(words)
 
 
 def closing_line(outcome: Outcome, order: Order, command: str) -> str:
@@ -172,7 +172,7 @@ def closing_line(outcome: Outcome, order: Order, command: str) -> str:
     if outcome.kept:
         reason = f" ({outcome.offline})" if outcome.offline else ""
         parts.append(f"{_runs(outcome.kept)} kept offline{reason}")
-        parts.append(f"to look at: wandb leet {shlex.quote(str(Path(order.folder) / 'wandb'))}")
+        parts.append(f"to look at: wandb leet {foreign.shell([str(Path(order.folder) / 'wandb')])}")
     if not outcome.complete:
         if outcome.faults:
             parts.append(ON_DISK)
