@@ -20,6 +20,7 @@ import msgspec
 
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, require_positive, require_text
 from jaxaccel.records import DEVICES, JAX
+from jaxaccel.redact.outlets import speaks_safely
 
 if TYPE_CHECKING:
     from jaxaccel.records import Record
@@ -157,6 +158,7 @@ class Arguments:
     list: bool
 
 
+@speaks_safely
 def main(
     argv: Sequence[str] | None = None,
     *,

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from jaxaccel.commands import OK, exit_code_of
 from jaxaccel.redact import without_secrets
+from jaxaccel.redact.outlets import speaks_safely
 
 HELP = """\
 jaxaccel.peers measures a JAX workload beside other frameworks: the same data, tolerance and statistics, each
@@ -44,6 +45,7 @@ Results: record.json (one an arm) and records.jsonl in outputs/ or multirun/. Ex
 """
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)

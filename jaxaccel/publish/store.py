@@ -15,6 +15,8 @@ from jaxaccel.config import BadInputError
 from jaxaccel.publish import machines
 from jaxaccel.publish.tables import case_columns, csv_text
 from jaxaccel.records import JAX, Comparison, Metric, Record, Speedup, decode_record, encode_record
+from jaxaccel.redact import all_without_secrets
+from jaxaccel.redact.outlets import document
 
 RECORD = "record.json"
 RECORDS = "records.jsonl"
@@ -68,7 +70,8 @@ def load_records(
 ) -> list[Record]:
     """The records of files (.json, .jsonl) and of all record.json and records.jsonl below folders.
 
-    A record that a sweep wrote twice, alone and in records.jsonl, is there once. Where `broken` is given,
+    They are without the secrets of this process, which an earlier jaxaccel may have let into them. A record
+    that a sweep wrote twice, alone and in records.jsonl, is there once. Where `broken` is given,
     what can't be read is added to it, a line each, and left out. Records of other frameworks than JAX, which
     nothing but jaxaccel.peers knows how to read, are there only with `peers`.
 
@@ -77,9 +80,9 @@ def load_records(
     found: dict[tuple[str, str, str], Record] = {}
     for place in map(Path, places):
         for path in _files(place):
-            for number, document in enumerate(_documents(path), start=1):
+            for number, text in enumerate(_documents(path), start=1):
                 try:
-                    record = decode_record(document)
+                    record = all_without_secrets(decode_record(text))
                 except (msgspec.DecodeError, UnicodeDecodeError) as error:
                     told = f"{path}, record {number}: {error}"
                     if broken is None:
@@ -228,7 +231,8 @@ def _machine_columns(device: str, record: Record | None) -> Mapping[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody, whatever breaks, ever sees half of it."""
+    """Write a file so that nobody, whatever breaks, ever sees half of it, nor any secret."""
+    content = document(path.name, content)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, load
 from jaxaccel.config import BadInputError, WandbConfig
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ OK, WORSE, INCOMPLETE, BAD_INPUT = 0, 1, 1, 2
 __all__ = ["main", "make_parser", "read"]
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Load, compare and show. Returns the exit code."""
     try:

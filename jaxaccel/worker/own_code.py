@@ -15,6 +15,7 @@ from typing import Any
 
 from jaxaccel.messages import Opened
 from jaxaccel.records import NAMES_OF_CODE, Arm, Code
+from jaxaccel.redact import learn
 from jaxaccel.worker import process_state, settings
 from jaxaccel.worker.devices import PACKAGES
 from jaxaccel.worker.imports import Imports, top
@@ -69,6 +70,7 @@ class OwnCode:
         return {**self._width, **argv, **self._imports.set_by(self._roots)}
 
     def __exit__(self, *_: object) -> None:
+        learn(os.environ)  # an exception may tell of what the code has set, as load_dotenv() does
         inside = process_state.read()
         self._kept = {**self._width, **process_state.lasting(process_state.changes(self._outside, inside))}
         if self._roots:

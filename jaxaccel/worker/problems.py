@@ -42,12 +42,12 @@ _LONGEST_FRAMES = 12
 
 def describe(error: BaseException) -> Problem:
     """An exception as one line, with a hint where we know one, and the traceback for those who ask."""
-    text = str(error).strip() or type(error).__name__
+    text = without_secrets(str(error).strip()) or type(error).__name__
     if isinstance(error, SystemExit):
         text = f"the code ended the process: SystemExit: {text}"
     return Problem(
         type=getattr(error, "name", None) or type(error).__name__.removesuffix("Error"),
-        message=without_secrets(text.splitlines()[0])[:500],
+        message=text.splitlines()[0][:500],
         hint=_hint(error, text),
         details=without_secrets("".join(traceback.format_exception(error))),
         traceback=users_traceback(error),
@@ -105,7 +105,7 @@ def users_traceback(error: BaseException) -> str | None:
                 line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
                 lines.append(f'  File "{_near(frame.filename)}", line {frame.lineno}, in {frame.name}\n')
                 lines.append(f"    {line}\n" if line else "")
-            said = str(cause).strip().splitlines()
+            said = without_secrets(str(cause)).strip().splitlines()
             lines.append(f"{type(cause).__name__}: {said[0]}" if said else type(cause).__name__)
             return without_secrets("".join(lines))
     return None

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO, Protocol
 
 from jaxaccel.messages import Failure, Message, Round, Unavailable, decode_message, encode_message
 from jaxaccel.records import Metric, Problem
+from jaxaccel.redact import all_without_secrets
 
 
 class Arm(Protocol):
@@ -30,8 +31,8 @@ def claim_channels() -> tuple[BinaryIO, BinaryIO]:
 
 
 def send(replies: BinaryIO, message: Message) -> None:
-    """Say it."""
-    replies.write(encode_message(message))
+    """Say it, without the secrets that this process knows."""
+    replies.write(encode_message(all_without_secrets(message)))
 
 
 def start_failure(error: Exception, host: Mapping[str, Any]) -> Failure:
