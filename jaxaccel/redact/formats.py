@@ -62,6 +62,13 @@ def labelled(text: str) -> Iterator[str]:
             yield text[begin:end]
 
 
+def in_urls(text: str) -> Iterator[str]:
+    """What stands in a text between :// and @."""
+    for name, begin, end in spans(text):
+        if name == _IN_URL:
+            yield text[begin:end]
+
+
 def is_label(name: object) -> bool:
     """Whether the name of a value is such a label."""
     return isinstance(name, str) and re.search(rf"(?:{_LABEL})$", name, re.IGNORECASE) is not None
@@ -79,6 +86,8 @@ def _value(match: re.Match[str]) -> tuple[int, int] | None:
     told, begin = match["bare"].rstrip(".:"), match.start("bare")
     if _NO_VALUE.match(told) or match.string[match.end() :].startswith(("(", "[", "{")):
         return None
+    if re.fullmatch(r"[\d._]+", told) and "pass" not in match[0].lower():  # SECRET_BYTES = 16_000
+        return None
     if ":" in match["sign"] and not re.search(r"\d", told):  # "password: required" is a sentence
         return None
     return begin, begin + len(told)
@@ -91,7 +100,7 @@ def _token(match: re.Match[str]) -> tuple[int, int] | None:
     return _value(match) if likely and re.fullmatch(r"[\w.+/=~-]+", told) else None
 
 
-_BY_LABEL = "a value behind a label"
+_BY_LABEL, _IN_URL = "a value behind a label", "credentials in a URL"
 _BEGIN, _END = (rf"-----{word} [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----" for word in ("BEGIN", "END"))
 _NEXT = r"(?:\s|\\[rn])"  # the end of a line, maybe as a literal has it
 FORMATS = (
@@ -105,7 +114,7 @@ FORMATS = (
         ),
     ),
     Format(
-        name="credentials in a URL",
+        name=_IN_URL,
         hints=("://",),
         # user:password@ or user@; a password with / in it, but not a port and a path.
         pattern=re.compile(r"://((?:[^/\s:@\"'<>]*:(?!\d+(?:[/?#\s]|$))[^\s\"'<>]+|[^/\s\"'<>]+)@)"),
@@ -156,11 +165,12 @@ FORMATS = (
         name="an Authorization header",
         hints=("bearer", "authorization"),
         pattern=re.compile(
-            r"""authorization["']?\s*[:=]\s*["']?(?:(?:basic|bearer|token|digest)\s+)?([^\s"',;]{6,})"""
+            r"""authorization["']?\s*[:=]\s*["']?(?:basic|bearer|token|digest)\s+([^\s"',;*]{6,})"""
+            r"""|authorization["']?\s*[:=]\s*["']?((?=\S*\d)[^\s"',;*]{8,})"""
             r"|\bbearer\s+((?=\S*\d)[\w.~+/=-]{8,})",
             re.IGNORECASE,
         ),
-        hidden=lambda match: match.span(1) if match[1] else match.span(2),
+        hidden=lambda match: match.span(match.lastindex or 0),
     ),
     Format(
         name="a W&B key",

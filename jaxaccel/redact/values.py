@@ -29,7 +29,6 @@ _PART = 8  # of a value that is a list
 _SHORT, _REMEMBERED = 500, 20_000  # records say the same in many texts: characters of those, and how many
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _NUMBER = re.compile(r"[\d.,:+\-eE_ ]+")
-_IN_URL = re.compile(r"://([^/\s:@]*):([^\s\"'<>]+)@")
 # Values of settings that say nothing.
 _SETTINGS = frozenset(
     {
@@ -216,10 +215,9 @@ def values_in(environment: Mapping[str, str]) -> Iterator[str]:
         if is_secret(name) and (is_password(name) or kind_of(value) is not Kind.number):
             yield from _parts(value)
         yield from formats.labelled(value)
-        for user, password in _IN_URL.findall(value):
+        for credentials in formats.in_urls(value):
+            password = credentials.partition(":")[2] or credentials
             yield from (password, unquote(password))
-            if user and is_secret(name):
-                yield f"{user}:{password}"
 
 
 def _parts(value: str) -> Iterator[str]:
