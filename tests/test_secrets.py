@@ -1,4 +1,4 @@
-"""Secrets of sixteen kinds, planted in a sweep, its report and a bundle of it: none is in a byte of them."""
+"""Secrets of seventeen kinds, planted in a sweep, its report and a bundle of it: none is in a byte of them."""
 
 import base64
 import gzip
@@ -20,13 +20,19 @@ import pytest
 from conftest import ROOT, TIMEOUT_S, Ran, clean_environment
 from fakes import make_failed, make_record
 
+import jaxaccel.report.bundle as bundling
 from jaxaccel.measure import client
 from jaxaccel.measure.client import Worker
 from jaxaccel.messages import Failure, Open, Started, encode_message
 from jaxaccel.publish import store
+from jaxaccel.publish.page import write_page
+from jaxaccel.publish.wandb.order import Order
+from jaxaccel.publish.wandb.process import carry_out
+from jaxaccel.publish.wandb.runs import Run
 from jaxaccel.records import Arm, ArmFacts, Case, Problem
 from jaxaccel.redact import values
 from jaxaccel.report import main as report
+from jaxaccel.report import read
 
 PEM = "\n".join(
     [
@@ -45,6 +51,7 @@ PLANTED = {
     "aws": "/bPxRfiCYEXAMPLEKEY/K7MDENG+wJal",
     "pem": PEM,
     "flag": "fl4g-s3cret",
+    "wandb, too": "fedcba9876543210fedcba9876543210fedcba98",
     # by .netrc
     "wandb": "0123456789abcdef0123456789abcdef01234567",
     "netrc": "n3trc-passw0rd",
@@ -65,6 +72,7 @@ VARIABLES = {
     "DB_PASSWORD": PLANTED["word"],
     "ODD_SECRET": PLANTED["quotes"],
     "AWS_SECRET_ACCESS_KEY": PLANTED["aws"],
+    "WANDB_API_KEY": PLANTED["wandb, too"],
     "SIGNING_KEY": PEM,
     "DATABASE_URL": f"postgres://me:{PLANTED['short']}@db/x",
     "HTTP_AUTHORIZATION": f"Bearer {PLANTED['bearer']}",
@@ -275,3 +283,29 @@ def test_the_search_finds_what_it_looks_for() -> None:
     assert leaks({"page.html": b"<script>" + packed + b"</script>"})
     assert leaks({"x.gz": gzip.compress(PLANTED["word"].encode())})
     assert not leaks({"x": b"nothing"})
+
+
+def test_the_page_the_bundle_and_the_client_look_again_at_what_they_are_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever reached them: each is the last that can look into what it packs."""
+    monkeypatch.setenv("PASSWORD", PLANTED["short"])
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    record = make_record("cpu", command=f"python -m jaxaccel.run {PLANTED['short']}")
+    write_page([record], tmp_path / "page.html", notes=[f"it is {PLANTED['short']}"])
+
+    def fill(folder: Path, *_: object) -> dict[str, str]:
+        (folder / "new.txt").write_text(PLANTED["short"])
+        (folder / "new.bin").write_bytes(b"\xff\x00" + PLANTED["short"].encode())
+        return {}
+
+    monkeypatch.setattr(bundling, "the_one", lambda *_: record)
+    monkeypatch.setattr(bundling, "arm_of", lambda *_: None)
+    monkeypatch.setattr(bundling, "fill", fill)
+    assert not bundling.bundle([record], read([str(tmp_path), "--bundle"])), "one file is left out"
+    run = Run(id="a", name="a", group="a", job_type="point", config={"said": PLANTED["short"]})
+    order = Order(runs=(run,), project="p", entity=None, folder=str(tmp_path), mode="offline", keep=True)
+    assert carry_out(order).kept == 1
+    written = files_below(tmp_path)
+    assert {Path(name).suffix for name in written} >= {".html", ".gz", ".txt", ".wandb", ".log"}
+    assert leaks(written) == []
