@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, given_prices, load, parse_only
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, whole_number
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Arguments:
     criteria: bool = False
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Load, interpolate, say. Returns the exit code."""
     try:

@@ -10,6 +10,7 @@ import msgspec
 
 from jaxaccel.analyze.claims import Claim, Published, read_claim
 from jaxaccel.config import BadInputError, parser_with_examples
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, warn
 
 OK, BAD_INPUT = 0, 2
@@ -27,6 +28,7 @@ exit code: 0 all numbers are there that can be, 2 bad input, or a number that th
 """
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, work out, print. Returns the exit code."""
     parser = parser_with_examples(

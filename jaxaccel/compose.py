@@ -6,7 +6,7 @@ Their import and composing take half a second, so `run` starts its workers befor
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, resolvers
 from omegaconf.errors import OmegaConfBaseException
 
 from jaxaccel.conf_folder import config_folder, renamed
@@ -24,7 +24,8 @@ from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, own_func
 from jaxaccel.function_names import Named, near, require_a_file_each
 from jaxaccel.reading import link_out
 from jaxaccel.records import DEVICES
-from jaxaccel.redact import holds_secret, without_secrets
+from jaxaccel.redact import is_secret, secret_in, without_secrets
+from jaxaccel.redact.values import is_setting
 from jaxaccel.spelling import MULTIRUN, SHORT, expand
 
 _ASK_HYDRA = {
@@ -45,6 +46,8 @@ _HYDRA_S_OWN = {
     "hydra/sweeper": ("one_by_one", "basic"),
 }
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+_ENV = "oc.env"  # OmegaConf's resolver of ${oc.env:NAME}
+_KEPT = "which records and config dumps would keep: let your code read it from the environment"
 # What all jobs of a command share, and what it is called on the command line.
 _OF_THE_COMMAND = {
     "ceilings": "ceilings",
@@ -143,6 +146,7 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     OmegaConf.register_new_resolver(
         "resume_or", lambda fresh: resumed[-1] if resumed else fresh, replace=True
     )
+    OmegaConf.register_new_resolver(_ENV, variable, replace=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
@@ -165,6 +169,8 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
             raise BadInputError("these arguments describe a sweep of 0 jobs")
         if problems:
             raise BadInputError(problems[0])
+        for container, _ in raw:
+            refuse_secrets(container)
         jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
         # Of the command, not of a job: a command has one worker a device, which serves all jobs.
         for name, called in _OF_THE_COMMAND.items():
@@ -179,6 +185,8 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
         sweep_folders += [path.absolute() for path in Path().glob(f"multirun/*/*-{command_id}")]
         discard([folder for _, folder in raw], next(iter(sweep_folders), None))
         raise BadInputError(in_one_line(error, arguments)) from error
+    finally:
+        OmegaConf.register_new_resolver(_ENV, resolvers.oc.env, replace=True)
     return Composed(jobs=jobs, sweep_folder=next(iter(sweep_folders), None))
 
 
@@ -188,10 +196,12 @@ def check_argument(argument: str) -> None:
     **Raises** BadInputError.
     """
     key, equals, value = argument.partition("=")
-    if holds_secret(argument):
+    if secret := secret_in(argument):
+        raise BadInputError(f"`{without_secrets(argument)}` holds a secret ({secret}), {_KEPT}")
+    if key.lstrip("+").startswith("hydra.job.env_set"):
         raise BadInputError(
-            f"`{without_secrets(argument)}` holds a secret, which records and config dumps "
-            "would keep: let your code read it from the environment"
+            "`hydra.job.env_set` would set nothing where the code is measured: set variables in the "
+            "environment of the command"
         )
     if argument.startswith("device=["):  # Hydra would take the last of the list, in silence
         raise BadInputError(f"`{argument}` is a list: use device=both, or -m device=cpu,gpu")
@@ -208,6 +218,33 @@ def check_argument(argument: str) -> None:
             f"`{key}` must be one of {', '.join(_HYDRA_S_OWN[key])}, got {value!r}: Hydra only reads the "
             "jobs, and jaxaccel measures them by itself, one at a time, so that none disturbs another"
         )
+
+
+def variable(*named: str) -> Any:
+    """What ${oc.env:NAME} or ${oc.env:NAME,DEFAULT} stands for.
+
+    **Raises** BadInputError where that is a secret: Hydra is not to write it anywhere, nor name a folder so.
+    """
+    name = named[0]
+    value = os.environ.get(name)
+    if value is not None and ((is_secret(name) and not is_setting(value)) or secret_in(value)):
+        raise BadInputError(f"`${{{_ENV}:{name}}}` holds a secret, {_KEPT}")
+    return resolvers.oc.env(*named)
+
+
+def refuse_secrets(value: Any, key: str = "") -> None:
+    """Refuse a composed value that holds a secret, wherever it comes from.
+
+    **Raises** BadInputError.
+    """
+    if isinstance(value, str) and (secret := secret_in(value)):
+        raise BadInputError(f"`{key}={without_secrets(value)}` holds a secret ({secret}), {_KEPT}")
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            refuse_secrets(entry, f"{key}.{name}" if key else str(name))
+    if isinstance(value, list):
+        for entry in value:
+            refuse_secrets(entry, key)
 
 
 def check_functions(jobs: Sequence[Job]) -> None:
@@ -285,8 +322,9 @@ def discard(folders: Sequence[Path], sweep_folder: Path | None) -> None:
 
 def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     """What is wrong with the arguments, naming the argument, the value and the choices."""
-    if isinstance(error, BadInputError):
-        return str(error)
+    for found in causes(error):
+        if isinstance(found, BadInputError):
+            return str(found)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, value = error.missing_cfg_file.rpartition("/")
         return f"`{group}` must be one of {', '.join(error.options)}, got {value!r}"
@@ -306,6 +344,13 @@ def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
         return f"`{ambiguous[1]}` is a list of values, which is a sweep: add -m"
     # Hydra does not always say which argument it means.
     return f"`{key}`: {first}" if key else f"{first} (among: {' '.join(arguments)})"
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception, that which it came from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _meant(error: BaseException, key: str) -> str:

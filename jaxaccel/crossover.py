@@ -31,6 +31,7 @@ from jaxaccel.commands import (
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, ResumeChanged, RunConfig
 from jaxaccel.records import NOT_NEEDED, Arm, Record
 from jaxaccel.redact import without_secrets
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 from jaxaccel.spelling import in_words_typed
 
@@ -69,6 +70,7 @@ Exit code: 0 nothing more can be told, 1 something was left (a budget, a failure
 BOTH = ("cpu", "gpu")
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Compose, search, save, show, publish. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxaccel.arguments import given_project
 from jaxaccel.config import BadInputError, Parser, WandbConfig, parser_with_examples
 from jaxaccel.redact import without_secrets
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, warn
 
 OK, NOT_SAVED, BAD_INPUT = 0, 1, 2
@@ -33,6 +34,7 @@ class Arguments:
     dry_run: bool
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the workspaces, and save or print them. Returns the exit code."""
     try:

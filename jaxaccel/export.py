@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jaxaccel.config import BadInputError, Dtype, Parser, Precision
 from jaxaccel.function_names import FORMS, common_root, locate
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
@@ -22,6 +23,7 @@ examples:
 """
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Export, and say what is in the file. Returns the exit code."""
     try:

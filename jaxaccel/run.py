@@ -29,6 +29,7 @@ from jaxaccel.commands import (
 from jaxaccel.config import BadInputError, ResumeChanged
 from jaxaccel.records import DEVICES, Record, Status
 from jaxaccel.redact import without_secrets
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, warn
 from jaxaccel.spelling import device_of, in_words_typed
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 HELP = (["--help"], ["-h"])  # with other arguments Hydra gives it, in which these are the defaults
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Compose, measure, save, show, publish. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -21,6 +21,7 @@ import msgspec
 from jaxaccel import foreign
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, require_positive, require_text
 from jaxaccel.records import DEVICES, JAX
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class Arguments:
     list: bool
 
 
+@speaks_safely
 def main(
     argv: Sequence[str] | None = None,
     *,

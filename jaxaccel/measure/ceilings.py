@@ -23,6 +23,7 @@ from jaxaccel.analyze.roofline import near
 from jaxaccel.measure.sampling import Asked, OpenArm, Sampled, Stop, sample, why
 from jaxaccel.messages import Close, Open, Opened, Started
 from jaxaccel.records import Arm, Case, Ceiling, Ceilings, Metric, digest
+from jaxaccel.redact.outlets import document
 
 STOP = Stop(relative_ci=0.02, limit_s=0.15, max_rounds=8)
 TRANSFER_STOP = Stop(relative_ci=0.005, limit_s=1.0, max_rounds=8)  # one takes long; the best round counts
@@ -122,7 +123,7 @@ class Book:
         half = path.with_suffix(f".{os.getpid()}")
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            half.write_bytes(msgspec.json.encode(replace(page, passing={})))
+            half.write_bytes(document(path.name, msgspec.json.encode(replace(page, passing={}))))
             half.replace(path)
 
     @staticmethod

@@ -22,10 +22,12 @@ import platformdirs
 from jaxaccel import foreign
 from jaxaccel.messages import Failure, Message, Started, decode_message, encode_message
 from jaxaccel.records import Problem
+from jaxaccel.redact import all_without_secrets, without_secrets
 
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 1800.0  # one answer: a large program's compilation is among them
 LAST_WORDS_BYTES = 4000
+SECRET_BYTES = 16_000  # read before and after them, so that no secret is cut in two, and the rest of it shown
 
 
 class Worker:
@@ -133,7 +135,7 @@ class Worker:
             self._pending += chunk
         line, self._pending = self._pending.split(b"\n", 1)
         try:
-            return decode_message(line)
+            return all_without_secrets(decode_message(line))
         except msgspec.DecodeError as error:
             return Failure(
                 error=Problem(type="Protocol", message=f"the {self.device} worker's answer: {error}")
@@ -148,7 +150,7 @@ class Worker:
         how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
         words = self._last_words()
         # What is wrong with a flag comes first, and then all flags that there are.
-        if problem := refused_flags(self._words(0) + words):
+        if problem := refused_flags(self._first_words() + words):
             return Failure(error=problem)
         # A worker that the kernel ended for want of memory leaves no words.
         hint = "perhaps the machine ran out of memory: take a smaller size" if code == -9 else None
@@ -159,13 +161,16 @@ class Worker:
             )
         )
 
+    def _first_words(self) -> str:
+        self._errors.seek(0)
+        words = self._errors.read(LAST_WORDS_BYTES + SECRET_BYTES).decode(errors="replace")
+        return foreign.report(without_secrets(words)[:LAST_WORDS_BYTES])
+
     def _last_words(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
-        return self._words(max(0, size - LAST_WORDS_BYTES))
-
-    def _words(self, at: int) -> str:
-        self._errors.seek(at)
-        return foreign.report(self._errors.read(LAST_WORDS_BYTES).decode(errors="replace"))
+        self._errors.seek(max(0, size - LAST_WORDS_BYTES - SECRET_BYTES))
+        words = self._errors.read().decode(errors="replace")
+        return foreign.report(without_secrets(words)[-LAST_WORDS_BYTES:])
 
 
 def worker_variables(device: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from jaxaccel import foreign
 from jaxaccel.commands import OK, exit_code_of
 from jaxaccel.redact import without_secrets
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say
 
 HELP = """\
@@ -45,6 +46,7 @@ Results: record.json (one an arm) and records.jsonl in outputs/ or multirun/. Ex
 """
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, or report. Returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)

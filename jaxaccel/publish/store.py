@@ -15,6 +15,8 @@ from jaxaccel.publish import machines
 from jaxaccel.publish.tables import case_columns, csv_text
 from jaxaccel.reading import RECORD, RECORDS, records_in
 from jaxaccel.records import JAX, Comparison, Metric, Record, Speedup, encode_record
+from jaxaccel.redact import all_without_secrets
+from jaxaccel.redact.outlets import document
 from jaxaccel.saying import warn
 
 COMPARISON = "comparison.csv"
@@ -78,9 +80,10 @@ def load_records(
 ) -> list[Record]:
     """The records of files (.json, .jsonl) and of all record.json and records.jsonl below folders.
 
-    A record that a sweep wrote twice, alone and in records.jsonl, is there once. What can't be read is passed
-    over and added to `skipped`, a line each; without that, it is named on standard error. Records of other
-    frameworks than JAX, which nothing but jaxaccel.peers knows how to read, are there only with `peers`.
+    They are without the secrets of this process, which an earlier jaxaccel may have let into them. A record
+    that a sweep wrote twice, alone and in records.jsonl, is there once. What can't be read is passed over and
+    added to `skipped`, a line each; without that, it is named on standard error. Records of other frameworks
+    than JAX, which nothing but jaxaccel.peers knows how to read, are there only with `peers`.
 
     **Raises** BadInputError for a place that does not exist.
     """
@@ -88,7 +91,7 @@ def load_records(
     unreadable: list[str] = []
     for place in map(Path, places):
         try:
-            for record in records_in(place, unreadable):
+            for record in map(all_without_secrets, records_in(place, unreadable)):
                 if peers or record.arm.framework == JAX:
                     found[record.arm_id, record.sweep_id, record.started_at] = record
         except FileNotFoundError as error:
@@ -244,7 +247,8 @@ def _machine_columns(device: str, record: Record | None) -> Mapping[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody, whatever breaks, ever sees half of it."""
+    """Write a file so that nobody, whatever breaks, ever sees half of it, nor any secret."""
+    content = document(path.name, content)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

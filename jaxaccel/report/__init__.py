@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, load
 from jaxaccel.config import BadInputError, WandbConfig
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
 from jaxaccel.saying import say, warn
 
@@ -25,6 +26,7 @@ NOTED = 20  # files that hold no record: so many are named on a page
 __all__ = ["main", "make_parser", "read"]
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Load, compare and show. Returns the exit code."""
     try:

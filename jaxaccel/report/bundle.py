@@ -23,6 +23,7 @@ from jaxaccel.messages import Dump, Dumped, Failure, Started
 from jaxaccel.publish.names import case_name
 from jaxaccel.records import CPU_CORES, MADE_BY_CODE, Arm, Record
 from jaxaccel.redact import all_without_secrets, without_places
+from jaxaccel.redact.outlets import scrub
 from jaxaccel.report.arguments import Arguments
 from jaxaccel.report.repro import NOT_SET, repro, timed
 from jaxaccel.report.settings import PLATFORMS, left_out, speed_settings
@@ -74,7 +75,7 @@ def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
         with tempfile.TemporaryDirectory(dir=parent, prefix=".bundle-") as made:
             whole = Path(made) / folder.name
             whole.mkdir()
-            absent = fill(whole, record, arm)
+            absent = {**fill(whole, record, arm), **scrub(whole)}
             archive = Path(made) / "archive"
             pack(whole, archive)
             whole.rename(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES
+from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 from jaxaccel.selftest.check import Check, Outcome
 
@@ -21,6 +22,7 @@ QUICK_TRIALS, TRIALS = 100, 1000
 _STYLES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skipped": "dim"}
 
 
+@speaks_safely
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks, show them, write them as JSON. Returns 1 if one failed, else 0."""
     options = _parser().parse_args(argv)

@@ -214,7 +214,7 @@ def _why_none(jax_version: str, error: str) -> str:
     ]
     if not plugins:
         return f"JAX {jax_version} found no GPU: it has no GPU plugin here, so only the CPU"
-    reason = error.splitlines()[0][:300] if error else "no reason given"
+    reason = without_secrets(error).splitlines()[0][:300] if error else "no reason given"
     return f"JAX {jax_version} found no GPU: {', '.join(plugins)} found no usable device ({reason})"
 
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from jaxaccel.messages import Opened
 from jaxaccel.records import NAMES_OF_CODE, Arm, Code
+from jaxaccel.redact import learn
 from jaxaccel.worker import process_state, settings
 from jaxaccel.worker.devices import PACKAGES
 from jaxaccel.worker.imports import Imports, top
-from jaxaccel.worker.process_state import JAX, Channels, Key, State
+from jaxaccel.worker.process_state import ABSENT, ENVIRONMENT, JAX, Channels, Key, State
 
 GIT_S = 5.0  # a repository that takes longer to answer is not waited for
 NO_GIT = "git is not installed"
@@ -70,7 +71,16 @@ class OwnCode:
 
     def __exit__(self, *_: object) -> None:
         inside = process_state.read()
-        self._kept = {**self._width, **process_state.lasting(process_state.changes(self._outside, inside))}
+        made = process_state.changes(self._outside, inside)
+        # An exception may tell of what the code has set, as load_dotenv() does.
+        learn(
+            {
+                name: value
+                for (kind, name), value in made.items()
+                if kind == ENVIRONMENT and value is not ABSENT
+            }
+        )
+        self._kept = {**self._width, **process_state.lasting(made)}
         if self._roots:
             self._imports.leave()
         if self._channels:

@@ -46,7 +46,7 @@ def describe(error: BaseException) -> Problem:
 
     Its words are a user's, and may be long: they are clipped, and what a terminal would obey is escaped.
     """
-    text = _said(error)
+    text = without_secrets(_said(error))
     if isinstance(error, SystemExit):
         text = f"the code ended the process: SystemExit: {text}"
     theirs = users_traceback(error)
@@ -55,7 +55,7 @@ def describe(error: BaseException) -> Problem:
         type=foreign.inert(
             named if named and isinstance(named, str) else type(error).__name__.removesuffix("Error"), 100
         ),
-        message=foreign.inert(without_secrets(text.splitlines()[0]), 500),
+        message=foreign.inert(text.splitlines()[0], 500),
         hint=_hint(error, text),
         details=foreign.report(without_secrets("".join(traceback.format_exception(error)))),
         traceback=theirs and foreign.report(theirs),
@@ -121,7 +121,7 @@ def users_traceback(error: BaseException) -> str | None:
                 line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
                 lines.append(f'  File "{_near(frame.filename)}", line {frame.lineno}, in {frame.name}\n')
                 lines.append(f"    {line}\n" if line else "")
-            name, said = type(cause).__name__, _said(cause).splitlines()[0]
+            name, said = type(cause).__name__, without_secrets(_said(cause)).splitlines()[0]
             lines.append(name if said == name else f"{name}: {said}")
             return without_secrets("".join(lines))
     return None

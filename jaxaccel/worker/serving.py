@@ -7,6 +7,7 @@ from typing import Any, BinaryIO, Protocol
 from jaxaccel import foreign
 from jaxaccel.messages import Failure, Message, Round, Unavailable, decode_message, encode_message
 from jaxaccel.records import Metric, Problem
+from jaxaccel.redact import all_without_secrets
 
 
 class Arm(Protocol):
@@ -31,8 +32,9 @@ def claim_channels() -> tuple[BinaryIO, BinaryIO]:
 
 
 def send(replies: BinaryIO, message: Message) -> None:
-    """Say it. Its text may be that of own code's exceptions, or of a kernel: it is made inert here."""
-    replies.write(encode_message(foreign.everywhere(message, foreign.MULTILINE)))
+    """Say it, without the secrets that this process knows. Text of own code's exceptions is made inert."""
+    told = foreign.everywhere(all_without_secrets(message), foreign.MULTILINE)
+    replies.write(encode_message(told))
 
 
 def start_failure(error: Exception, host: Mapping[str, Any]) -> Failure:

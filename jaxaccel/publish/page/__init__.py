@@ -27,6 +27,7 @@ from jaxaccel.publish.names import device_name, workload_name
 from jaxaccel.publish.page.rows import Details, rows_of
 from jaxaccel.publish.store import write_whole
 from jaxaccel.records import SCHEMA_VERSION, Comparison, Metric, Record
+from jaxaccel.redact import all_without_secrets
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
@@ -64,7 +65,8 @@ def page(
     """The page as text."""
     from plotly.offline import get_plotlyjs
 
-    told = foreign.everywhere(content(records, prices, notes, comparisons))
+    # Once it is packed, nobody can look into it.
+    told = foreign.everywhere(all_without_secrets(content(records, prices, notes, comparisons)))
     parts = {
         "STYLE": (_FILES / "page.css").read_text(encoding="utf-8"),
         "DATA": _packed(msgspec.json.encode(told)),

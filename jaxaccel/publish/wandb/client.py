@@ -13,7 +13,7 @@ import psutil
 from jaxaccel.config import WandbMode
 from jaxaccel.publish.wandb.logfile import TruncatedError, entries
 from jaxaccel.publish.wandb.order import Order
-from jaxaccel.publish.wandb.runs import CONTENT, Run, There
+from jaxaccel.publish.wandb.runs import CONTENT, Run, There, clean
 from jaxaccel.redact import without_secrets
 
 PAGE = 100
@@ -103,6 +103,7 @@ def log(run: Run, order: Order, mode: str, init_s: float, finish_s: float) -> Pa
     """
     import wandb
 
+    run = clean(run)
     settings = _lean() | {"init_timeout": init_s, "finish_timeout": finish_s}
     with wandb.init(
         project=order.project,

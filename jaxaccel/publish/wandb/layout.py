@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 from jaxaccel import foreign
 from jaxaccel.analyze.compare import compare, pair
@@ -13,7 +12,7 @@ from jaxaccel.publish.figures import draw
 from jaxaccel.publish.wandb.comparison import comparison_run
 from jaxaccel.publish.wandb.curves import curves, lines, speedups
 from jaxaccel.publish.wandb.points import point
-from jaxaccel.publish.wandb.runs import Run
+from jaxaccel.publish.wandb.runs import Run, clean
 from jaxaccel.records import Comparison, Record
 from jaxaccel.redact import all_without_secrets
 
@@ -96,12 +95,3 @@ def _measured(records: Iterable[Record]) -> Iterator[_Pair]:
         cpu, gpu = met.cpu, met.gpu
         if cpu and gpu and cpu.ok and gpu.ok and cpu.timings.keys() & gpu.timings.keys():
             yield _Pair(cpu=cpu, gpu=gpu, cpu_machine=met.cpu_machine, gpu_machine=met.gpu_machine)
-
-
-def clean(run: Run) -> Run:
-    """The run without secrets in its config, summary, tables and figures, and with inert text."""
-    rows = {name: table.rows for name, table in run.tables.items()}
-    config, summary, rows, figures = all_without_secrets([run.config, run.summary, rows, dict(run.figures)])
-    tables = {name: replace(table, rows=tuple(map(tuple, rows[name]))) for name, table in run.tables.items()}
-    cleaned = replace(run, config=config, summary=summary, tables=tables, figures=figures)
-    return cast("Run", foreign.everywhere(cleaned))

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
 
+from jaxaccel import foreign
 from jaxaccel.records import digest
+from jaxaccel.redact import all_without_secrets
+from jaxaccel.redact.outlets import document
 
 CONTENT = "content_id"  # the summary key by which what W&B has is held against what it should have
 
@@ -68,6 +71,13 @@ def lacks(run: Run, there: There | None) -> str | None:
         if not isinstance(file, Mapping) or file.get("path") not in there.files:
             return f"its {name}"
     return None if there.finished else "its end"
+
+
+def clean(run: Run) -> Run:
+    """The run without secrets in any text of it, and of the JSON that its figures are; its text is inert."""
+    figures = {name: document(f"{name}.json", text.encode()).decode() for name, text in run.figures.items()}
+    cleaned = replace(all_without_secrets(replace(run, figures={})), figures=figures)
+    return cast("Run", foreign.everywhere(cleaned))
 
 
 def row_of(values: Mapping[str, Any]) -> dict[str, Any]:

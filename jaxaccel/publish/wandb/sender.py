@@ -28,6 +28,8 @@ from jaxaccel.publish.wandb.client import (
 )
 from jaxaccel.publish.wandb.order import EVENTS, ORDER, Event, Kind, Order
 from jaxaccel.publish.wandb.runs import Run, lacks
+from jaxaccel.redact import all_without_secrets
+from jaxaccel.redact.outlets import scrub
 
 AT_ONCE = 8  # runs that are on their way to W&B: one alone takes a second, most of it waiting
 RESERVE_S = 8.0  # of the time that there is, for what comes after the last run
@@ -44,7 +46,7 @@ def main(folder: Path) -> None:
     with (folder / EVENTS).open("ab", buffering=0) as events:
 
         def tell(event: Event) -> None:
-            events.write(msgspec.json.encode(event) + b"\n")
+            events.write(msgspec.json.encode(all_without_secrets(event)) + b"\n")
 
         try:
             send(order, tell)
@@ -54,7 +56,15 @@ def main(folder: Path) -> None:
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process().children():  # wandb-core: all that it had to do is done, or has failed
             child.kill()
+    with contextlib.suppress(OSError):
+        scrub_logs(Path(order.folder))
     os._exit(0)  # wandb would wait at its exit for uploads that have been given up
+
+
+def scrub_logs(folder: Path) -> None:
+    """Take the secrets out of what wandb has logged below a folder, beside the runs."""
+    for path in folder.glob("wandb/*run-*/logs"):
+        scrub(path)
 
 
 def send(order: Order, tell: Tell) -> None:
