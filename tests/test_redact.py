@@ -265,6 +265,7 @@ def test_what_is_published_and_the_sources_are_as_they_are_without_secrets() -> 
     [
         ("hunter2x", Kind.anywhere),
         ("swordfish", Kind.word),
+        ("immutable", Kind.word),
         ("correcthorsebatterystaple", Kind.anywhere),
         ("12345678", Kind.number),
         ("0.5.12", Kind.number),

@@ -1,4 +1,4 @@
-"""Secrets of seventeen kinds, planted in a sweep, its report and a bundle: none is in a byte of them."""
+"""Secrets of seventeen kinds, planted in a sweep, its report and its bundle: none is in a byte of them."""
 
 import base64
 import gzip

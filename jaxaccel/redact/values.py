@@ -66,9 +66,9 @@ def our_words() -> frozenset[str]:
     A value that is one of them, as PASSWORD=latency, is not hidden: records could not be read any more.
     """
     words = {*_SETTINGS, "jaxaccel"}
-    for found in vars(records).values():
-        if isinstance(found, str):
-            words |= {found, *found.split()}
+    for name, found in vars(records).items():
+        if isinstance(found, str) and name.isupper():
+            words.add(found)
         elif isinstance(found, type) and issubclass(found, enum.Enum):
             words |= {str(member) for member in found}
         elif isinstance(found, type) and is_dataclass(found):
@@ -102,13 +102,13 @@ def is_setting(value: str) -> bool:
 def _is_path(value: str) -> bool:
     """Whether it is the path of something, or a list of them. Random text may begin with a slash, too."""
     return all(
-        part.startswith(("/", "~/", "./", "../")) and _is_there(Path(part).expanduser())
-        for part in value.split(os.pathsep)
+        part.startswith(("/", "~/", "./", "../")) and _is_there(part) for part in value.split(os.pathsep)
     )
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(name: str) -> bool:
     try:
+        path = Path(name).expanduser()
         return path.exists() or (len(path.parts) > 2 and path.parent.is_dir())
     except (OSError, ValueError, RuntimeError):
         return False
