@@ -1,7 +1,7 @@
 """jaxaccel beside probe.py: the same cases, in processes that do not know of each other.
 
     python experiments/probe/compare.py --device gpu --out results.json
-    python experiments/probe/compare.py --show experiments/probe/h200.json    # that table again; measures nothing
+    python experiments/probe/compare.py --show experiments/probe/h200.json    # the table again
 
 Half of the probe's eight processes run before jaxaccel's five passes, half after. jaxaccel agrees where its
 device time and throughput are within 1% of the probe's medians. Where the probe's own processes differ by
@@ -174,9 +174,7 @@ def main() -> int:
         "--limit-s", type=float, default=2.0, help="of sampling a metric, over all passes (2)"
     )
     parser.add_argument("--out", type=Path, default=Path("probe.json"))
-    parser.add_argument(
-        "--show", type=Path, help="print the table of an earlier results file; measure nothing"
-    )
+    parser.add_argument("--show", type=Path, help="print the table of earlier results; measure nothing")
     parser.add_argument("cases", nargs="*", help="by name; none: all")
     options = parser.parse_args()
     if options.show:
