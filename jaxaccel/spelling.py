@@ -16,10 +16,9 @@ from jaxaccel.config import BadInputError, own_functions
 from jaxaccel.function_names import Named, common_root, locate
 from jaxaccel.measure.client import gpu_plugins
 from jaxaccel.nvml import open_gpu
-from jaxaccel.records import Record
+from jaxaccel.records import NAMES_OF_CODE, Record
 
-FUNCTIONS = ("fn", "args", "reference")
-SHORT = (*FUNCTIONS, "carry", "static", "tolerance", "flops", "bytes")
+SHORT = (*NAMES_OF_CODE, "carry", "static", "tolerance", "flops", "bytes")
 MULTIRUN = ("-m", "--multirun")
 _LONG = "workload."
 _OF_OWN_CODE = ("custom", "exported")
@@ -131,7 +130,7 @@ def plain_values(only: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ..
     beside = modules.pop() if len(modules) == 1 else None
     for key, values in only.items():
         name = key.removeprefix(_LONG)
-        if name in FUNCTIONS:
+        if name in NAMES_OF_CODE:
             named = [value if value == "null" else locate(key, value, beside=beside).name for value in values]
             values = tuple(named)
         found[name] = (*found.get(name, ()), *values)
@@ -176,7 +175,7 @@ def _expanded(argument: str) -> str:
     name = key.removeprefix(_LONG)
     if not equals or name not in SHORT:
         return argument
-    return f"{_LONG}{name}={_quoted(value) if name in FUNCTIONS else value}"
+    return f"{_LONG}{name}={_quoted(value) if name in NAMES_OF_CODE else value}"
 
 
 def _quoted(value: str) -> str:
@@ -197,7 +196,7 @@ def _files(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each function that was named by its file, as cases have it and as it was typed."""
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and key.removeprefix(_LONG) in FUNCTIONS:
+        if equals and key.removeprefix(_LONG) in NAMES_OF_CODE:
             for typed in map(str.strip, split_values(value)):
                 try:
                     name = locate(key, typed).name
