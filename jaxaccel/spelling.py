@@ -46,7 +46,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 
 def device_of(arguments: Sequence[str]) -> str | None:
-    """The device that is meant where own code names none; None where the arguments, or an experiment, do."""
+    """The default `device` of own code; None where the arguments or an experiment name one."""
     said = ("device", "device.arms", "experiment")
     if _value("fn", arguments) is None or any(_value(key, arguments) is not None for key in said):
         return None
@@ -71,7 +71,7 @@ def has_gpu() -> bool:
 
 
 def as_typed(text: str, arguments: Sequence[str]) -> str:
-    """The text, in which own code's arguments and files have the names that they have in `arguments`."""
+    """The text, with own code's arguments and files named as they are in `arguments`."""
     for argument in arguments:
         if (written := _expanded(argument)) != argument:
             text = text.replace(written, argument)
@@ -85,7 +85,7 @@ def as_typed(text: str, arguments: Sequence[str]) -> str:
 
 
 def in_words_typed(record: Record) -> Record:
-    """The record, in which what went wrong and what is flagged is told in the words of its command."""
+    """The record, with its errors, flags and reasons in the words of its command."""
     arguments = shlex.split(record.command)
 
     def said(text: str | None) -> str | None:
@@ -166,7 +166,7 @@ def _check(arguments: Sequence[str]) -> None:
     given = any(_value(key, arguments) is not None for key in ("workload", f"{_LONG}fn", "experiment"))
     if short and "fn" not in short and not given:
         raise BadInputError(
-            f"`{short[0]}` is about a function of your own: name that too, fn=FILE.py:NAME or fn=module:NAME"
+            f"`{short[0]}` belongs to a function of your own: add fn=FILE.py:NAME or fn=module:NAME"
         )
 
 
@@ -187,7 +187,7 @@ def _quoted(value: str) -> str:
 
 
 def _value(key: str, arguments: Sequence[str]) -> str | None:
-    """What is said for a key, the last time that it is; None where it is not."""
+    """The last value given for a key; None where the key is not given."""
     found = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{key}=")]
     return found[-1] if found else None
 
