@@ -471,7 +471,7 @@ def test_a_part_of_an_inspection_that_fails_is_absent(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(worker_arm.energy, "counter", fail)
     found = open_arm(metrics=RESIDENT, size=LARGE).inspect(1.0)
-    assert found.absent == {"energy": "counting joules failed with Trouble: no counter"}
+    assert found.absent == {"energy": "measuring energy failed with Trouble: no counter"}
     assert found.device_time == DeviceTime(source="slope")
 
 

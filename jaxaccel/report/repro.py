@@ -18,7 +18,7 @@ def repro(record: Record, takes: Sequence[str]) -> str:
     # A record has the flags that were set: whoever runs the script may have set others.
     settings = {
         "XLA_FLAGS": "",
-        # What own code set as it was imported has a variable of its name.
+        # A setting of JAX that own code made when it was imported has an environment variable of that name.
         **{
             name.upper(): without_places(text)
             for name, text in record.arm.flags.items()
