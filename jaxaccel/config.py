@@ -13,9 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxaccel.function_names import FORMS, Named, common_root, locate
+from jaxaccel.function_names import FORMS, MAKER, Named, common_root, locate
 from jaxaccel.reading import refused_case
-from jaxaccel.records import DEVICES, Arm, Case, Metric
+from jaxaccel.records import DEVICES, NAMES_OF_CODE, Arm, Case, Metric
 
 
 class BadInputError(ValueError):
@@ -129,7 +129,8 @@ ADDED = ("steps",)
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
-_TEXTS = ("wandb", "resume", "file", "variant", "fn", "args", "reference")  # whatever they look like
+# Keys whose values stay texts, even where they look like numbers.
+_TEXTS = ("wandb", "resume", "file", "variant", *NAMES_OF_CODE)
 PROJECT = "jaxaccel"  # of W&B, as in conf/wandb
 
 
@@ -321,22 +322,23 @@ def sources(*functions: Any) -> str | None:
 
 
 def own_functions(params: Mapping[str, Any]) -> list[str]:
-    """The keys that name functions of a person's own, of the parameters of a workload."""
+    """The keys of a workload's parameters that name the user's own functions."""
     own = {"fn", "file", "sha256"} & params.keys()
-    return [key for key in ("fn", "args", "reference") if own and params.get(key) is not None]
+    return [key for key in NAMES_OF_CODE if own and params.get(key) is not None]
 
 
 def _with_modules(workload: dict[str, Any]) -> str | None:
-    """Makes module:NAME of the names of a person's own functions; returns the folder to import them from.
+    """Rewrite the names of the user's own functions as module:NAME; return the folder to import them from.
 
-    A name alone is in the module of `fn`, and so is `make_args`, where nothing is said of `args`.
+    A name without a module is in the module of `fn`. `args` is `make_args` by default.
 
-    **Raises** ValueError where one is no name, names no file, or can't be imported together with the others.
+    **Raises** ValueError where a name is malformed, its file does not exist, or the functions can't be
+    imported together.
     """
     if "fn" in workload:
         if workload["fn"] is None:
             raise ValueError(f"`workload.fn` must be given, as {FORMS}")
-        workload["args"] = workload["args"] or "make_args"
+        workload["args"] = workload["args"] or MAKER
     found: dict[str, Named] = {}
     for key in own_functions(workload):
         beside = found["fn"].module if "fn" in found else None
@@ -463,7 +465,7 @@ def whole_number(name: str, value: Any) -> int:
 
 
 def _with_numbers(value: Any) -> Any:
-    """The value, with numbers in place of texts that are such: what ${oc.env:NAME} gives is always a text."""
+    """The value, with texts that look like numbers made numbers: ${oc.env:NAME} always gives a text."""
     if isinstance(value, Mapping):
         return {key: entry if key in _TEXTS else _with_numbers(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxaccel.config import BadInputError, Dtype, Parser, Precision
-from jaxaccel.function_names import FORMS, common_root, locate
+from jaxaccel.function_names import FORMS, MAKER, common_root, locate
 from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 
@@ -77,7 +77,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         nargs="+",
         metavar="FUNCTION|FILE",
         help=f"the function, as {FORMS}; the function that makes its arguments, of size, key and dtype, by "
-        "name (make_args of the same module); the file to write",
+        "name (by default, make_args of the same module); the file to write",
     )
     parser.add_argument("--size", type=int, default=1, help="for which size (1)")
     parser.add_argument("--dtype", choices=list(map(str, Dtype)), default="float32", help="(float32)")
@@ -113,11 +113,13 @@ def read_words(words: Sequence[str]) -> tuple[str, str, Path, str | None]:
     *functions, file = [word for word in words if not word.startswith(("fn=", "args="))] or [""]
     free = [key for key in ("fn", "args") if key not in named]
     if not file or len(functions) > len(free) or ("fn" in free and not functions):
-        raise BadInputError("it takes fn=FUNCTION, args=FUNCTION and a FILE to write to (see --help)")
+        raise BadInputError(
+            "the arguments must be fn=FUNCTION, args=FUNCTION (optional) and the FILE to write; see --help"
+        )
     named |= dict(zip(free, functions, strict=False))
     try:
         fn = locate("fn", named["fn"])
-        args = locate("args", named.get("args", "make_args"), beside=fn.module)
+        args = locate("args", named.get("args", MAKER), beside=fn.module)
         return fn.name, args.name, Path(file), common_root("fn", [fn, args])
     except ValueError as error:
         raise BadInputError(str(error)) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FORMS = "FILE.py:function or package.module:function"
+MAKER = "make_args"  # makes the arguments where no other function is named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,16 +117,19 @@ def _in_file(key: str, text: str, attribute: str) -> Named:
         meant = near(path.stem, there, str(Path(text).parent / "{}.py"))
         raise ValueError(f"`{key}`: there is no Python file {text!r} here{meant}")
     if "." in path.stem:
-        raise ValueError(f"`{key}`: Python can't import {text!r}, for its name has a dot: rename the file")
+        raise ValueError(f"`{key}`: Python can't import {text!r}: its name has a dot; rename the file")
     root, parts = path.parent, [] if path.stem == "__init__" else [path.stem]
     while (root / "__init__.py").is_file() and root.name.isidentifier():
         parts.insert(0, root.name)
         root = root.parent
     if not parts:
-        raise ValueError(f"`{key}`: Python can't import {text!r}, for its folder is no package's name")
+        raise ValueError(
+            f"`{key}`: Python can't import {text!r}: the name of its folder is not an identifier"
+        )
     if parts[0] in sys.stdlib_module_names:
         raise ValueError(
-            f"`{key}`: {text!r} would be the module {parts[0]!r}, which is one of Python's own: rename it"
+            f"`{key}`: {text!r} would be the module {parts[0]!r}, which is one of Python's own: "
+            "rename the file"
         )
     module = ".".join(parts)
     usual = file_of(module, usual_folders()) == path

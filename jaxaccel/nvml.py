@@ -68,6 +68,11 @@ class Gpu:
             sorted(word for name, word in THROTTLES.items() if reasons & getattr(self._nvml, name, 0))
         )
 
+    def free_bytes(self) -> int | None:
+        """Memory that nobody holds, this process included; None where the GPU does not answer."""
+        memory = self._ask(self._nvml.nvmlDeviceGetMemoryInfo, None)
+        return None if memory is None else int(memory.free)
+
     def other_processes(self) -> int:
         """How many processes besides this one compute on it; 0 where the GPU does not answer."""
         return max(0, len(self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses, ())) - 1)

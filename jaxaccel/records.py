@@ -25,9 +25,9 @@ PASS_FAILED = "pass failed"  # the flag of a record whose later passes could not
 POWER_CAP = "power cap"
 # Parameters that name functions of a user's own, as package.module:function.
 NAMES_OF_CODE = ("fn", "args", "reference")
-# Of an environment: which of its `packages` are told because own code imports them.
+# Key of an environment: those of its `packages` that are recorded because own code imports them.
 CODE_PACKAGES = "code_packages"
-# How those flags of an arm begin that own code made as it was imported; variables are in capitals.
+# Prefix of an arm's flags that are settings of JAX made by own code; environment variables are in capitals.
 MADE_BY_CODE = "jax_"
 # Flags of a carry that changed what the timed calls do.
 CARRY_NOT_FINITE, CARRY_ZERO, CARRY_DENORMAL = "carry not finite", "carry zero", "carry denormal"
@@ -475,7 +475,7 @@ class Accuracy(PlainValues):
         super().__post_init__()
         if self.relative_error is None:
             return
-        # An error that is no number is as wrong as can be, whatever is said of it.
+        # A NaN or infinite error is a wrong answer, whatever `ok` says.
         if not math.isfinite(self.relative_error):
             object.__setattr__(self, "relative_error", math.inf)
             object.__setattr__(self, "ok", False)
@@ -655,7 +655,7 @@ class Comparison:
     """The two arms of a case, and the speedup of each metric that both have.
 
     unmatched: why the two sides did not compute at one precision; such a speedup is never shown without it.
-    other_source: why one arm is missing that is there: the two are of one function, but not of one source.
+    other_source: why the record of the other device is left out: its source is another.
     interleaved: whether the rounds of both took turns. cpu_machine, gpu_machine: letters that tell machines
     apart among comparisons made together; None where there is no such arm, or it was compared by itself.
     """

@@ -16,10 +16,9 @@ from jaxaccel.config import BadInputError, own_functions
 from jaxaccel.function_names import Named, common_root, locate
 from jaxaccel.measure.client import gpu_plugins
 from jaxaccel.nvml import open_gpu
-from jaxaccel.records import Record
+from jaxaccel.records import NAMES_OF_CODE, Record
 
-FUNCTIONS = ("fn", "args", "reference")
-SHORT = (*FUNCTIONS, "carry", "static", "tolerance", "flops", "bytes")
+SHORT = (*NAMES_OF_CODE, "carry", "static", "tolerance", "flops", "bytes")
 MULTIRUN = ("-m", "--multirun")
 _LONG = "workload."
 _OF_OWN_CODE = ("custom", "exported")
@@ -47,7 +46,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 
 def device_of(arguments: Sequence[str]) -> str | None:
-    """The device that is meant where own code names none; None where the arguments, or an experiment, do."""
+    """The default `device` of own code; None where the arguments or an experiment name one."""
     said = ("device", "device.arms", "experiment")
     if _value("fn", arguments) is None or any(_value(key, arguments) is not None for key in said):
         return None
@@ -72,7 +71,7 @@ def has_gpu() -> bool:
 
 
 def as_typed(text: str, arguments: Sequence[str]) -> str:
-    """The text, in which own code's arguments and files have the names that they have in `arguments`."""
+    """The text, with own code's arguments and files named as they are in `arguments`."""
     for argument in arguments:
         if (written := _expanded(argument)) != argument:
             text = text.replace(written, argument)
@@ -94,7 +93,7 @@ def words_of(record: Record) -> list[str]:
 
 
 def in_words_typed(record: Record) -> Record:
-    """The record, in which what went wrong and what is flagged is told in the words of its command."""
+    """The record, with its errors, flags and reasons in the words of its command."""
     arguments = words_of(record)
 
     def said(text: str | None) -> str | None:
@@ -139,7 +138,7 @@ def plain_values(only: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ..
     beside = modules.pop() if len(modules) == 1 else None
     for key, values in only.items():
         name = key.removeprefix(_LONG)
-        if name in FUNCTIONS:
+        if name in NAMES_OF_CODE:
             named = [value if value == "null" else locate(key, value, beside=beside).name for value in values]
             values = tuple(named)
         found[name] = (*found.get(name, ()), *values)
@@ -175,7 +174,7 @@ def _check(arguments: Sequence[str]) -> None:
     given = any(_value(key, arguments) is not None for key in ("workload", f"{_LONG}fn", "experiment"))
     if short and "fn" not in short and not given:
         raise BadInputError(
-            f"`{short[0]}` is about a function of your own: name that too, fn=FILE.py:NAME or fn=module:NAME"
+            f"`{short[0]}` belongs to a function of your own: add fn=FILE.py:NAME or fn=module:NAME"
         )
 
 
@@ -184,7 +183,7 @@ def _expanded(argument: str) -> str:
     name = key.removeprefix(_LONG)
     if not equals or name not in SHORT:
         return argument
-    return f"{_LONG}{name}={_quoted(value) if name in FUNCTIONS else value}"
+    return f"{_LONG}{name}={_quoted(value) if name in NAMES_OF_CODE else value}"
 
 
 def _quoted(value: str) -> str:
@@ -196,7 +195,7 @@ def _quoted(value: str) -> str:
 
 
 def _value(key: str, arguments: Sequence[str]) -> str | None:
-    """What is said for a key, the last time that it is; None where it is not."""
+    """The last value given for a key; None where the key is not given."""
     found = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{key}=")]
     return found[-1] if found else None
 
@@ -205,7 +204,7 @@ def _files(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each function that was named by its file, as cases have it and as it was typed."""
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and key.removeprefix(_LONG) in FUNCTIONS:
+        if equals and key.removeprefix(_LONG) in NAMES_OF_CODE:
             for typed in map(str.strip, split_values(value)):
                 try:
                     name = locate(key, typed).name

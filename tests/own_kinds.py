@@ -10,6 +10,8 @@ from flax import nnx
 
 CACHE: dict = {}
 KEPT: list = []
+UNSORTABLE = {1: 2, "a": 3}
+KEYS = jax.random.split(jax.random.key(0), 4)
 FEW, MANY = np.arange(8, dtype=np.float32), np.ones((600, 600), np.float32)
 
 
@@ -131,6 +133,11 @@ def keeps_in_a_list(x):
     return x + 1
 
 
+def keeps_beside_unsortable(x):
+    KEPT.append(x * UNSORTABLE["a"])
+    return x + 1
+
+
 @jax.jit
 def keeps_inside_of_its_jit(x):
     CACHE["y"] = x * 3
@@ -185,6 +192,10 @@ def partly_constants(x):
 
 def captures_few(x):
     return x * FEW
+
+
+def captures_keys(x):
+    return x + jax.random.normal(jax.random.fold_in(KEYS[1], x.sum().astype(int)), x.shape)
 
 
 def captures_many(x):

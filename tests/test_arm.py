@@ -6,13 +6,14 @@ import math
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fakes import FakeClock, patiently
+from fakes import FakeClock, make_case, patiently
 
 from jaxaccel.measure.client import Worker
 from jaxaccel.messages import (
@@ -32,6 +33,7 @@ from jaxaccel.messages import (
 from jaxaccel.records import RESIDENT, Accuracy, Arm, ArmFacts, Case, DeviceTime, Energy, Metric, Transfers
 from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker import arm as worker_arm
+from jaxaccel.worker import checks, devices
 from jaxaccel.worker.arm import BLOCKED, NOT_ASKED, SERIES_S, SERIES_STEPS, OpenArm, watch_steps
 from jaxaccel.worker.checks import RefusedError, check_placed
 from jaxaccel.worker.kernels import Event, KernelTimer
@@ -469,7 +471,7 @@ def test_a_part_of_an_inspection_that_fails_is_absent(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(worker_arm.energy, "counter", fail)
     found = open_arm(metrics=RESIDENT, size=LARGE).inspect(1.0)
-    assert found.absent == {"energy": "counting joules failed with Trouble: no counter"}
+    assert found.absent == {"energy": "measuring energy failed with Trouble: no counter"}
     assert found.device_time == DeviceTime(source="slope")
 
 
@@ -800,6 +802,38 @@ def test_more_than_fits_is_refused_with_both_numbers_before_anything_is_made(siz
     needed, _, free = str(caught.value).partition("needs ")[2].partition(" on the cpu, which has ")
     assert in_bytes(needed) == pytest.approx(2 * 4 * (size**2 + 2 * size), rel=0.1)
     assert 0 < in_bytes(free.removesuffix(" free")) < in_bytes(needed)
+
+
+def test_memory_that_other_processes_hold_is_no_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(platform="cuda")
+    workload = Matvec(size=1 << 14)  # 1 GiB
+    monkeypatch.setattr(checks, "capacity_bytes", lambda _: 100 << 30)
+    monkeypatch.setattr(checks, "free_bytes", lambda _: 2 << 30)
+    case = make_case(1 << 14)
+    assert checks.predict_memory(workload, case, gpu).capacity_bytes == 100 << 30
+    monkeypatch.setattr(checks, "free_bytes", lambda _: 1 << 29)
+    with pytest.raises(RefusedError, match=r"needs 1.0 GiB on the gpu, of whose 100.0 GiB .* 512.0 MiB free"):
+        checks.predict_memory(workload, case, gpu)
+
+
+def test_what_jax_holds_and_does_not_use_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Known(devices.Gpu):
+        def __init__(self, free: int | None) -> None:
+            self.free = free
+
+        def free_bytes(self) -> int | None:
+            return self.free
+
+        def close(self) -> None:
+            pass
+
+    stats = {"bytes_limit": 100, "bytes_in_use": 5, "pool_bytes": 15}
+    gpu = SimpleNamespace(platform="cuda", memory_stats=lambda: stats)
+    for free, expected in ((20, 30), (99, 95), (None, 95)):
+        monkeypatch.setattr(devices, "open_nvml", lambda _, free=free: Known(free))
+        assert devices.free_bytes(gpu) == expected
+    monkeypatch.setattr(devices, "open_nvml", lambda _: "absent")
+    assert devices.free_bytes(gpu) == 95
 
 
 def in_bytes(text: str) -> float:

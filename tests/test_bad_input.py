@@ -112,7 +112,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["fn=train"], ["`fn` must be FILE.py:function or package.module:function, got 'train'"]),
     (["fn=12"], ["`fn` must be FILE.py:function or package.module:function, got '12'"]),
     (["fn=a:b", "args=c.py"], ["`args` must be", "got 'c.py': add the function, c.py:NAME"]),
-    (["args=make_args"], ["`args` is about a function of your own", "fn=FILE.py:NAME or fn=module:NAME"]),
+    (["args=make_args"], ["`args` belongs to a function of your own", "fn=FILE.py:NAME or fn=module:NAME"]),
     (["workload=custom"], ["`workload.fn` must be given, as FILE.py:function or package.module:function"]),
     (["fn=${oc.env:NOT_THERE}"], ["`fn`", "'NOT_THERE' not found"]),
     (["-m", "fn=${oc.env:NOT_THERE}"], ["`fn`", "'NOT_THERE' not found"]),

@@ -71,7 +71,7 @@ def test_a_name_alone_is_in_the_module_beside_it(here: Path) -> None:
         (".a:b", "got '.a:b'"),
         ("trian.py:step", "there is no Python file 'trian.py' here; did you mean train.py?"),
         ("./train:step", "there is no Python file './train' here; did you mean train.py?"),
-        ("a.b.py:step", "'a.b.py', for its name has a dot: rename the file"),
+        ("a.b.py:step", "'a.b.py': its name has a dot; rename the file"),
         ("random.py:step", "'random.py' would be the module 'random', which is one of Python's own: rename"),
     ],
 )
@@ -136,10 +136,10 @@ def test_a_module_of_the_same_name_in_another_folder_is_not_taken_for_it(here: P
         ),
         ("trian_xy:step", "no module 'trian_xy' in {here}/, nor is one installed; did you mean train_xy?"),
         ("fails_xy:step", "importing fails_xy failed with ZeroDivisionError: division by zero"),
-        ("json:step", "json.py can't be imported as 'json', for Python has another module of that name"),
+        ("json:step", "json.py can't be imported as 'json': Python has another module of that name"),
         ("email/x.py:step", "'email/x.py' would be the module 'email', which is one of Python's own"),
         ("nowhere.py:step", "there is no Python file 'nowhere.py' here"),
-        (None, "must be given, as FILE.py:function or my_package.my_module:function"),
+        (None, "must be given, as FILE.py:function or package.module:function"),
     ],
 )
 def test_what_can_not_be_imported_is_told_in_one_line(name: str | None, words: str, here: Path) -> None:

@@ -100,7 +100,7 @@ class FakeNvml:
         return f"name of {handle}"
 
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
-        return SimpleNamespace(total=80_000_000_000)
+        return SimpleNamespace(total=80_000_000_000, free=30_000_000_000)
 
     def nvmlDeviceGetMaxClockInfo(self, handle: str, clock: int) -> int:  # noqa: N802
         return {self.NVML_CLOCK_SM: 1980, self.NVML_CLOCK_MEM: 2619}[clock]
@@ -262,6 +262,11 @@ def test_facts_that_are_absent_have_a_reason(
     install(monkeypatch, nvml)
     assert nvml_facts(jax_gpu()) == {"nvml": f"absent: {why}"}
     assert nvml is None or nvml.users == 0
+
+
+def test_free_memory_is_that_of_the_whole_gpu_or_unknown() -> None:
+    assert opened(FakeNvml()).free_bytes() == 30_000_000_000
+    assert opened(FakeNvml(silent=("nvmlDeviceGetMemoryInfo",))).free_bytes() is None
 
 
 def test_energy_and_power_are_in_joules_and_watts() -> None:

@@ -14,6 +14,7 @@ import pytest
 from jaxaccel.measure.client import Worker
 from jaxaccel.messages import AskRound, Close, Failure, Inspect, Inspected, Message, Open, Opened, Round
 from jaxaccel.records import DEBUG_SETTING, SETTING, SETTING_IGNORED, Arm, Case, Metric
+from jaxaccel.worker.own_code import OwnCode
 
 ENDS = """
     import numpy as np
@@ -193,8 +194,8 @@ def test_another_width_than_the_label_s_is_refused_for_each_case_alike(worker: W
     for size in (8, 9, 10):
         message = refused(worker, name, size=size).error.message
         assert message == (
-            f"`dtype` is float32, but jax_enable_x64 is set to True by {by}: say dtype=float64, or take it "
-            "out"
+            f"`dtype` is float32, but jax_enable_x64 is set to True by {by}: use dtype=float64, or "
+            "remove the setting"
         )
 
 
@@ -286,6 +287,27 @@ def test_what_own_code_leaves_behind_reaches_no_other_case(worker: Worker) -> No
         measured(worker, "messy", size=size)
         measured(worker, "closing", size=size)
         measured(worker, "looks", size=size)
+
+
+def test_a_case_whose_folder_is_gone_leaves_nothing_behind(tmp_path: Path) -> None:
+    case = Case(
+        workload="custom",
+        size=1,
+        dtype="float32",
+        precision="highest",
+        variant="direct",
+        params={"fn": "own_kinds:passes_none"},
+    )
+    own = OwnCode(Arm(case=case, device="cpu", target="jaxaccel.workloads.custom:Custom"))
+    here, finders = Path.cwd(), list(sys.meta_path)
+    (tmp_path / "gone").mkdir()
+    with own:
+        os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError), own:
+        pass
+    assert Path.cwd() == here
+    assert sys.meta_path == finders
 
 
 def test_own_code_that_parses_arguments_gets_none(worker: Worker) -> None:

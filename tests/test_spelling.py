@@ -55,8 +55,8 @@ def test_short_arguments_are_written_out(typed: list[str], read: list[str]) -> N
     [
         (["fn=a:b", "workload=mlp"], "`workload` must be left out beside `fn`.*got 'mlp'"),
         (["fn=a:b", "workload.fn=a:b"], "`fn` is short for `workload.fn`: give one of them"),
-        (["args=a:b"], "`args` is about a function of your own: name that too, fn=FILE.py:NAME or"),
-        (["static=[1]", "size=3"], "`static` is about a function of your own"),
+        (["args=a:b"], "`args` belongs to a function of your own: add fn=FILE.py:NAME or"),
+        (["static=[1]", "size=3"], "`static` belongs to a function of your own"),
     ],
 )
 def test_what_can_not_go_together_is_refused(typed: list[str], words: str) -> None:

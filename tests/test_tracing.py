@@ -1,5 +1,6 @@
 """Own code as one program: what it changes, keeps, donates, captures and ignores."""
 
+import weakref
 from typing import Any
 
 import jax
@@ -223,6 +224,23 @@ def test_small_constants_are_held_and_named_and_large_ones_refused() -> None:
     )
     with pytest.raises(InvariantError, match=r"captured an array of shape \(600, 600\)"):
         opened("captures_many", MATRIX)
+
+
+def test_a_constant_may_be_an_array_of_random_keys() -> None:
+    assert opened("captures_keys", MATRIX).facts.invariants[ARGUMENTS] == (
+        "passed, but for uint32[4, 2], 32 bytes in all"
+    )
+
+
+def test_a_weak_reference_to_what_is_gone_does_not_disturb() -> None:
+    gone = weakref.proxy(nnx.Rngs(0))
+    assert outputs(custom("passes_none", MATRIX), 1)
+    del gone
+
+
+def test_what_keeps_a_value_is_found_beside_a_dictionary_that_jax_can_not_sort() -> None:
+    with pytest.raises(BadCodeError, match="keeps what it computes beyond its call, in KEPT"):
+        custom("keeps_beside_unsortable", MATRIX).inputs(0)
 
 
 def test_a_dtype_that_no_array_has_is_told() -> None:

@@ -75,7 +75,8 @@ def _compare(first: Accuracy, second: Accuracy) -> Agreement:
 
     if first.inputs and second.inputs and first.inputs != second.inputs:
         return apart(
-            "they were given different numbers: the function that makes the arguments gives others on each"
+            "they were given different numbers: the function that makes the arguments returns other numbers "
+            "on each device"
         )
     forms = [[(leaf.path, leaf.shape, leaf.dtype) for leaf in side.sketch] for side in (first, second)]
     if forms[0] != forms[1]:

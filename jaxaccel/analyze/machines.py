@@ -24,7 +24,7 @@ class Placed:
 class Meeting:
     """The records of one case that are to be compared, either of which may be missing or failed.
 
-    other_source: why the other one, which is there, is missing: it is of another program.
+    other_source: why a record of the other device is left out: it is of another program.
     """
 
     cpu: Record | None

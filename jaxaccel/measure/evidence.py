@@ -204,7 +204,7 @@ class Evidence:
             elif _possible(reached) is None:
                 absent[f"rates.of_{name}_ceiling"] = (
                     f"{reached:.0%} of a ceiling is impossible: the ceiling was measured too low, or the "
-                    f"work is counted too high ({self.facts.cost.source if self.facts else 'by nobody'})"
+                    f"work is counted too high ({self.facts.cost.source if self.facts else 'unknown'})"
                 )
         known = self.facts.absent if self.facts else {}
         for rate, share, work in (

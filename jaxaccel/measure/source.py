@@ -23,7 +23,7 @@ def named(case: Case) -> Named:
 
 
 def source_of(of: Record | Opened) -> Source | None:
-    """The source of a record, or of what has been opened; None where it is of no code of a user's."""
+    """The source of a record or of an opened arm; None where the workload has no code of the user's."""
     if of.code is None:
         return None
     packages = of.packages if isinstance(of, Opened) else packages_of_code(of)
@@ -31,7 +31,7 @@ def source_of(of: Record | Opened) -> Source | None:
 
 
 def packages_of_code(record: Record) -> dict[str, str]:
-    """Versions of the packages that the record's own code imports, but for those that every record tells."""
+    """Versions of the packages that the record's own code imports, without those that every record has."""
     known = record.environment.get("packages", {})
     return {name: known[name] for name in record.environment.get(CODE_PACKAGES, ()) if name in known}
 
@@ -52,12 +52,12 @@ def edited(before: Source, now: Source) -> str:
 
 
 def resumed_after_edit(record: Record, now: Source) -> str:
-    """Why a record can't be gone on with, and what to do, in one line."""
+    """Why a record can't be resumed, and what to do, in one line."""
     before = source_of(record)
     what = edited(before, now) if before else ""
     return (
         f"`resume`: {record.case} on the {record.arm.requested} is no longer the program that was measured: "
-        f"{what}: measure into a new folder, or say resume_changed=restart, which measures anew and keeps "
+        f"{what}; measure into a new folder, or add resume_changed=restart, which measures again and keeps "
         "the old records"
     )
 

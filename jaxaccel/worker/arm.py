@@ -77,7 +77,7 @@ CARRIED = "state carried on"
 OPAQUE = "skipped: an exported program may hold arrays of its own"
 UNTIMED = "skipped: no call on resident data is timed from Python"
 
-# Of calls as own code's author makes them: so many at most, in so many seconds, where compiling is no longer.
+# Calls of own code from Python: this many at most, within so many seconds, if compiling took no longer.
 CALLED, CALLED_S, CALLED_COMPILE_S = 20, 0.5, 20.0
 
 SERIES_STEPS, SERIES_S = 20, 0.5  # of a training's first steps: so many, in so many seconds
@@ -129,9 +129,11 @@ def in_own_settings(method: Callable[["OpenArm", Asked], Answer]) -> Callable[["
 
 @contextmanager
 def part(absent: dict[str, str], what: str, *places: str) -> Iterator[None]:
-    """A part of an arm without which the rest stands. `absent` says why its `places` are null.
+    """A step of which a failure leaves the rest of the arm valid: `absent` gets the reason for its `places`.
 
-    **Raises** InvariantError: then nothing of the arm is what it says.
+    `what` names the step in messages.
+
+    **Raises** InvariantError, which makes the whole arm invalid.
     """
     try:
         yield
@@ -214,7 +216,7 @@ class OpenArm:
         operations = check_operations(workload, compiled)
         absent: dict[str, str] = {}
         cost, warnings = workload.cost(), tuple[Flag, ...]()
-        with part(absent, "counting its work", "cost.flops", "cost.bytes"):
+        with part(absent, "counting its FLOPs and bytes", "cost.flops", "cost.bytes"):
             cost, warnings, uncounted = complete(cost, workload.function, arguments, compiled, case.precision)
             absent |= uncounted
 
@@ -264,7 +266,7 @@ class OpenArm:
             absent["accuracy.relative_error"] = UNCHECKED
         self._timer: KernelTimer | Slope | None = None
         if Metric.device in metrics:
-            with part(absent, "making the loop whose slope would tell", f"timings.{Metric.device}"):
+            with part(absent, "preparing to time the device", f"timings.{Metric.device}"):
                 self._timer = self._make_timer(call, block)
         with part(absent, "XLA's memory analysis", "memory.arguments_bytes"):
             memory = with_analysis(memory, compiled.memory_analysis())
@@ -355,12 +357,12 @@ class OpenArm:
         device_time: DeviceTime | None = None
         used: Energy | None = None
         called_s: float | None = None
-        with part(absent, "looking at the device's time", "device_time"):
+        with part(absent, "timing the kernels", "device_time"):
             device_time = self._inspect_device_time(absent)
-        with part(absent, "counting joules", "energy"):
+        with part(absent, "measuring energy", "energy"):
             used = self._inspect_energy(energy_s)
         if caller := getattr(self._workload, "caller", None):
-            with part(absent, "calling it in Python", "as_called_s"):
+            with part(absent, "calling the function from Python", "as_called_s"):
                 called_s = self._time_as_called(caller)
         return Inspected(
             as_called_s=called_s, device_time=device_time, energy=used, spent_s=watch.lap(), absent=absent

@@ -26,7 +26,7 @@ from jaxaccel.workloads.jaxprs import arguments_read
 
 SEARCH_S = 4.0  # for all that is searched for in a carry
 # Calls whose trips are counted: a loop that draws random numbers makes a few more or less by itself.
-LATER_CALLS = 5
+LATER_CALLS, LATER_S = 5, 1.0  # of calls of seconds, one
 
 
 def check_carry(
@@ -53,7 +53,7 @@ def check_carry(
     count = _trip_counter(program, resident, device)
     counting = count if callable(count) else None
     findings = _findings(
-        Arrays(resident, given, getattr(workload, "carry_names", None)), places, replay, counting
+        Arrays(resident, given, getattr(workload, "carry_names", None)), places, replay, counting, clock
     )
     replay.until(SEARCH_S)
     flags = [_flag(finding, replay) for finding in findings]
@@ -63,14 +63,18 @@ def check_carry(
 
 
 def _findings(
-    arrays: Arrays, places: Sequence[int], replay: Replay, count: Callable[[], int] | None
+    arrays: Arrays,
+    places: Sequence[int],
+    replay: Replay,
+    count: Callable[[], int] | None,
+    clock: Callable[[], float],
 ) -> list[Finding]:
     """What is so at the end of the timing, and is not so of what was given."""
     call = partial(replay.make, 1)
     last = _bad(arrays, places)
     kept = _kept(arrays, places, call)
     bad = {name: last[name] & still for name, still in _bad(arrays, set().union(*last.values())).items()}
-    trips = _later_trips(count, call) if count else []
+    trips = _later_trips(count, call, clock) if count else []
     if not (any(bad.values()) or kept or trips):
         return []
     end = arrays.fingerprints(kept, whole=True)
@@ -123,9 +127,9 @@ def _finished(arrays: Arrays, places: Sequence[int], kept: set[int], end: Mappin
     return moved if kept.issuperset(moved) else []
 
 
-def _later_trips(count: Callable[[], int], call: Callable[[], None]) -> list[int]:
-    found = list[int]()
-    for _ in range(LATER_CALLS):
+def _later_trips(count: Callable[[], int], call: Callable[[], None], clock: Callable[[], float]) -> list[int]:
+    found, until = list[int](), clock() + LATER_S
+    while not found or (len(found) < LATER_CALLS and clock() < until):
         found.append(count())
         call()
     return found

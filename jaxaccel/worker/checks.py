@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxaccel.records import Accuracy, Case, Memory
-from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
+from jaxaccel.worker.devices import capacity_bytes, free_bytes, host_available_bytes
 from jaxaccel.worker.hlo import operations, reads_parameters
 from jaxaccel.worker.program import compile_function, place
 from jaxaccel.worker.sketch import digest_of, sketch
@@ -81,6 +81,11 @@ def predict_memory(workload: Workload, case: Case, device: Any) -> Memory:
         if device.platform == "cpu"
         else [("gpu", needed, capacity_bytes(device)), ("cpu", needed, host)]
     )
+    if device.platform != "cpu" and needed > (free := free_bytes(device)) and needed <= places[0][2]:
+        raise RefusedError(
+            f"`size`={case.size} does not fit now: {case.workload} in {case.dtype} needs {binary(needed)} on "
+            f"the gpu, of whose {binary(places[0][2])} other processes have left {binary(free)} free"
+        )
     for name, wanted, there in places:
         if wanted > there:
             raise RefusedError(

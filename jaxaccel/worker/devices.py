@@ -94,6 +94,19 @@ def capacity_bytes(device: Any) -> int:
     return host_available_bytes()
 
 
+def free_bytes(device: Any) -> int:
+    """Memory that is free on the device now: less than its capacity where other processes hold some."""
+    capacity = capacity_bytes(device)
+    gpu = None if device.platform == "cpu" else open_nvml(device)
+    if not isinstance(gpu, Gpu):
+        return capacity
+    with gpu:
+        free = gpu.free_bytes()
+    stats = device.memory_stats() or {}
+    idle = max(0, stats.get("pool_bytes", 0) - stats.get("bytes_in_use", 0))  # JAX's own, and not in use
+    return capacity if free is None else min(capacity, free + idle)
+
+
 def host_available_bytes() -> int:
     """Free memory of the host, or of the container where that is less."""
     available = psutil.virtual_memory().available

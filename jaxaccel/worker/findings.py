@@ -62,19 +62,19 @@ class Arrays:
 
 
 class Finding(Protocol):
-    """Something that is so since some call: the one that made the carry, or the one that takes it next."""
+    """A change that begins at some call: the one that made the carry or, if `of_next_call`, the next one."""
 
     of_next_call: bool
 
     @property
     def name(self) -> str:
-        """Of the flag."""
+        """The name of the flag."""
 
     def holds(self) -> bool:
-        """Whether it is so now, of the carry on the device."""
+        """Whether the carry on the device now shows the change."""
 
     def says(self, when: str) -> str:
-        """It in words; `when` tells the call. `holds` was true last for that one."""
+        """The message of the flag. `when` names the call at which `holds` was last true."""
 
 
 @dataclass(kw_only=True)
@@ -88,7 +88,7 @@ class TurnedBad:
     _first: int | None = None
 
     def holds(self) -> bool:
-        """One of the arrays is."""
+        """Whether one of the arrays has such numbers."""
         is_bad, _ = BAD[self.name]
         bad = next((at for at, state in self.arrays.states(self.places) if is_bad(state)), None)
         self._first = self._first if bad is None else bad
@@ -113,7 +113,7 @@ class GivesBack:
     of_next_call: bool = True
 
     def holds(self) -> bool:
-        """All of them are unchanged by the next call."""
+        """Whether the next call leaves all of the arrays unchanged."""
         ways = (False, True)
         return not any(self.arrays.changed_by(self.call, self.places, whole=whole) for whole in ways)
 
@@ -134,7 +134,7 @@ class OtherTrips:
     _seen: list[int] = field(default_factory=list)
 
     def holds(self) -> bool:
-        """The next call's trips are other ones."""
+        """Whether the next call makes another number of trips."""
         trips = self.count()
         is_other = OTHER[self.name](trips, self.first)
         if is_other:

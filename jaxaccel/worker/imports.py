@@ -22,6 +22,7 @@ from jaxaccel.worker.process_state import Key, State
 
 # Their versions are in every record, and say what their source is.
 _NOBODYS = ("jaxaccel", "jax", "jaxlib", "numpy", "scipy")
+INSTALLED = frozenset({"site-packages", "dist-packages"})  # folders of installed packages
 _OURS = Path(__file__).resolve().parent.parent
 _STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
 
@@ -123,7 +124,7 @@ class Imports:
         file = None if top(name) in _NOBODYS else self.file(name)
         if file is None:
             return False
-        if any(part.endswith("-packages") for part in file.parts):
+        if not INSTALLED.isdisjoint(file.parts):
             return top(name) in self._tops
         return not any(file.is_relative_to(place) for place in (_OURS, *_STANDARD))
 

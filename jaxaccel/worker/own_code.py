@@ -59,7 +59,13 @@ class OwnCode:
                     others.hide()
             _present[:] = [self._imports]
             self._imports.enter(self._roots)
-        process_state.write(self._at_first() if self._kept is None else self._kept)
+        kept = self._kept
+        try:
+            process_state.write(self._at_first() if kept is None else kept)
+        except BaseException:  # such as a folder that is gone: leave nothing of this case behind
+            self.__exit__()
+            self._kept = kept
+            raise
         return self
 
     def _at_first(self) -> State:
@@ -169,9 +175,10 @@ def _told(distribution: metadata.Distribution) -> Iterator[tuple[str, str]]:
 
 
 def repository(file: Path, files: list[Path]) -> tuple[str, bool] | str:
-    """The commit of the git repository that a file is in, and whether any of the `files` differs from it.
+    """The commit of the git repository that a file is in, and whether the source differs from it.
 
-    Or why there is none. Neither a name nor an address of the repository is asked for.
+    The source differs where any tracked file of the repository was edited, or one of the `files` is not
+    tracked. Where there is no commit, the reason. The name and the address of the repository are not read.
     """
     try:
         commit = _git(file.parent, "rev-parse", "--verify", "HEAD")

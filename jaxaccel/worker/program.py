@@ -93,8 +93,8 @@ def compile_function(
         lower_s = watch.lap()
         compiled = lowered.compile()
         compile_s = watch.lap()
-    held_bytes = sum(np.asarray(value).nbytes for value in constants(traced.jaxpr))
-    if (shapes := captured_shapes(traced.jaxpr)) and held_bytes > how.constants_bytes:
+    captured_bytes = sum(np.asarray(value).nbytes for value in constants(traced.jaxpr))
+    if (shapes := captured_shapes(traced.jaxpr)) and captured_bytes > how.constants_bytes:
         raise InvariantError(
             ARGUMENTS,
             f"the timed function captured an array of shape {max(shapes, key=math.prod)} instead of taking "

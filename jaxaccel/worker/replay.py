@@ -38,7 +38,7 @@ class Replay:
         self.made = 0
 
     def until(self, seconds: float) -> None:
-        """From now on so long, all searches together."""
+        """Limit all searches from now on to this many seconds together."""
         self._limit_s = self._clock() + seconds
 
     def restart(self) -> None:
@@ -73,14 +73,14 @@ class Replay:
             self._batch = 2 * batch if took_s < BATCH_S else max(1, batch // 2)
 
     def copied(self) -> tuple[int, Any] | None:
-        """The carry as it is now, on the host; None where to make it again is as fast, and of a large one."""
+        """The present carry on the host; None where making it again is as fast, or where it is large."""
         copying_s = self._carry_bytes / COPY_BYTES_PER_S
         if self._carry_bytes > KEPT_BYTES or self._since_kept_s < copying_s:
             return None
         return self.made, jax.tree.map(np.array, self._resident.carry)
 
     def keep(self, copied: tuple[int, Any] | None) -> None:
-        """Go back to this from now on, and no further; None: as before."""
+        """Make `copied` the carry to which later searches go back; None changes nothing."""
         if copied:
             self._kept, self._since_kept_s = copied, 0.0
 

@@ -57,7 +57,7 @@ def answering(answer: Callable[[Message], Message]) -> Callable[[bytes], Message
     def answered(line: bytes) -> Message:
         try:
             return answer(decode_message(line))
-        except BaseException as error:  # the worker's edge: own code may raise SystemExit, or what it likes
+        except BaseException as error:  # the worker's edge: own code may raise SystemExit or any other
             return Failure(error=describe(error), refused=is_refusal(error))
 
     return answered

@@ -101,13 +101,13 @@ def refuse(dtype: str | None, setter: Callable[[Key], str | None]) -> None:
         module = setter((JAX, NO_JIT))
         variable = NO_JIT.upper() if module is None and NO_JIT.upper() in os.environ else None
         said = f"{variable} is set in the environment" if variable else f"{NO_JIT} is set{_by(module)}"
-        todo = "unset it" if variable else "take it out"
+        todo = "unset it" if variable else "remove the setting"
         raise BadCodeError(f"{said}: without jit there is no compiled program to measure; {todo}")
     wide = jax.config.values[X64]
     if dtype is None or wide == (dtype == "float64"):
         return
     said = f"`dtype` is {dtype}, but {X64} is set to {wide}{_by(setter((JAX, X64)))}"
-    raise BadCodeError(f"{said}: {'say dtype=float64, or ' if wide else ''}take it out")
+    raise BadCodeError(f"{said}: {'use dtype=float64, or ' if wide else ''}remove the setting")
 
 
 def recorded(made: State) -> dict[str, str]:

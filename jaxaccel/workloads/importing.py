@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxaccel.function_names import Named, file_of, folders_of, locate, near, usual_folders
-
-MAKER = "make_args"  # makes the arguments where nothing else is named
+from jaxaccel.function_names import FORMS, MAKER, Named, file_of, folders_of, locate, near, usual_folders
 
 
 class BadCodeError(ValueError):
@@ -24,7 +22,7 @@ def find(key: str, name: Any, root: str | None = None) -> Callable[..., Any]:
     **Raises** BadCodeError where there is none, or its module can't be imported.
     """
     if name is None:
-        raise BadCodeError(f"`{key}` must be given, as FILE.py:function or my_package.my_module:function")
+        raise BadCodeError(f"`{key}` must be given, as {FORMS}")
     try:
         named = locate(key, name)
     except ValueError as error:
@@ -64,7 +62,9 @@ def _module(key: str, named: Named, root: str | None) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if not (name == missing or name.startswith(f"{missing}.")):
-            raise BadCodeError(f"`{key}`: {name} needs the module {missing!r}, which is not there") from error
+            raise BadCodeError(
+                f"`{key}`: {name} needs the module {missing!r}, which is not installed"
+            ) from error
         if expected is None:
             there = [path.stem for folder in usual_folders() for path in folder.glob("*")]
             raise BadCodeError(
@@ -80,8 +80,8 @@ def _module(key: str, named: Named, root: str | None) -> Any:
         imported = getattr(module, "__file__", None)
     if expected and not (imported and expected.samefile(imported)):
         raise BadCodeError(
-            f"`{key}`: {expected.name} can't be imported as {name!r}, for Python has another module of that "
-            "name already: rename the file"
+            f"`{key}`: {expected.name} can't be imported as {name!r}: Python has another module of that "
+            "name already; rename the file"
         )
     return module
 

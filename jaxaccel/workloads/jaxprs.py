@@ -10,6 +10,8 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from jaxaccel.workloads.own import plain
+
 JITS = ("jit", "pjit")  # what JAX calls the call of a jitted function, by version
 # Equations that call a program on just what they are given.
 CALLS = (
@@ -50,8 +52,11 @@ def primitives(program: Any) -> Iterator[str]:
 
 
 def constants(program: Any) -> list[Any]:
-    """The arrays that a program, or one that it calls, holds as constants. XLA may compute with them once."""
-    found = [value for value in getattr(program, "consts", ()) if np.shape(value)]
+    """The arrays that a program, or one that it calls, holds as constants. XLA may compute with them once.
+
+    Typed random keys are given as their numbers.
+    """
+    found = [plain(value) for value in getattr(program, "consts", ()) if np.shape(value)]
     for equation in opened(program).eqns:
         for called in called_programs(equation):
             found += constants(called)

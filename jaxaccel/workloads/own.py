@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxaccel.workloads.base import Array, Inputs, aligned_empty
-from jaxaccel.workloads.importing import BadCodeError, first_line
-from jaxaccel.workloads.importing import find as find
+from jaxaccel.workloads.importing import BadCodeError, find, first_line
 
 GIVEN = ("size", "key", "dtype")  # what `make_args` may ask for, by these names
 

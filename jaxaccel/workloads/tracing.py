@@ -266,7 +266,8 @@ def _identity(jaxpr: Any) -> Any:
 def _live_tracers() -> dict[int, Any]:
     """All values of a tracing that are still referred to, by id."""
     gc.collect()
-    return {id(found): found for found in gc.get_objects() if isinstance(found, jax.core.Tracer)}
+    # By its type alone: isinstance would ask a weak reference to an object that is gone, which raises.
+    return {id(found): found for found in gc.get_objects() if issubclass(type(found), jax.core.Tracer)}
 
 
 def _places(function: Callable[..., Any], tracers: Sequence[Any]) -> list[str]:
@@ -286,5 +287,13 @@ def _places(function: Callable[..., Any], tracers: Sequence[Any]) -> list[str]:
 
 def _held(value: Any) -> list[Any]:
     """What a container, or an object with attributes, holds."""
-    held = [value, *jax.tree.leaves(value)]
-    return [*held, *jax.tree.leaves(dict(vars(value)))] if hasattr(value, "__dict__") else held
+    held = [value, *_leaves(value)]
+    return [*held, *_leaves(dict(vars(value)))] if hasattr(value, "__dict__") else held
+
+
+def _leaves(value: Any) -> list[Any]:
+    """The leaves of a pytree; none of a dictionary whose keys JAX can't sort."""
+    try:
+        return [*jax.tree.leaves(value)]
+    except ValueError:
+        return []

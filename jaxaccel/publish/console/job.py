@@ -157,7 +157,7 @@ def _step(record: Record) -> str:
 
 
 def _dispatch(record: Record) -> str:
-    """What a blocked call takes beyond its time on the device, as an empty call takes it too."""
+    """Of what a blocked call takes beyond its time on the device, the part that an empty call takes too."""
     parts = beyond_device(record)
     if parts is None:
         return UNKNOWN
@@ -167,7 +167,7 @@ def _dispatch(record: Record) -> str:
 
 
 def _beyond(record: Record) -> str:
-    """What it takes beyond that."""
+    """What a blocked call takes beyond its time on the device and dispatch, by cause."""
     parts = [part for part in beyond_device(record) or () if part.cause is not Cause.dispatch]
     return ", ".join(f"{part.cause} {_share(part, record)}" for part in parts) or UNKNOWN
 
