@@ -227,7 +227,7 @@ def published() -> list[bytes]:
 
 def test_all_published_records_are_read_as_they_are() -> None:
     documents = published()
-    assert len(documents) == 2025
+    assert len(documents) >= 2025
     for document in documents:
         assert read_record(document) == decode_record(document)
 
