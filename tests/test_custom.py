@@ -338,7 +338,7 @@ def test_an_output_that_is_not_finite_is_wrong_with_a_reference_and_flagged_with
 
 GOOD = "wrong_code:good"
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "no function": ({"fn": None}, ["`workload.fn` must be given", "my_package.my_module:function"]),
+    "no function": ({"fn": None}, ["`workload.fn` must be given", "package.module:function"]),
     "no arguments": ({"fn": GOOD, "args": None}, ["`workload.args` must be given"]),
     "no colon": (
         {"fn": "wrong_code.good"},

@@ -74,7 +74,7 @@ def _hint_of_ending(error: BaseException) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, bdb.BdbQuit):
             return DEBUGGER
-        if _NO_LINE in str(cause):
+        if _NO_LINE in _said(cause):
             return NO_INPUT
         if isinstance(cause, SystemExit):
             return ENDED
