@@ -13,7 +13,7 @@ import numpy as np
 from jaxaccel.records import Compile
 from jaxaccel.worker.timing import Block, Call, InvariantError, Laps, Stopwatch
 from jaxaccel.workloads.base import Compiling, Workload
-from jaxaccel.workloads.jaxprs import captured_shapes, constants, primitives
+from jaxaccel.workloads.jaxprs import constants, primitives
 
 USUAL = Compiling()
 ARGUMENTS = "everything an argument"
@@ -93,8 +93,9 @@ def compile_function(
         lower_s = watch.lap()
         compiled = lowered.compile()
         compile_s = watch.lap()
-    captured_bytes = sum(np.asarray(value).nbytes for value in constants(traced.jaxpr))
-    if (shapes := captured_shapes(traced.jaxpr)) and captured_bytes > how.constants_bytes:
+    captured = [np.asarray(value) for value in constants(traced.jaxpr)]
+    shapes = [value.shape for value in captured if value.size > 1]
+    if shapes and sum(value.nbytes for value in captured) > how.constants_bytes:
         raise InvariantError(
             ARGUMENTS,
             f"the timed function captured an array of shape {max(shapes, key=math.prod)} instead of taking "

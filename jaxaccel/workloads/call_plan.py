@@ -33,6 +33,11 @@ class Plan:
         """Indices of the arrays as the program is called with them: what is carried comes first."""
         return [*self.carried, *(i for i in range(len(self.shapes)) if i not in self.carried)]
 
+    @property
+    def result_shapes(self) -> list[Any]:
+        """Shapes and types of what a call gives: what is carried, then the rest."""
+        return [self.program.shape(index) for index in (*self.carried.values(), *self.own)]
+
     def call_inputs(self, arrays: Sequence[Any]) -> Inputs:
         """The arguments of a call: a list of what is carried, if anything is, then the other arrays."""
         ordered = [arrays[index] for index in self.order]

@@ -175,9 +175,8 @@ class Custom:
     def memory_bytes(self) -> int:
         """Arguments and results; nobody knows the temporaries before the program is compiled."""
         plan = self._plan
-        results = [plan.program.shape(index) for index in (*plan.carried.values(), *plan.own)]
         reused = [plan.shapes[index] for index in plan.carried] if self.compiling.donates else []
-        return nbytes(plan.shapes, [plain_shape(result) for result in results]) - nbytes(reused)
+        return nbytes(plan.shapes, [plain_shape(result) for result in plan.result_shapes]) - nbytes(reused)
 
     def inputs(self, seed: int) -> Inputs:
         """The arguments of a call, as host arrays."""
@@ -238,8 +237,8 @@ class Custom:
     def _other_types(self) -> list[str]:
         """The types of the arguments and results, where none of them is that of the case."""
         plan = self._plan
-        results = [plan.program.shape(index) for index in (*plan.carried.values(), *plan.own)]
-        shapes = [s for i, s in enumerate(plan.shapes) if i not in plan.signature.keys] + results
+        shapes = [s for i, s in enumerate(plan.shapes) if i not in plan.signature.keys]
+        shapes += plan.result_shapes
         kinds = dict.fromkeys(str(shape.dtype) for shape in shapes)
         # Complex numbers are two of the type.
         named = {"complex64": "float32", "complex128": "float64"}
