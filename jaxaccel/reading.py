@@ -87,7 +87,7 @@ def wrong(record: Record) -> str | None:
 
 
 def refused_case(case: Case) -> str | None:
-    """Why a case can't be measured: its record could not be read. None where it can."""
+    """Why the record of a case could not be read back, so that it must not be measured; else None."""
     try:
         msgspec.convert(asdict(case), Case)
     except (msgspec.ValidationError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""The source that records are of: one function's is the same in all of a command, and in what it resumes."""
+"""Compares the source of records: in a command, and in what it resumes, a function has one source."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Source:
 
 
 def named(case: Case) -> Named:
-    """Which functions a case is of: those of one name have one source."""
+    """The names of the functions that a case uses. Functions of one name must have one source."""
     return tuple(str(case.params.get(name)) for name in NAMES_OF_CODE)
 
 

@@ -57,7 +57,7 @@ def save_all(records: Iterable[Record], folder: Path) -> Path:
 
 
 def set_aside(path: Path) -> None:
-    """Give another name to a file that holds something that is no record, so that nothing is lost."""
+    """Rename a file that holds anything but records, so that writing to its path loses nothing."""
     if not os.path.lexists(path):
         return
     skipped = [f"{path} is a folder"] if path.is_dir() else []

@@ -285,6 +285,6 @@ def found_elsewhere(
 
 
 def _with_parents(name: str) -> Iterator[str]:
-    """a, a.b, a.b.c: importing the last imports them all."""
+    """The module and its parent packages, outermost first: importing a module imports those."""
     parts = name.split(".")
     return (".".join(parts[: count + 1]) for count in range(len(parts)))

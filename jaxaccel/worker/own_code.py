@@ -1,7 +1,8 @@
-"""A user's code while its case is opened, timed or inspected: its settings hold then, and at no other time.
+"""Keeps the settings that a user's code makes to its own cases.
 
-Whatever it sets for the process (JAX's settings, environment variables, the folder, signal handlers, ...) is
-put back when the worker turns to something else, and set again when the case goes on.
+They hold while a case of that code is opened, timed or inspected. Afterwards the worker undoes what the code
+has set for the process (JAX's settings, environment variables, the current folder, signal handlers, ...), and
+sets it again before the next request of the case.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What code can set for the whole process: read as one flat mapping, and put back by the differences.
+"""State that code can change for the whole process: read as a flat mapping, and restored entry by entry.
 
 A key is (kind, name). `Channels` are the file descriptors 0, 1 and 2, which are put back without being read.
 """

@@ -1,4 +1,4 @@
-"""What becomes of JAX's settings that own code, or the environment, makes: refused, recorded, flagged."""
+"""Refuses, records or flags the JAX settings that own code or the environment has changed."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -91,7 +91,7 @@ CHANGING: Mapping[str, Setting] = {
 
 
 def refuse(dtype: str | None, setter: Callable[[Key], str | None]) -> None:
-    """Stop where a setting is on with which a case of this dtype can't be what its label says.
+    """Stop where a setting makes a case of this dtype compute something other than its label says.
 
     `setter` is the module that made a setting. dtype: None, where only what holds for any is looked at.
 

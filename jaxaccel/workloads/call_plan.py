@@ -109,7 +109,7 @@ def _first_argument(name: str, arguments: Sequence[Any], result: Any) -> dict[in
 def _donated_arguments(
     signature: Signature, program: Program, arguments: Sequence[Any], result: Any
 ) -> dict[int, int | None]:
-    """Where in the result the next value is of each argument that the function's own jit donates.
+    """For each argument that the function's own jit donates, the place of its next value in the result.
 
     It is the whole result, or the first entry of a tuple that is such as the argument, in their order.
     """
@@ -135,14 +135,14 @@ def _fixed(node: Any) -> bool:
 
 
 def plain_shape(shape: Any) -> Any:
-    """Shape and type of an array, in place of a typed random key that of its numbers."""
+    """Shape and type of an array. Of a typed random key, those of the numbers that it is made of."""
     if jax.numpy.issubdtype(shape.dtype, jax.dtypes.prng_key):
         return jax.eval_shape(jax.random.key_data, shape)
     return shape
 
 
 def difference(before: Any, after: Any) -> str | None:
-    """Where what comes back is not such as came in, in words; None where it is. Both are of shapes."""
+    """How the carry that comes back differs in structure, shape or type; None where it does not."""
     structures = [jax.tree.structure(side, is_leaf=_fixed) for side in (before, after)]
     if structures[0] != structures[1]:
         came, back = (_clipped(str(structure)) for structure in structures)

@@ -1,6 +1,6 @@
-"""A function of a user's own as one program of flat arrays, with all that it changes among its results.
+"""Traces a user's function into one program of flat arrays. Arguments changed in place become results.
 
-The function runs in Python only here. What is compiled, timed, looped and counted afterwards is the program.
+The function runs in Python only here. The program is what is compiled, timed and counted afterwards.
 """
 
 import functools
@@ -155,7 +155,7 @@ def holds_settings(function: Callable[..., Any]) -> bool:
 
 
 class _Traced:
-    """One tracing of a function, and what is known only then: its result's form, and what it changed."""
+    """Traces a function once. Keeps the structure of its result, and which arguments it changed in place."""
 
     def __init__(self, name: str, function: Callable[..., Any], signature: Signature) -> None:
         self._name, self._signature = name, signature
