@@ -1,8 +1,8 @@
 """Text from others (records, exceptions, file names) made safe for each place where it is shown or written.
 
 Nothing here changes ordinary text. `inert` shows what a terminal, a browser or an editor would obey; the
-other functions also escape what their own kind of output would take for syntax. tests/test_layering.py keeps
-other modules from escaping by hand.
+other functions also escape what their own kind of output would take for syntax. tests/lint/test_layering.py
+keeps other modules from escaping by hand.
 """
 
 import csv

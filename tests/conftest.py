@@ -1,31 +1,21 @@
-"""Shared by the tests: the command line in a process of its own, without a GPU and without W&B's account."""
+"""Fixtures for all rooms of tests."""
 
 import gc
 import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-import platformdirs
 import pytest
 from filelock import FileLock
+from processes import Ran, RunCli, clean_environment, run_in
 
 from jaxaccel.measure.client import worker_variables
 
 # Tests that compute in this process do so as a worker on the CPU does, on a machine with a GPU too.
 os.environ |= {name: value for name, value in worker_variables("cpu").items() if name.startswith("JAX_")}
-
-ROOT = Path(__file__).resolve().parent.parent
-# The least that is a measurement: what is measured beside it has tests of its own, and one run of all.
-LEAN = ("ceilings=off", "metrics=[latency,throughput]")
-QUICK = ("timing=quick", "timing.limit_s=0.1", "wandb=disabled", *LEAN)
-TIMEOUT_S = 180
 
 
 @pytest.fixture(autouse=True)
@@ -33,79 +23,6 @@ def thawed() -> Iterator[None]:
     """An arm freezes what is there before it is timed: others in this process are to see it again."""
     yield
     gc.unfreeze()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ran:
-    """What a command gave. `cwd` is where it ran, `wall_s` how long."""
-
-    code: int
-    out: str
-    err: str
-    cwd: Path
-    wall_s: float
-
-    @property
-    def said(self) -> str:
-        return self.out + self.err
-
-    @property
-    def folder(self) -> Path:
-        """The one folder of results that the command left."""
-        (folder,) = [*self.cwd.glob("outputs/*/*"), *self.cwd.glob("multirun/*/*")]
-        return folder
-
-    def records(self) -> dict[str, dict[str, Any]]:
-        """All record.json, by the name of their folder."""
-        return {
-            path.parent.name: json.loads(path.read_text()) for path in sorted(self.cwd.rglob("record.json"))
-        }
-
-
-RunCli = Callable[..., Ran]
-
-
-def clean_environment(nowhere: Path) -> dict[str, str]:
-    """This process's environment, without anybody's W&B account, and with the GPUs out of sight.
-
-    `nowhere` becomes its folder for temporary files: there the locks are that keep two commands from
-    measuring at once, and these tests do not time anything.
-    """
-    nowhere.mkdir(parents=True, exist_ok=True)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("WANDB_", "HYDRA_", "JAX_", "PYTEST_"))
-    }
-    return environment | {
-        "TMPDIR": str(nowhere),
-        "NETRC": str(nowhere / "netrc"),
-        "WANDB_CONFIG_DIR": str(nowhere / "wandb"),
-        # Where the compile cache is: the tests share the user's, which is warm.
-        "XDG_CACHE_HOME": platformdirs.user_cache_dir(),
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "HIP_VISIBLE_DEVICES": "-1",
-        "ROCR_VISIBLE_DEVICES": "-1",
-    }
-
-
-def run_in(
-    cwd: Path, arguments: tuple[str, ...], env: Mapping[str, str], timeout_s: float = TIMEOUT_S
-) -> Ran:
-    """`python -m jaxaccel.run` with the arguments, in a folder, to its end."""
-    cwd.mkdir(parents=True, exist_ok=True)
-    start_s = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxaccel.run", *arguments],
-        cwd=cwd,
-        env={**clean_environment(cwd.with_name(f"{cwd.name}-tmp")), **env},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    wall_s = time.monotonic() - start_s
-    return Ran(code=done.returncode, out=done.stdout, err=done.stderr, cwd=cwd, wall_s=wall_s)
 
 
 @pytest.fixture

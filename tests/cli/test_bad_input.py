@@ -1,0 +1,338 @@
+"""What can't be is refused in words: the argument, the value, the choices. Nothing is left behind."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import make_case, make_record
+from processes import QUICK, RunCli
+
+from jaxaccel import run
+from jaxaccel.publish import store
+from jaxaccel.records import Metric
+
+WORKLOADS = [
+    "attention",
+    "chain",
+    "conv2d",
+    "custom",
+    "dot",
+    "exported",
+    "fft",
+    "group_sum",
+    "heat",
+    "matmul",
+]
+WORKLOADS += ["matvec", "mlp", "mlp_article", "rows", "small_loop", "sort", "stream", "transfer"]
+DTYPES = ["float32", "bfloat16", "float16", "float64"]
+
+HELD = "ceilings=auto|fresh|off"
+
+# Arguments, and what the message must name.
+TABLE: list[tuple[list[str], list[str]]] = [
+    (["size=0"], ["`size`", "positive whole number", "0"]),
+    (["size=-1"], ["`size`", "positive whole number", "-1"]),
+    (["size=abc"], ["`size`", "whole number", "abc"]),
+    (["size=1.5"], ["`size`", "whole number", "1.5"]),
+    (["size=nan"], ["`size`", "whole number", "nan"]),
+    (["size=inf"], ["`size`", "whole number", "inf"]),
+    (["size=true"], ["`size`", "whole number", "True"]),
+    (["size="], ["`size`", "whole number"]),
+    (["size=null"], ["`size`", "whole number", "None"]),
+    (["size=[1,2]"], ["`size`", "whole number", "[1, 2]"]),
+    (["seed=-1"], ["`seed`", "at least 0", "-1"]),
+    (["seed=1.5"], ["`seed`", "whole number", "1.5"]),
+    (["passes=0"], ["`passes`", "at least 1", "0"]),
+    (["passes=x"], ["`passes`", "whole number", "x"]),
+    (["wait_s=0"], ["`wait_s`", "above 0", "0"]),
+    (["workload=bogus"], ["`workload`", "'bogus'", *WORKLOADS]),
+    (["workload="], ["`workload`", "''", *WORKLOADS]),
+    (["device=bogus"], ["`device`", "'bogus'", "both", "cpu", "gpu"]),
+    (["device.cpu_cores=0"], ["`device.cpu_cores`", "positive whole number", "0"]),
+    (["-m", "device.cpu_cores=1,2"], ["`device.cpu_cores`", "same for all jobs", "1, 2"]),
+    (["device=gpu", "device.cpu_cores=1"], ["unknown key `device.cpu_cores`"]),
+    (["device=CPU"], ["`device`", "'CPU'", "both", "cpu", "gpu"]),
+    (["device=cpu,gpu"], ["device=cpu,gpu"]),
+    (["device.arms=[cpu,tpu]"], ["`device.arms`", "cpu or gpu", "tpu"]),
+    (["device.arms=[]"], ["`device.arms`", "cpu or gpu", "[]"]),
+    (["dtype=bogus"], ["`dtype`", "'bogus'", *DTYPES]),
+    (["precision=bogus"], ["`precision`", "'bogus'", "highest", "high", "default"]),
+    (["timing=bogus"], ["`timing`", "'bogus'", "quick", "default", "thorough"]),
+    (["timing.limit_s=0"], ["`timing.limit_s`", "above 0", "0"]),
+    (["timing.limit_s=inf"], ["`timing.limit_s`", "above 0", "inf"]),
+    (["timing.limit_s=abc"], ["`timing.limit_s`", "above 0", "'abc'"]),
+    (["timing.relative_ci=-0.01"], ["`timing.relative_ci`", "above 0", "-0.01"]),
+    (["timing.energy_s=-1"], ["`timing.energy_s`", "seconds", "-1"]),
+    (["timing.energy_s=true"], ["`timing.energy_s`", "seconds", "True"]),
+    (["timing.energy_s=nan"], ["`timing.energy_s`", "seconds", "nan"]),
+    (["metrics=bogus"], ["`metrics`", "all", *Metric, "'bogus'"]),
+    (["metrics=[latency,bogus]"], ["`metrics`", "all", *Metric, "'bogus'"]),
+    (["metrics=[]"], ["`metrics`", "at least one", "[]"]),
+    (["metrics="], ["`metrics`", "''"]),
+    (["metrics=latency,device"], ["metrics=latency,device", "-m"]),
+    (["ceilings=bogus"], ["`ceilings`", "auto, fresh, off", "'bogus'"]),
+    (["-m", "ceilings=auto,bogus"], ["`ceilings`", "auto, fresh, off", "'bogus'"]),
+    (["-m", "ceilings=auto,off"], ["`ceilings`", "the same for all jobs", "auto, off"]),
+    (["-m", "wait_s=1,2"], ["`wait_s`", "the same for all jobs", "1, 2"]),
+    (["wandb=bogus"], ["`wandb`", "'bogus'", "auto", "online", "offline", "disabled"]),
+    (["wandb.mode=bogus"], ["`wandb.mode`", "'bogus'", "auto", "online", "offline", "disabled"]),
+    (["wandb.project="], ["`wandb.project`", "''"]),
+    (["experiment=bogus"], ["`experiment`", "'bogus'", "accounting_matvec"]),
+    (["bogus=2"], ["`bogus`", "--help"]),
+    (["+bogus=2"], ["`+bogus=2`", "write bogus=2,"]),
+    (["++bogus=2"], ["`++bogus=2`", "write bogus=2,"]),
+    (["workload.bogus=1"], ["`workload.bogus`", "--help"]),
+    (["+workload.bogus=1"], ["`+workload.bogus=1`", "write workload.bogus=1,"]),
+    (["timing.bogus=1"], ["`timing.bogus`"]),
+    (["device.bogus=1"], ["`device.bogus`"]),
+    (["~seed"], ["`~seed`", "key=value"]),
+    (["+experiment=accounting_matvec"], ["`+experiment=accounting_matvec`", "write experiment=accounting_"]),
+    (
+        ["hydra/launcher=joblib"],
+        ["`hydra/launcher` must be one of letting_go, basic, got 'joblib'", "itself"],
+    ),
+    (["-m", "hydra/launcher=submitit_local"], ["`hydra/launcher`", "got 'submitit_local'", "one at a time"]),
+    (["hydra/sweeper=optuna"], ["`hydra/sweeper` must be one of one_by_one, basic, got 'optuna'"]),
+    (["hydra/job_logging=bogus"], ["`hydra/job_logging` must be one of", "'bogus'"]),
+    (["hydra.launcher.n_jobs=2"], ["unknown key `hydra.launcher.n_jobs`"]),
+    (["worklod=mlp"], ["unknown key `worklod`; did you mean workload"]),
+    (["timing.limt_s=1"], ["unknown key `timing.limt_s`; did you mean limit_s"]),
+    (["fnn=a:b"], ["unknown key `fnn`; did you mean fn"]),
+    (["size==3"], ["can't read the argument `size==3`", "KEY=VALUE"]),
+    (["size=1,2"], ["`size=1,2` is a list of values, which is a sweep: add -m"]),
+    (["fn=a:b,c:d"], ["`fn=a:b,c:d` is a list of values, which is a sweep: add -m"]),
+    (["fn=a:b", "workload=mlp"], ["`workload` must be left out beside `fn`", "'mlp'"]),
+    (["fn=nowhere.py:step"], ["`fn`: there is no Python file 'nowhere.py' here"]),
+    (
+        ["workload=custom", "workload.fn=nowhere.py:f"],
+        ["`workload.fn`: there is no Python file 'nowhere.py'"],
+    ),
+    (["-m", "fn=a:b,nowhere.py:f"], ["`fn`: there is no Python file 'nowhere.py' here"]),
+    (["fn=train"], ["`fn` must be FILE.py:function or package.module:function, got 'train'"]),
+    (["fn=12"], ["`fn` must be FILE.py:function or package.module:function, got '12'"]),
+    (["fn=a:b", "args=c.py"], ["`args` must be", "got 'c.py': add the function, c.py:NAME"]),
+    (["args=make_args"], ["`args` belongs to a function of your own", "fn=FILE.py:NAME or fn=module:NAME"]),
+    (["workload=custom"], ["`workload.fn` must be given, as FILE.py:function or package.module:function"]),
+    (["fn=${oc.env:NOT_THERE}"], ["`fn`", "'NOT_THERE' not found"]),
+    (["-m", "fn=${oc.env:NOT_THERE}"], ["`fn`", "'NOT_THERE' not found"]),
+    (["-m", "size=1,2", "hydra.sweep.subdir=x"], ["`hydra.sweep.subdir` gives one folder, x, to matvec 1"]),
+    (["workload=exported"], ["`workload.file`", "workload.file=step.bin"]),
+    (["workload=exported", "workload.file=nowhere.bin"], ["`workload.file`", "no file 'nowhere.bin'"]),
+    (["workload=exported", "workload.file=[a,b]"], ["`workload.file`", "text", "['a', 'b']"]),
+    (["resume=nowhere"], ["`resume`", "folder of an earlier run", "nowhere"]),
+    (["bogus"], ["`bogus`"]),
+    (["-m", "size=glob(*)"], ["0 jobs"]),
+    (["-m", "size=16,abc"], ["`size`", "whole number", "abc"]),
+    (["-m", "size=16,0"], ["`size`", "positive whole number", "0"]),
+    (["-m", "workload=dot,bogus"], ["`workload`", "'bogus'", *WORKLOADS]),
+    (["=3"], ["=3"]),
+    (["device=[cpu,gpu]"], ["device=[cpu,gpu]", "device=both"]),
+]
+
+
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """run_here(*arguments): exit code and words of a `main` in this process, which starts no workers."""
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "Launcher", lambda *_: None)
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: pytest.fail("this was to be refused"))
+
+    def call(*arguments: str) -> tuple[int, str]:
+        code = run.main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+def check(code: int, said: str, names: list[str], cwd: Path) -> None:
+    assert code == 2, said
+    for name in names:
+        assert name in said
+    assert said.count("\n") <= 3, said
+    assert "Traceback" not in said
+    nothing_is_left(cwd)
+
+
+def nothing_is_left(cwd: Path) -> None:
+    """Nothing but the folders of days, which other runs share."""
+    left = {path.relative_to(cwd).parts for path in cwd.rglob("*")}
+    assert all(parts[0] in ("outputs", "multirun") and len(parts) <= 2 for parts in left), left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    TABLE,
+    ids=lambda value: " ".join(value),
+)
+def test_bad_arguments_are_refused_in_words(
+    arguments: list[str], names: list[str], run_here: Any, tmp_path: Path
+) -> None:
+    code, said = run_here(*arguments)
+    check(code, said, names, tmp_path)
+    assert said.startswith("jaxaccel: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["device=cpu"], ["device=both"], ["-m", "device=cpu,gpu"]])
+@pytest.mark.parametrize("size", [32, 16])
+def test_a_folder_that_holds_a_record_is_not_written_over(
+    arguments: list[str], size: int, run_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether of another case or of the same; what Hydra writes beside it stays, too."""
+    key = "hydra.sweep.dir" if "-m" in arguments else "hydra.run.dir"
+    place = tmp_path / "same" / ("cpu" if "device=both" in arguments else "")
+    record = make_record("cpu", case=make_case(size=size))
+    store.save(record, place) if "-m" not in arguments else store.save_all([record], place)
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = files()
+    code, said = run_here("size=32", *arguments, f"{key}=same")
+    assert code == 2
+    assert said == (
+        f"jaxaccel: `{key}`: same holds the record of {record.case} already: choose another folder, or "
+        "resume=same, which goes on with it\n"
+    )
+    assert files() == before
+    # Through an interpolation, it is found out once Hydra has read it.
+    monkeypatch.setenv("FOLDER", "same")
+    code, said = run_here("size=32", *arguments, f"{key}=${{oc.env:FOLDER}}")
+    assert code == 2
+    assert f"same holds the record of {record.case} already" in said
+    # A command that goes on with it may.
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
+    assert run_here("size=32", *arguments, "resume=same") == (0, "")
+
+
+def test_files_that_would_be_one_module_are_refused_in_a_sweep(run_here: Any, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.py").write_text("")
+    code, said = run_here("-m", "fn=a/same.py:f,b/same.py:f")
+    assert code == 2
+    assert said.startswith("jaxaccel: `fn`: a/same.py and b/same.py are both the module 'same' to Python")
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_a_folder_that_can_not_be_made_is_refused(key: str, run_here: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    more = ["-m"] if "sweep" in key else []
+    code, said = run_here("size=16", f"{key}=file/below", *more)
+    assert code == 2
+    assert said.startswith("jaxaccel: can't write to ")
+    assert "file" in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["size=1e12"], ["`size`=1000000000000 does not fit", "YiB", "free"]),
+        (["workload=mlp", "workload.batch=0"], ["`workload.batch`", "positive whole number", "0"]),
+        (["-m", "size=1e12,1e13"], ["`size`=1000000000000 does not fit", "`size`=10000000000000 does not"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_only_a_worker_can_know_is_refused_as_well(
+    arguments: list[str], names: list[str], run_cli: RunCli
+) -> None:
+    ran = run_cli(*arguments, *QUICK)
+    assert ran.code == 2
+    said = "".join(line for line in ran.said.splitlines(keepends=True) if line.strip() and line[0] != "[")
+    for name in names:
+        assert name in said
+    assert said.count("\n") <= 2 * len(names)
+    assert "Traceback" not in said
+    nothing_is_left(ran.cwd)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["size=0"], ["`size`", "positive whole number", "0"]),
+        (["-m", "size=glob(*)"], ["0 jobs"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_the_command_line_refuses_as_main_does(
+    arguments: list[str], names: list[str], run_cli: RunCli
+) -> None:
+    ran = run_cli(*arguments)
+    check(ran.code, ran.said, names, ran.cwd)
+    assert ran.out == ""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["debug=true", "debug=True"],
+)
+def test_debug_shows_where_it_went_wrong(asked: str, run_here: Any) -> None:
+    code, said = run_here("size=0", asked)
+    assert code == 2
+    assert "Traceback" in said
+    assert "`size` must be" in said.splitlines()[-1]
+
+
+def test_debug_of_a_good_command_changes_nothing(run_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
+    assert run_here("size=16", "debug=true") == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("argument", "size"), [("size=1e6", 10**6), ("size=16.0", 16), ("size=0x10", None), ("size=1_000", 1000)]
+)
+def test_whole_numbers_may_be_written_as_floats(
+    argument: str, size: int | None, run_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        run, "measure_jobs", lambda composed, *_: sizes.extend(job.config.size for job in composed.jobs) or 0
+    )
+    assert run_here(argument)[0] == (2 if size is None else 0)
+    assert sizes == ([] if size is None else [size])
+
+
+def test_help_names_all_that_can_be_asked_for_and_starts_nothing(run_cli: RunCli) -> None:
+    ran = run_cli("--help")
+    assert ran.code == 0
+    for word in (*WORKLOADS, *DTYPES, "cpu|gpu|both", "quick|default|thorough", "highest|high|default", HELD):
+        assert word in ran.out
+    assert ran.err == ""
+    assert list(ran.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["workload=matvec", "workload.name=dot"], "`workload.name` must be 'matvec', as the config of"),
+        (
+            ["workload=matvec", "workload._target_=jaxaccel.workloads.dot:Dot"],
+            "`workload._target_` must be 'jaxaccel.workloads.matvec:Matvec'",
+        ),
+        (["workload._target_=os:system"], "`workload._target_` must be 'jaxaccel.workloads.matvec:Matvec'"),
+        (["workload=rows", "workload.name=matvec"], "`workload.name` must be 'rows'"),
+        (["-m", "workload=matvec,dot", "workload.name=dot"], "`workload.name` must be 'matvec'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_workload_has_the_name_and_the_class_of_its_config(
+    arguments: list[str], told: str, run_here: Any
+) -> None:
+    code, said = run_here(*arguments)
+    assert (code, said.count("\n")) == (2, 1)
+    assert told in said
+
+
+def test_a_config_of_ones_own_has_a_name_of_its_own(run_here: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "workload"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("name: dot\n_target_: mine:Mine\ndefault_size: 4\nvariant: direct\n")
+    code, said = run_here(f"--config-dir={folder.parent}", "workload=mine")
+    assert code == 2
+    assert "`workload.name` 'dot' is that of jaxaccel.workloads.dot:Dot" in said
