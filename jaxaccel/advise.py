@@ -25,7 +25,6 @@ examples:
   python -m jaxaccel.advise DIR fn=src/train.py:step size=300
   python -m jaxaccel.advise DIR workload=mlp size=1024 data=host calls=100 --price cpu=0.40 --price gpu=2.10
   python -m jaxaccel.advise experiments/crossover workload=mlp_article batch=100 metric=device
-  python -m jaxaccel.advise experiments/accounting experiments/own_code --criteria
 
 In place of the size it may be a parameter that was measured in several values, such as batch.
 data=device (the inputs are resident) or data=host: they come in once for so many `calls`, and the last
@@ -39,16 +38,12 @@ ASKED = ("size", "calls", "data", "metric")
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command, read and checked. asked: nothing where nothing but a table is asked for.
-
-    criteria: whether that is the one of how often simple rules are right, and `advise`.
-    """
+    """The command, read and checked. asked: nothing where nothing but a table is asked for."""
 
     places: tuple[str, ...]
     only: Mapping[str, tuple[str, ...]]
     asked: Mapping[str, str]
     prices: "Prices | None"
-    criteria: bool = False
 
 
 @speaks_safely
@@ -56,8 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Load, interpolate, say. Returns the exit code."""
     try:
         arguments = read(sys.argv[1:] if argv is None else argv)
-        if arguments.criteria:
-            return judge_all(arguments)
         from jaxaccel.analyze.advice import families
 
         records = load("DIR", arguments.places)
@@ -120,24 +113,6 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
     show_winners(make_console(), rows)
 
 
-def judge_all(arguments: Arguments) -> int:
-    """A table: how often the article's criteria are right about these cases, and advice without them.
-
-    **Raises** BadInputError where no case is between two others.
-    """
-    from jaxaccel.analyze.advice import families
-    from jaxaccel.analyze.choosing import held_cases, inner
-    from jaxaccel.publish.console import make_console, show_criteria
-
-    data = arguments.asked.get("data")
-    (chosen,) = choose([load("DIR", arguments.places)], arguments.only, option="")
-    held = [one for one in held_cases(families(chosen)) if data in (None, one.ask.data)]
-    if not inner(held):
-        raise BadInputError("`DIR` must hold three sizes of a case for `--criteria`, got fewer of each")
-    show_criteria(make_console(), held)
-    return OK
-
-
 # --- arguments -------------------------------------------------------------------------------------
 
 
@@ -156,9 +131,6 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--price", metavar="DEVICE=PRICE", action="append", help="what an hour costs: cpu=0.40"
-    )
-    parser.add_argument(
-        "--criteria", action="store_true", help="how often simple rules are right, and advice, on these cases"
     )
     return parser
 
@@ -179,11 +151,9 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
         prices = given_prices(raw.price, None, None, today) if raw.price else None
     except ValueError as error:
         raise BadInputError(str(error)) from error
-    if raw.criteria:
-        _check_criteria(asked, prices)
     if prices and prices.ratio is None:
         raise BadInputError("`--price` must be given for cpu and for gpu")
-    return Arguments(places=places, only=only, asked=asked, prices=prices, criteria=raw.criteria)
+    return Arguments(places=places, only=only, asked=asked, prices=prices)
 
 
 def asked_of(
@@ -219,16 +189,6 @@ def asked_of(
         return only, Ask(over=over, **numbers, **words)  # type: ignore[arg-type]
     except ValueError as error:
         raise BadInputError(str(error)) from error
-
-
-def _check_criteria(asked: Mapping[str, str], prices: "Prices | None") -> None:
-    from jaxaccel.analyze.advice import DATA
-
-    given = [*(name for name in asked if name != "data"), *(["--price"] if prices else [])]
-    if given:
-        raise BadInputError(f"`--criteria` is about all sizes of what is chosen: `{given[0]}` is not for it")
-    if asked.get("data", DATA[0]) not in DATA:
-        raise BadInputError(f"`data` must be one of {', '.join(DATA)}, got {asked['data']!r}")
 
 
 def _one(name: str, values: Sequence[str]) -> str:

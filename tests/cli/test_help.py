@@ -9,7 +9,7 @@ from processes import TIMEOUT_S, RunCli
 
 from jaxaccel.conf_folder import target_of, usage
 
-COMMANDS = ("run", "crossover", "advise", "report", "study", "dashboard", "export", "selftest")
+COMMANDS = ("run", "crossover", "advise", "report", "dashboard", "export", "selftest")
 # Each takes a good part of the 0.8 s that --help may take, or all of it.
 HEAVY = ("jax", "jaxlib", "flax", "optax", "scipy", "sklearn", "plotly", "wandb", "wandb_workspaces", "hydra")
 

@@ -308,12 +308,6 @@ def test_the_table_tells_of_pinned_memory_where_it_was_measured(
         (["size=200", "calls=5"], "`calls` is for data=host"),
         (["size=200", "data=disk"], "`data` must be one of device, host, got 'disk'"),
         (["size=200", "metric=h2d"], "`metric` must be one of latency, throughput, device, got 'h2d'"),
-        (
-            ["--criteria", "size=200"],
-            "`--criteria` is about all sizes of what is chosen: `size` is not for it",
-        ),
-        (["--criteria", "data=disk"], "`data` must be one of device, host, got 'disk'"),
-        (["--criteria"], "`DIR` must hold three sizes of a case for `--criteria`, got fewer of each"),
         (["size=200", "dtype=float16"], "`dtype=` must be of float32 here, got 'float16'"),
         (["size=200", "--price", "cpu=1"], "`--price` must be given for cpu and for gpu"),
         (["--price", "cpu=1", "--price", "gpu=1"], "`size` must be given with `--price`"),

@@ -170,10 +170,16 @@ def test_a_failed_installation_is_tried_again(checkout: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("script", "where"), [("run", "."), ("export", "."), ("dashboard", "."), ("study", "check out")]
+    ("script", "module", "where"),
+    [
+        ("run", "jaxaccel.run", "."),
+        ("export", "jaxaccel.export", "."),
+        ("dashboard", "jaxaccel.dashboard", "."),
+        ("study", "studies.study", "check out"),
+    ],
 )
 def test_a_command_hands_its_arguments_on_and_works_where_it_should(
-    script: str, where: str, checkout: Path, tmp_path: Path
+    script: str, module: str, where: str, checkout: Path, tmp_path: Path
 ) -> None:
     good = pythons(tmp_path / "good", python3=(3, 12, 1))
     fake(good, ["nvidia-smi"], "exit 1")
@@ -188,7 +194,7 @@ def test_a_command_hands_its_arguments_on_and_works_where_it_should(
     )
     assert done.returncode == 0, done.stderr
     last = (checkout / "calls").read_text().splitlines()[-1]
-    assert last == f"{tmp_path / where}: -m jaxaccel.{script} device=cpu wandb.project=two words"
+    assert last == f"{tmp_path / where}: -m {module} device=cpu wandb.project=two words"
 
 
 def test_continuous_integration_goes_on_where_no_chromium_can_be_had(tmp_path: Path) -> None:

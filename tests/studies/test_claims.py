@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from fakes import make_case, make_record, make_timing
 from known_pairs import pairs, side, training_record
+from studies import quantities
+from studies.claim import Published, quantities_of, read_claim, selected
+from studies.claims import CLAIMS, main, published, read_claims
+from studies.claims_text import PLACEHOLDER, in_text, markdown
 
-from jaxaccel.analyze import quantities
-from jaxaccel.analyze.claims import Published, quantities_of, read_claim, selected
-from jaxaccel.claims import CLAIMS, main, published, read_claims
 from jaxaccel.publish import store
-from jaxaccel.publish.claims import PLACEHOLDER, in_text, markdown
 from jaxaccel.records import Energy, Memory, Metric
 
 EXPERIMENTS = CLAIMS.parent

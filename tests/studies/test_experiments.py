@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -24,7 +25,8 @@ from jaxaccel.publish.store import load_records
 from jaxaccel.records import DEVICES, Comparison, Metric, Verdict, decode_record
 
 TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md"))]
-BLOCK = re.compile(r"<!-- (report|rerun|advise|peers): ([^>]*?) -->\n```\n(.*?)```\n<!-- end -->", re.DOTALL)
+KINDS = "report|rerun|advise|criteria|peers"
+BLOCK = re.compile(rf"<!-- ({KINDS}): ([^>]*?) -->\n```\n(.*?)```\n<!-- end -->", re.DOTALL)
 BLOCKS = [(text, *found) for text in TEXTS for found in BLOCK.findall(text.read_text())]
 
 
@@ -164,6 +166,7 @@ def test_a_table_in_a_text_is_what_the_records_give(text: Path, kind: str, place
         "report": ["jaxaccel.report"],
         "rerun": ["jaxaccel.selftest", "--rerun"],
         "advise": ["jaxaccel.advise"],
+        "criteria": ["studies.criteria"],
         "peers": ["jaxaccel.peers", "report"],
     }[kind]
     # By itself, report would also write its page into the folder of the study.
@@ -173,6 +176,7 @@ def test_a_table_in_a_text_is_what_the_records_give(text: Path, kind: str, place
         capture_output=True,
         text=True,
         cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "experiments")},
         check=False,
     )
     lines = [line.rstrip() for line in told.stdout.strip("\n").splitlines()]

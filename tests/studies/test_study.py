@@ -1,4 +1,4 @@
-"""`python -m jaxaccel.study`: definitions, going on, budgets, publishing; and real runs from end to end."""
+"""`scripts/study`: definitions, going on, budgets, publishing; and real runs from end to end."""
 
 import json
 import os
@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 from fakes import FakeClock, make_case, make_failed, make_record
-from processes import QUICK, ROOT
+from processes import QUICK, ROOT, python_path
+from studies import study as module
+from studies.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
 
-from jaxaccel import study as module
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError, CeilingsMode
 from jaxaccel.peers import composing
 from jaxaccel.peers.composing import GROUPS, compose_all, read_cases
 from jaxaccel.publish import store
 from jaxaccel.records import Flag, Problem, Record
-from jaxaccel.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
 
 ASKED = {
     "crossover": ["device", "throughput"],
@@ -544,9 +544,10 @@ def test_a_study_s_folder_must_be_a_plain_name(here: Path) -> None:
 
 
 def test_help_shows_examples_and_is_quick_to_import(environment: dict[str, str]) -> None:
-    look = "import sys, jaxaccel.study as s; s.make_parser().print_help(); print(*sorted(sys.modules))"
+    look = "import sys, studies.study as s; s.make_parser().print_help(); print(*sorted(sys.modules))"
+    path = {"PYTHONPATH": python_path(ROOT, EXPERIMENTS)}
     done = subprocess.run(
-        [sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", look], env=environment | path, capture_output=True, text=True, check=True
     )
     *said, loaded = done.stdout.splitlines()
     assert not set(loaded.split()) & {"numpy", "scipy", "rich", "jax", "hydra", "yaml"}
@@ -657,8 +658,8 @@ def start(here: Path, environment: dict[str, str]) -> Iterator[Callable[..., sub
     begun: list[subprocess.Popen[str]] = []
 
     def start_it(*argv: str) -> subprocess.Popen[str]:
-        path = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-        look = "from pathlib import Path; from jaxaccel.study import main"
+        path = python_path(ROOT, EXPERIMENTS)
+        look = "from pathlib import Path; from studies.study import main"
         call = f"sys.exit(main({list(argv)!r}, experiments=Path('experiments')))"
         process = subprocess.Popen(
             [sys.executable, "-c", f"import sys; {look}; {call}"],
@@ -715,10 +716,10 @@ def test_a_quick_form_is_over_soon_and_leaves_its_records(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     arguments = ["sequential", "--quick", "wandb=disabled"]
-    script = f"import sys; from jaxaccel.study import main; sys.exit(main({arguments}))"
+    script = f"import sys; from studies.study import main; sys.exit(main({arguments}))"
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=environment | {"PYTHONPATH": os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])},
+        env=environment | {"PYTHONPATH": python_path(ROOT, EXPERIMENTS)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

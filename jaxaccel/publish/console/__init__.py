@@ -8,14 +8,11 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxaccel.analyze.baseline import FALSE_ALARMS, BaselineComparison
-from jaxaccel.analyze.choosing import Held
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.crossover import Answer
 from jaxaccel.analyze.money import Prices
 from jaxaccel.publish import baseline as words
 from jaxaccel.publish.console.baseline import baseline_table
-from jaxaccel.publish.console.criteria import LEGEND as CRITERIA
-from jaxaccel.publish.console.criteria import criteria_table
 from jaxaccel.publish.console.crossover import LEGEND, crossover_table, winners_table
 from jaxaccel.publish.console.job import flag_lines, job_table, verdict_lines
 from jaxaccel.publish.console.machines import machine_lines
@@ -106,13 +103,6 @@ def show_winners(console: Console, rows: Sequence[tuple[str, Answer]]) -> None:
     console.print()
     console.print(winners_table(rows))
     console.print(LEGEND, style="dim")
-
-
-def show_criteria(console: Console, held: Sequence[Held]) -> None:
-    """How often the article's criteria and `advise` are right."""
-    console.print()
-    console.print(criteria_table(held))
-    console.print(CRITERIA, style="dim")
 
 
 def show_baseline(console: Console, comparison: BaselineComparison) -> None:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from jaxaccel.analyze.claims import Claim, Judgement, Published, quantities_of
-from jaxaccel.analyze.quantities import Quantity
 from jaxaccel.publish.crossover import in_words
 from jaxaccel.publish.numbers import brief, joules, plain, rate, ratio, seconds, volume
+from studies.claim import Claim, Judgement, Published, quantities_of
+from studies.quantities import Quantity
 
 NOT_YET = str(Judgement.pending)
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from fakes import make_case, make_record
 from known_pairs import pairs
+from studies import rules as module
+from studies.criteria import main
+from studies.rules import Facts, Held, Task, best_limit, held_cases, inner, rules, score
 
-from jaxaccel.advise import main
-from jaxaccel.analyze import choosing
 from jaxaccel.analyze.advice import Measured, families
-from jaxaccel.analyze.choosing import Facts, Held, Task, best_limit, held_cases, inner, rules, score
 from jaxaccel.publish import store
 from jaxaccel.records import Metric, Verdict
 
@@ -24,7 +24,7 @@ def facts(task: Task = Task.parallel, **changes: Any) -> Facts:
 
 
 def held(ratio: float, **changes: Any) -> Held:
-    return Held(facts=facts(**changes), ask=choosing.Ask(size=1), ratio=ratio, others=())
+    return Held(facts=facts(**changes), ask=module.Ask(size=1), ratio=ratio, others=())
 
 
 @pytest.mark.parametrize(
@@ -38,21 +38,21 @@ def held(ratio: float, **changes: Any) -> Held:
     ],
 )
 def test_the_type_of_a_task_goes_before_its_size(known: Facts, device: Verdict | None) -> None:
-    assert choosing.by_task(known) is device
+    assert module.by_task(known) is device
 
 
 def test_each_other_criterion_looks_at_one_thing() -> None:
-    assert [choosing.by_resources(facts(needed_bytes=n)) for n in (1000, 1001, None)] == [GPU, CPU, None]
-    assert [choosing.by_speed(facts(flops=n)) for n in (1e6, 999_999, None)] == [GPU, CPU, None]
-    assert choosing.by_software(facts()) is GPU
+    assert [module.by_resources(facts(needed_bytes=n)) for n in (1000, 1001, None)] == [GPU, CPU, None]
+    assert [module.by_speed(facts(flops=n)) for n in (1e6, 999_999, None)] == [GPU, CPU, None]
+    assert module.by_software(facts()) is GPU
 
 
 @pytest.mark.parametrize(
     "against", [{"task": Task.sequential}, {"needed_bytes": 2000}, {"flops": 1.0}, {"touched_bytes": 1.0}]
 )
 def test_one_criterion_for_the_cpu_is_enough(against: dict[str, Any]) -> None:
-    assert choosing.together(facts()) is GPU
-    assert choosing.together(facts(**against)) is CPU
+    assert module.together(facts()) is GPU
+    assert module.together(facts(**against)) is CPU
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_one_criterion_for_the_cpu_is_enough(against: dict[str, Any]) -> None:
     ],
 )
 def test_the_type_of_a_task_is_told_by_its_name(workload: str, params: dict[str, Any], task: Task) -> None:
-    assert choosing.task_of(replace(make_case(), workload=workload, params=params)) is task
+    assert module.task_of(replace(make_case(), workload=workload, params=params)) is task
 
 
 def test_a_rule_is_wrong_where_its_device_takes_more_than_5_percent_longer() -> None:
@@ -83,7 +83,7 @@ def test_the_best_limit_in_hindsight_is_the_one_that_is_right_most_often() -> No
     known = [
         held(2.0 if flops > 2**20 else 0.5, flops=flops) for flops in (2.0**15, 2.0**19, 2.0**21, 2.0**30)
     ]
-    assert best_limit(known, choosing.by_speed) == 2.0**20
+    assert best_limit(known, module.by_speed) == 2.0**20
     assert "with 1,048,576 FLOPs" in next(one for one in rules(known) if one.name == "speed, tuned").words
 
 
@@ -107,7 +107,7 @@ def test_advice_does_not_know_the_case_that_it_is_asked_about() -> None:
     changed: list[Measured] = [family[0], replace(family[1], gpu=replace(odd, timings=slow)), family[2]]
     (asked, *_) = inner(held_cases([changed]))
     assert asked.ratio == pytest.approx(0.01)
-    assert choosing.leaning(asked) is GPU
+    assert module.leaning(asked) is GPU
 
 
 def test_where_no_call_was_awaited_it_is_asked_about_queued_ones() -> None:
@@ -125,11 +125,28 @@ def test_the_command_prints_how_often_each_is_right(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.save_all(pairs(10, 100, 10000, 100000), tmp_path)
-    assert main([str(tmp_path), "--criteria"]) == 0
+    assert main([str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "6 cases held out, 12 in all" in said
     rows = {line[:18].strip(): line.split() for line in said.splitlines()}
     assert rows["advise, leaning"][-5:] == ["6", "0", "0", "1.00x", "–"]
     assert rows["software"][-5:-3] == ["3", "3"]  # always the GPU
-    assert main([str(tmp_path), "--criteria", "data=device"]) == 0
+    assert main([str(tmp_path), "data=device"]) == 0
     assert "2 cases held out, 4 in all" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data=disk"], "`data` must be one of device, host, got 'disk'"),
+        (["data=device,host"], "`data` must be one of device, host, got 'device,host'"),
+        (["size=100"], "`DIR` must hold three sizes of a case, got fewer of each"),
+        (["colour=red"], "`KEY=` must name some of"),
+    ],
+)
+def test_what_can_not_be_judged_exits_with_2(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.save_all(pairs(100, 1000, 10000), tmp_path)
+    assert main([str(tmp_path), *words]) == 2
+    assert told in capsys.readouterr().err

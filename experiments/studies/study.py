@@ -1,4 +1,4 @@
-"""`python -m jaxaccel.study`: run studies of experiments/ from their definitions, in one go or in several.
+"""`scripts/study`: run studies of experiments/ from their definitions, in one go or in several.
 
 Each run of a study is a command of its own, `python -m jaxaccel.run ... resume=FOLDER`,
 `python -m jaxaccel.crossover ...` or `python -m jaxaccel.peers ...`, which measures only what its folder
@@ -31,7 +31,7 @@ OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEFINITION = "study.yaml"
 QUICK = "+quick"  # after the name of a study, that of its quick form
 OTHERS = ("crossover", "peers")  # the first word of a run that is of another command than run
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parent.parent
 OUTPUTS = Path("outputs/studies")
 
 EXAMPLES = """\

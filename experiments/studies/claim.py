@@ -10,9 +10,9 @@ from enum import StrEnum
 from inspect import Parameter, signature
 from typing import Any
 
-from jaxaccel.analyze import quantities
-from jaxaccel.analyze.quantities import Quantity
 from jaxaccel.records import Case, Record
+from studies import quantities
+from studies.quantities import Quantity
 
 
 class Judgement(StrEnum):

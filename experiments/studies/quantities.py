@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxaccel.analyze.advice import Measured, families
-from jaxaccel.analyze.choosing import held_cases, inner, rules, score
 from jaxaccel.analyze.crossover import Answer, conclude
 from jaxaccel.analyze.machines import standing
 from jaxaccel.analyze.questions import answer, family_size, point, tells
 from jaxaccel.analyze.training import FEED, curves, feed_speedup
 from jaxaccel.records import Metric, Record, Verdict
+from studies.rules import held_cases, inner, rules, score
 
 _T = TypeVar("_T")
 

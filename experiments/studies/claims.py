@@ -1,4 +1,4 @@
-"""`python -m jaxaccel.claims`: what became of the article's claims, from published records."""
+"""`scripts/claims`: what became of the article's claims, from published records."""
 
 import json
 import sys
@@ -8,18 +8,18 @@ from typing import Any
 
 import msgspec
 
-from jaxaccel.analyze.claims import Claim, Published, read_claim
 from jaxaccel.config import BadInputError, parser_with_examples
 from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, warn
+from studies.claim import Claim, Published, read_claim
 
 OK, BAD_INPUT = 0, 2
-CLAIMS = Path(__file__).parent.parent / "experiments/claims.yaml"
+CLAIMS = Path(__file__).parent.parent / "claims.yaml"
 
 EXAMPLES = """\
 examples:
-  python -m jaxaccel.claims                            the table of experiments/README.md, and the arguments
-  python -m jaxaccel.claims experiments/claims.yaml
+  scripts/claims                            the table of experiments/README.md, and the arguments
+  scripts/claims experiments/claims.yaml
 
 FILE has `claims`: section, claim, verdict, depends_on, why, study and figures; the numbers of these come from
 records.jsonl in the folders beside FILE, or from JSON files there. CONTRIBUTING says how to add one.
@@ -32,7 +32,7 @@ exit code: 0 all numbers are there that can be, 2 bad input, or a number that th
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, work out, print. Returns the exit code."""
     parser = parser_with_examples(
-        prog="python -m jaxaccel.claims",
+        prog="scripts/claims",
         description="The article's claims, with verdicts and the numbers that they rest on, as Markdown.",
         examples=EXAMPLES,
     )
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         path = parser.parse_args(sys.argv[1:] if argv is None else argv).file
         claims = read_claims(path)
-        from jaxaccel.publish.claims import markdown
+        from studies.claims_text import markdown
 
         try:
             say(markdown(claims, published(claims, path.parent)))
