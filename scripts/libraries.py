@@ -68,7 +68,7 @@ def measured(steps: list[str], device: str, passes: int) -> list[dict[str, Any] 
                 ]
             )
         (Path(folder) / "jobs.json").write_text(json.dumps(jobs))
-        command = [sys.executable, str(TESTS / "several.py"), "jobs.json", device]
+        command = [sys.executable, str(TESTS / "support/several.py"), "jobs.json", device]
         subprocess.run(command, cwd=folder, env=environment(device), stdout=subprocess.DEVNULL, check=False)
         paths = [Path(folder) / "results" / str(index) / "record.json" for index in range(len(steps))]
         return [json.loads(path.read_text()) if path.exists() else None for path in paths]
