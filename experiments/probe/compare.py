@@ -83,7 +83,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         (Path(folder) / "jobs.json").write_text(json.dumps(jobs))
         path = os.pathsep.join(filter(None, [str(HERE), str(ROOT), os.environ.get("PYTHONPATH")]))
         subprocess.run(
-            [sys.executable, str(ROOT / "tests" / "several.py"), "jobs.json", options.device],
+            [sys.executable, str(ROOT / "tests/support/several.py"), "jobs.json", options.device],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": path},
             stdout=subprocess.DEVNULL,
