@@ -17,6 +17,7 @@ import pytest
 from filelock import FileLock
 
 from jaxaccel.measure.client import worker_variables
+from jaxaccel.measure.host import LOCKS
 
 # Tests that compute in this process do so as a worker on the CPU does, on a machine with a GPU too.
 os.environ |= {name: value for name, value in worker_variables("cpu").items() if name.startswith("JAX_")}
@@ -33,6 +34,15 @@ def thawed() -> Iterator[None]:
     """An arm freezes what is there before it is timed: others in this process are to see it again."""
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def own_locks(
+    tmp_path_factory: pytest.TempPathFactory, request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test waits for another, nor for somebody who measures on this machine."""
+    name = sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    monkeypatch.setenv(LOCKS, str(tmp_path_factory.getbasetemp() / f"locks-{name}"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +78,8 @@ RunCli = Callable[..., Ran]
 def clean_environment(nowhere: Path) -> dict[str, str]:
     """This process's environment, without anybody's W&B account, and with the GPUs out of sight.
 
-    `nowhere` becomes its folder for temporary files: there the locks are that keep two commands from
-    measuring at once, and these tests do not time anything.
+    `nowhere` becomes its folder for temporary files, and for the locks that keep two commands from measuring
+    at once: these tests do not time anything.
     """
     nowhere.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -79,6 +89,7 @@ def clean_environment(nowhere: Path) -> dict[str, str]:
     }
     return environment | {
         "TMPDIR": str(nowhere),
+        LOCKS: str(nowhere),
         "NETRC": str(nowhere / "netrc"),
         "WANDB_CONFIG_DIR": str(nowhere / "wandb"),
         # Where the compile cache is: the tests share the user's, which is warm.

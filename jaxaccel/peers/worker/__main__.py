@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from jaxaccel.children import keep
 from jaxaccel.messages import AskRound, Close, Closed, Inspect, Message, Open, Started
 from jaxaccel.peers.worker.program import Library
 from jaxaccel.records import ArmFacts, Spent
@@ -111,4 +112,5 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
 
 
 if __name__ == "__main__":
+    keep()
     sys.exit(main(*sys.argv[1:]))
