@@ -14,7 +14,7 @@ from typing import IO, cast
 
 import psutil
 import pytest
-from conftest import LEAN
+from conftest import LEAN, QUICK, RunCli
 
 from jaxaccel.children import MARK, Child, scratch_prefix
 from jaxaccel.measure import client, host
@@ -423,3 +423,36 @@ def test_a_signal_to_the_command_leaves_nothing_running(
     with host.hold_devices(["cpu"], wait_s=0, waiting=print, folder=Path(variables[host.LOCKS])):
         pass
     assert list(Path(variables["TMPDIR"]).glob("jaxaccel-trace*")) == []
+
+
+# --- W&B's client ----------------------------------------------------------------------------------
+
+
+def test_keeping_runs_offline_leaves_nothing_among_the_temporary_files(run_cli: RunCli) -> None:
+    ran = run_cli("size=8", *QUICK, "wandb=offline")
+    assert "1 run kept offline" in ran.out, ran.said
+    place = ran.cwd.with_name(f"{ran.cwd.name}-tmp")
+    assert [path.name for path in place.iterdir()] == ["jaxaccel-cpu.lock"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_command_that_is_ended_while_it_publishes_leaves_no_client_and_no_file(
+    number: int, variables: dict[str, str], marker: str, tmp_path: Path
+) -> None:
+    (tmp_path / "wandb").mkdir()
+    hangs = STRAY + "stray()\nPath(os.environ['STRAY_READY']).touch()\n" + HANGS
+    (tmp_path / "wandb" / "__init__.py").write_text(hangs)
+    text = """
+        from jaxaccel.publish.wandb.order import Order
+        from jaxaccel.publish.wandb.process import carry_out
+        carry_out(Order(runs=(), project="p", entity=None, folder="", mode="online", keep=False))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", dedent(text)], env=variables, stderr=subprocess.DEVNULL
+    ) as command:
+        wait_for((tmp_path / "ready").exists, "W&B was never asked")
+        assert len(running(marker)) >= 7
+        command.send_signal(number)
+        assert command.wait(DEADLINE_S) == -number
+    none_left(marker)
+    wait_for(lambda: not list(Path(variables["TMPDIR"]).iterdir()), "temporary files were left behind")
