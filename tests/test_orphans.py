@@ -161,6 +161,7 @@ def start(variables: dict[str, str]) -> Iterator[Start]:
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
         ("os.kill(os.getpid(), signal.SIGSEGV)", -signal.SIGSEGV),
         ("os.killpg(0, signal.SIGTERM)", -signal.SIGTERM),
+        ("os.killpg(0, signal.SIGKILL)", -signal.SIGKILL),
         ("os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)", -signal.SIGKILL),
     ],
 )
@@ -232,6 +233,31 @@ def test_a_child_ends_when_its_parent_is_gone(
         none_left(marker)
         if when == "ready":
             wait_for(lambda: not folder.exists(), "the keeper left its parent's folder")
+
+
+def test_a_child_ends_when_its_parent_and_its_keeper_are_killed_at_once(
+    variables: dict[str, str], marker: str
+) -> None:
+    child = "from jaxaccel.children import keep\nkeep()\nimport os, signal, time\n"
+    child += "print(os.getppid(), flush=True)\n" + HANGS
+    text = f"""
+        import os, subprocess, sys, time
+        from jaxaccel.children import Child
+        child = Child([sys.executable, "-c", {child!r}], variables=os.environ, stdin=subprocess.PIPE,
+                      stdout=None, stderr=None)
+        time.sleep(600)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", dedent(text)], env=variables, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        keeper = psutil.Process(int(parent.stdout.readline()))
+        assert len(running(marker)) == 3
+        keeper.suspend()
+        parent.kill()
+        parent.wait()
+        keeper.kill()
+        none_left(marker)
 
 
 def test_the_thread_that_started_a_child_may_end(
