@@ -328,6 +328,15 @@ def test_temporary_folders_of_a_child_that_is_killed_are_removed_and_no_others(
     assert list(place.glob("jaxaccel-trace-*")) == []
 
 
+@pytest.mark.parametrize(
+    "module", ["jaxaccel.worker.__main__", "jaxaccel.peers.worker.__main__", "jaxaccel.publish.wandb.sender"]
+)
+def test_a_program_that_is_kept_has_one_thread_before_it_is_split(module: str) -> None:
+    text = f"import os, {module}; print(len(os.listdir('/proc/self/task')))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
 def test_a_process_that_nobody_keeps_goes_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "import os; from jaxaccel.children import keep; p = os.getpid(); keep(); print(p == os.getpid())"
     environment = {name: value for name, value in os.environ.items() if name != MARK}

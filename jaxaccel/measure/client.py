@@ -123,7 +123,8 @@ class Worker:
     def stop(self) -> None:
         """End the process, with all that it started.
 
-        Its standard input closes, and it gets a moment to leave by itself, unless it owes an answer.
+        Its standard input closes, and it gets a moment to leave by itself. It gets none if it owes an answer,
+        or if nobody waited for its start: it may hang, or still import.
         """
         if self._stopped:
             return
@@ -131,7 +132,8 @@ class Worker:
         self._selector.close()
         with contextlib.suppress(BrokenPipeError):
             self._requests.close()
-        if self._answering or self._child.wait(LEAVE_S) is None:
+        busy = self._answering or self._started is None
+        if busy or self._child.wait(LEAVE_S) is None:
             self.kill()
         self._replies.close()
         self._words.close()
