@@ -112,6 +112,20 @@ def test_a_lock_file_that_was_removed_meanwhile_is_no_lock(tmp_path: Path) -> No
             hold(tmp_path)
 
 
+def test_a_lock_is_free_though_a_forked_process_still_has_the_file_open(tmp_path: Path) -> None:
+    with hold(tmp_path):
+        mine = [
+            int(path.name)
+            for path in Path("/dev/fd").iterdir()
+            if path.exists() and path.samefile(tmp_path / LOCK)
+        ]
+        copies = [os.dup(descriptor) for descriptor in mine]
+    assert len(copies) == 1
+    with hold(tmp_path):
+        pass
+    os.close(copies[0])
+
+
 def link(path: Path) -> None:
     path.with_name("target").write_text("as it was")
     path.symlink_to(path.with_name("target"))
@@ -150,15 +164,18 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
     assert count() == before
 
 
-@pytest.mark.parametrize("where", ["file", "file/below", "/proc/nothing"])
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [("file", "Not a directory"), ("file/below", "Not a directory"), ("/proc/nothing", "No such file")],
+)
 def test_a_folder_that_can_hold_no_lock_is_one_line_before_anything_is_measured(
-    where: str, run_cli: RunCli, tmp_path: Path
+    where: str, why: str, run_cli: RunCli, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     ran = run_cli("size=8", *QUICK, env={LOCKS: str(tmp_path / where)})
     assert ran.code == 2, ran.said
     (told,) = ran.err.splitlines()
-    assert told.startswith(f"jaxaccel: no lock can be taken at {tmp_path / where}/{LOCK}: ")
+    assert told.startswith(f"jaxaccel: no lock can be taken at {tmp_path / where}/{LOCK}: {why}")
     assert LOCKS in told
     assert ran.out == ""
     assert ran.records() == {}

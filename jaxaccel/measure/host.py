@@ -98,7 +98,7 @@ def hold_devices(
                     )
                 time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
                 lock = _lock(path)
-            stack.callback(os.close, lock)
+            stack.callback(_unlock, lock)
         held = stack.pop_all()
     held.push(lambda kind, *_: end_workers(names, now=kind is not None))
     return held
@@ -120,7 +120,8 @@ def _lock(path: Path) -> int | None:
     **Raises** BadInputError where the file can't be made or opened.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _open(path)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -142,6 +143,11 @@ def _lock(path: Path) -> int | None:
             f"set {LOCKS} to a folder that all who measure on this machine can write to"
         ) from error
     return None
+
+
+def _unlock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked from this one may still have it open
+    os.close(descriptor)
 
 
 def _open(path: Path) -> int:
