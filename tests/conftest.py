@@ -13,6 +13,7 @@ from filelock import FileLock
 from processes import Ran, RunCli, clean_environment, run_in
 
 from jaxaccel.measure.client import worker_variables
+from jaxaccel.measure.host import LOCKS
 
 # Tests that compute in this process do so as a worker on the CPU does, on a machine with a GPU too.
 os.environ |= {name: value for name, value in worker_variables("cpu").items() if name.startswith("JAX_")}
@@ -23,6 +24,15 @@ def thawed() -> Iterator[None]:
     """An arm freezes what is there before it is timed: others in this process are to see it again."""
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def own_locks(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test waits for another, nor for somebody who measures on this machine."""
+    name = sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    monkeypatch.setenv(LOCKS, str(tmp_path_factory.getbasetemp() / f"locks-{name}"))
 
 
 @pytest.fixture

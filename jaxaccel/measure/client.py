@@ -10,24 +10,29 @@ import re
 import selectors
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
 import msgspec
 import platformdirs
 
-from jaxaccel import foreign
+from jaxaccel.children import Child
+from jaxaccel.measure.last_words import LastWords
 from jaxaccel.messages import Failure, Message, Started, decode_message, encode_message
 from jaxaccel.records import Problem
-from jaxaccel.redact import all_without_secrets, without_secrets
+from jaxaccel.redact import all_without_secrets
 
 START_TIMEOUT_S = 180.0
 ANSWER_TIMEOUT_S = 1800.0  # one answer: a large program's compilation is among them
-LAST_WORDS_BYTES = 4000
-SECRET_BYTES = 16_000  # read before and after them, so that no secret is cut in two, and the rest of it shown
+LEAVE_S = 5.0  # for a worker to leave by itself
+START_HINT = "is the machine busy, or its disk slow? `python -c 'import jax; jax.devices()'` starts JAX alone"
+ANSWER_HINT = (
+    "the code may hang, wait for input, or take this long to compile: try a smaller size; "
+    "what the worker wrote last is in the details"
+)
 
 
 class Worker:
@@ -50,21 +55,31 @@ class Worker:
         self._launched_at = time.time()
         self._started: Started | Failure | None = None
         self._pending = b""
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
+        self._answering = False
+        self._stopped = False
+        self._words = LastWords()
         kept = [] if cores is None else [str(cores)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", command[0], device, *command[1:], *kept],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, **worker_variables(device), **with_flags(flags), **(variables or {})},
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
-        # Popen's types allow None, for processes without pipes.
-        self._requests = cast("IO[bytes]", self._process.stdin)
-        self._replies = cast("IO[bytes]", self._process.stdout)
+        try:
+            self._child = Child(
+                [sys.executable, "-m", command[0], device, *command[1:], *kept],
+                variables={
+                    **os.environ,
+                    **worker_variables(device),
+                    **with_flags(flags),
+                    **(variables or {}),
+                },
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words.writing,
+            )
+        finally:
+            self._words.listen()
+        # The types allow None, for processes without pipes.
+        self._requests = cast("IO[bytes]", self._child.stdin)
+        self._replies = cast("IO[bytes]", self._child.stdout)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._replies, selectors.EVENT_READ)
+        _WORKERS.add(self)
 
     def __enter__(self) -> "Worker":
         return self
@@ -75,7 +90,7 @@ class Worker:
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""
-        return self._process.poll() is None
+        return self._child.wait(0.0) is None
 
     def ready(self) -> Started | Failure:
         """What the worker said first: that it has its device, or why not."""
@@ -95,32 +110,37 @@ class Worker:
         started = self.ready()
         if isinstance(started, Failure):
             return started
+        self._answering = True  # until the answer is there: an interrupt may come before it
         try:
             self._requests.write(encode_message(request))
             self._requests.flush()
         except BrokenPipeError:
             return self._died()
-        return self._receive(ANSWER_TIMEOUT_S)
+        answer = self._receive(ANSWER_TIMEOUT_S)
+        self._answering = False
+        return answer
 
     def stop(self) -> None:
-        """End the process: its standard input closes, and it gets a moment to leave by itself."""
-        if self._errors.closed:
+        """End the process, with all that it started.
+
+        Its standard input closes, and it gets a moment to leave by itself. It gets none if it owes an answer,
+        or if nobody waited for its start: it may hang, or still import.
+        """
+        if self._stopped:
             return
+        self._stopped = True
         self._selector.close()
         with contextlib.suppress(BrokenPipeError):
             self._requests.close()
-        try:
-            self._process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        busy = self._answering or self._started is None
+        if busy or self._child.wait(LEAVE_S) is None:
+            self.kill()
         self._replies.close()
-        self._errors.close()
+        self._words.close()
 
     def kill(self) -> None:
-        """End the process now, whatever it is doing."""
-        self._process.kill()
-        self._process.wait()
+        """End the process now, with all that it started, whatever it is doing."""
+        self._child.end()
 
     def _receive(self, timeout_s: float) -> Message:
         deadline = time.monotonic() + timeout_s
@@ -128,7 +148,10 @@ class Worker:
             if not self._selector.select(max(0.0, deadline - time.monotonic())):
                 self.kill()
                 message = f"the {self.device} worker gave no answer within {timeout_s:.0f} s, and was ended"
-                return Failure(error=Problem(type="Timeout", message=message, details=self._last_words()))
+                hint = ANSWER_HINT if self._answering else START_HINT
+                return Failure(
+                    error=Problem(type="Timeout", message=message, hint=hint, details=self._words.last())
+                )
             chunk = os.read(self._replies.fileno(), 1 << 20)
             if not chunk:
                 return self._died()
@@ -142,15 +165,13 @@ class Worker:
             )
 
     def _died(self) -> Failure:
-        try:
-            code = self._process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:  # its output is closed, and yet it lives
-            self.kill()
-            code = self._process.wait()
+        code = self._child.wait(LEAVE_S)
+        if code is None:  # its output is closed, and yet it lives
+            code = self._child.end()
         how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
-        words = self._last_words()
+        words = self._words.last()
         # What is wrong with a flag comes first, and then all flags that there are.
-        if problem := refused_flags(self._first_words() + words):
+        if problem := refused_flags(self._words.first() + words):
             return Failure(error=problem)
         # A worker that the kernel ended for want of memory leaves no words.
         hint = "perhaps the machine ran out of memory: take a smaller size" if code == -9 else None
@@ -161,16 +182,16 @@ class Worker:
             )
         )
 
-    def _first_words(self) -> str:
-        self._errors.seek(0)
-        words = self._errors.read(LAST_WORDS_BYTES + SECRET_BYTES).decode(errors="replace")
-        return foreign.report(without_secrets(words)[:LAST_WORDS_BYTES])
 
-    def _last_words(self) -> str:
-        size = self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, size - LAST_WORDS_BYTES - SECRET_BYTES))
-        words = self._errors.read().decode(errors="replace")
-        return foreign.report(without_secrets(words)[-LAST_WORDS_BYTES:])
+_WORKERS: "weakref.WeakSet[Worker]" = weakref.WeakSet()
+
+
+def end_workers(devices: Iterable[str], *, now: bool) -> None:
+    """End those workers of this process that are on the devices. now: give them no moment to leave."""
+    for worker in [worker for worker in _WORKERS if worker.device in devices]:
+        if now:
+            worker.kill()
+        worker.stop()
 
 
 def worker_variables(device: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxaccel.children import keep
 from jaxaccel.messages import AskRound, Close, Dump, Inspect, Message, Open, Started
 from jaxaccel.records import CPU_CORES, ArmFacts, Spent
 from jaxaccel.worker.serving import answer_all, answering, claim_channels, round_of, send, start_failure
@@ -73,4 +74,5 @@ def serve(requests: BinaryIO, replies: BinaryIO, jax_device: Any, facts: ArmFact
 
 
 if __name__ == "__main__":
+    keep()
     sys.exit(main(*sys.argv[1:]))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from jaxaccel.children import scratch_prefix
 from jaxaccel.messages import Dumped
 from jaxaccel.records import Arm
 from jaxaccel.redact import without_places
@@ -212,7 +213,7 @@ def _trace(compiled: Any, resident: Resident, folder: Path) -> None:
         block(call())
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
-    with tempfile.TemporaryDirectory(prefix="jaxaccel-trace-") as traced:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix("trace")) as traced:
         with jax.profiler.trace(traced, profiler_options=options):
             for _ in range(TRACED_CALLS):
                 block(call())

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxaccel.children import scratch_prefix
 from jaxaccel.messages import Round, Unavailable
 from jaxaccel.records import Kernel
 from jaxaccel.worker.timing import LONGEST_CALL_S, Block, Call, quiet
@@ -80,7 +81,7 @@ def traced(run: Callable[[], None], *, ordinal: int) -> list[Event]:
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     options.host_tracer_level = 0
-    with tempfile.TemporaryDirectory(prefix="jaxaccel-trace-") as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix("trace")) as folder:
         with jax.profiler.trace(folder, profiler_options=options):
             run()
         (path,) = Path(folder).rglob("*.xplane.pb")

@@ -62,8 +62,8 @@ SECRET = "secret-0123456789abcdef"
 def _environment(
     environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """That of processes of their own, here: locks are in TMPDIR, and no GPU is in sight."""
-    for name in ("TMPDIR", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES"):
+    """That of processes of their own, here: locks of their own, and no GPU is in sight."""
+    for name in ("TMPDIR", "JAXACCEL_LOCKS", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.setenv(name, environment[name])
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("A_TEST_TOKEN", SECRET)

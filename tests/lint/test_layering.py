@@ -18,6 +18,7 @@ FLOORS = {
     "records": 0,
     "reading": 1,
     "saying": 1,
+    "children": 1,
     "function_names": 1,
     "messages": 2,
     "config": 2,

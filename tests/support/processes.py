@@ -12,6 +12,8 @@ from typing import Any
 
 import platformdirs
 
+from jaxaccel.measure.host import LOCKS
+
 SUPPORT = Path(__file__).resolve().parent
 TESTS = SUPPORT.parent
 ROOT = TESTS.parent
@@ -59,8 +61,8 @@ RunCli = Callable[..., Ran]
 def clean_environment(nowhere: Path) -> dict[str, str]:
     """This process's environment, without anybody's W&B account, and with the GPUs out of sight.
 
-    `nowhere` becomes its folder for temporary files: there the locks are that keep two commands from
-    measuring at once, and these tests do not time anything.
+    `nowhere` becomes its folder for temporary files, and for the locks that keep two commands from measuring
+    at once: these tests do not time anything.
     """
     nowhere.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -70,6 +72,7 @@ def clean_environment(nowhere: Path) -> dict[str, str]:
     }
     return environment | {
         "TMPDIR": str(nowhere),
+        LOCKS: str(nowhere),
         "NETRC": str(nowhere / "netrc"),
         "WANDB_CONFIG_DIR": str(nowhere / "wandb"),
         # Where the compile cache is: the tests share the user's, which is warm.

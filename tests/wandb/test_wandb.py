@@ -489,7 +489,7 @@ def test_an_unknown_mode_in_the_environment_costs_a_line(
 
 
 def test_disabled_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process.subprocess, "Popen", None)  # to start one would raise
+    monkeypatch.setattr(process, "Child", None)  # to start one would raise
     config = WandbConfig(mode=WandbMode.disabled, project="jaxaccel")
     assert publishing.publish(sweep(), config, tmp_path).message == ""
     assert publishing.publish([], replace(config, mode=WandbMode.online), tmp_path).message == ""

@@ -97,7 +97,7 @@ MODULES = {
                 os.getcwd() != {cwd!r}, "MESSY" in os.environ, len(sys.argv) != 1, "/messy" in sys.path,
                 sys.stdout is not sys.__stdout__, signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL,
                 np.geterr()["over"] == "raise", not gc.isenabled(),
-                not all(stat.S_ISREG(os.fstat(f).st_mode) for f in (1, 2)),
+                not all(stat.S_ISFIFO(os.fstat(f).st_mode) for f in (1, 2)),
                 jax.config.jax_debug_nans, "XLA_FLAGS" in os.environ,
                 signal.getitimer(signal.ITIMER_REAL) != (0, 0),
             ]

@@ -9,12 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jaxaccel.children import keep
 from jaxaccel.messages import AskRound, Close, Closed, Inspect, Message, Open, Started
-from jaxaccel.peers.worker.program import Library
 from jaxaccel.records import ArmFacts, Spent
 from jaxaccel.worker.serving import answer_all, answering, claim_channels, round_of, send, start_failure
+
+if TYPE_CHECKING:
+    from jaxaccel.peers.worker.program import Library  # which imports NumPy, and that starts threads
 
 # Each in a module that its library is imported in, and nowhere else.
 KINDS = {
@@ -43,7 +46,7 @@ def main(device: str, library: str) -> int:
     return 0
 
 
-def connect(device: str, library: str, host: Mapping[str, Any]) -> tuple[Library, ArmFacts, dict[str, Any]]:
+def connect(device: str, library: str, host: Mapping[str, Any]) -> "tuple[Library, ArmFacts, dict[str, Any]]":
     """The library on the device, the facts of that, and what of its own the environment gets.
 
     **Raises** NoDeviceError, ImportError.
@@ -70,7 +73,7 @@ def connect(device: str, library: str, host: Mapping[str, Any]) -> tuple[Library
     return connected, facts, known
 
 
-def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]:
+def make_answer(library: "Library", facts: ArmFacts) -> Callable[[bytes], Message]:
     """A function that answers each request with one message, a Failure where it went wrong."""
     from jaxaccel.peers.worker.arm import Data, PeerArm, empty_call_s
 
@@ -111,4 +114,5 @@ def make_answer(library: Library, facts: ArmFacts) -> Callable[[bytes], Message]
 
 
 if __name__ == "__main__":
+    keep()
     sys.exit(main(*sys.argv[1:]))

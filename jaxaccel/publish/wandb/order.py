@@ -32,7 +32,7 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Runs to be sent to a project, their files below `folder`/wandb.
+    """Runs to be sent to a project, their files below `folder`/wandb. Without a folder, they do not last.
 
     mode: auto, online or offline. keep: whether they are kept offline where nobody is logged in.
     """

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import psutil
 
+from jaxaccel.children import Child
 from jaxaccel.publish.wandb.order import EVENTS, ORDER, WORDS, Event, Kind, Order
 from jaxaccel.redact import without_secrets
 
@@ -54,21 +54,19 @@ def carry_out(order: Order) -> Outcome:
         folder = Path(name)
         (folder / ORDER).write_bytes(msgspec.json.encode(order))
         with (folder / WORDS).open("wb") as words:
-            process = subprocess.Popen(
+            process = Child(
                 [sys.executable, "-m", "jaxaccel.publish.wandb.sender", str(folder)],
+                variables=environment() | {"TMPDIR": name},  # wandb leaves its temporary folders behind
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
-                env=environment(),
-                start_new_session=True,  # Ctrl-C is the parent's to handle
             )
+        ended = f"it took longer than {order.limits.total_s:.0f} s"
         try:
-            process.wait(timeout=order.limits.total_s)
-            ended = f"its client ended with code {process.returncode}: {last_words(folder)}"
-        except subprocess.TimeoutExpired:
-            ended = f"it took longer than {order.limits.total_s:.0f} s"
+            if (code := process.wait(order.limits.total_s)) is not None:
+                ended = f"its client ended with code {code}: {last_words(folder)}"
         finally:
-            end(process)
+            process.end()
         return outcome_of([run.id for run in order.runs], list(_events(folder)), ended)
 
 
@@ -77,19 +75,6 @@ def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     # Its reports of its own errors go to a third party, and take time.
     return {"WANDB_ERROR_REPORTING": "false", **kept}
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and those that it started, if they still run."""
-    children = list[psutil.Process]()
-    with contextlib.suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
-    if process.poll() is None:  # first: it would tell that it lost them
-        process.kill()
-    process.wait()
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
 
 
 def outcome_of(asked: Sequence[str], events: list[Event], ended: str) -> Outcome:

@@ -4,7 +4,6 @@ W&B decides nothing here: whatever it does costs a line and at most a minute, ne
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,23 +125,22 @@ def publish_later(
     before = -1
     had: int | None = None
     try:
-        with tempfile.TemporaryDirectory(prefix="jaxaccel-wandb-", ignore_cleanup_errors=True) as folder:
-            while True:
-                order = Order(
-                    runs=tuple(runs),
-                    project=config.project,
-                    entity=config.entity,
-                    folder=folder,
-                    mode=WandbMode.online,
-                    keep=False,
-                    limits=limits or Limits(),
-                )
-                outcome = carry_out(order)
-                had = outcome.there if had is None else had
-                arrived = outcome.there + outcome.confirmed
-                if outcome.complete or arrived <= before or not outcome.confirmed:
-                    break
-                before = arrived
+        while True:
+            order = Order(
+                runs=tuple(runs),
+                project=config.project,
+                entity=config.entity,
+                folder="",
+                mode=WandbMode.online,
+                keep=False,
+                limits=limits or Limits(),
+            )
+            outcome = carry_out(order)
+            had = outcome.there if had is None else had
+            arrived = outcome.there + outcome.confirmed
+            if outcome.complete or arrived <= before or not outcome.confirmed:
+                break
+            before = arrived
     except OSError as error:
         return Published(message=f"W&B: its client can't be started: {error.strerror or error}")
     return Published(message=later_line(outcome, had), outcome=outcome)

@@ -4,18 +4,18 @@ It runs in a process of its own (see `process`), and asks W&B what it has before
 """
 
 import contextlib
-import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import psutil
 
+from jaxaccel.children import keep
 from jaxaccel.config import WandbMode
 from jaxaccel.publish.wandb.client import (
     Asking,
@@ -41,8 +41,7 @@ Tell = Callable[[Event], None]
 def main(folder: Path) -> None:
     """Do what folder/order.json says, a line in folder/events.jsonl for each thing that happens."""
     order = msgspec.json.decode((folder / ORDER).read_bytes(), type=Order)
-    # Whoever was to end this process may be gone.
-    signal.alarm(math.ceil(order.limits.total_s) + 5)
+    order = replace(order, folder=order.folder or str(folder))
     with (folder / EVENTS).open("ab", buffering=0) as events:
 
         def tell(event: Event) -> None:
@@ -184,4 +183,5 @@ class _Sending:
 
 
 if __name__ == "__main__":
+    keep(scratch=Path(sys.argv[1]))
     main(Path(sys.argv[1]))
