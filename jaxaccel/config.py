@@ -546,7 +546,7 @@ def require_whole(
 
 def _require_at_most(name: str, value: float, most: float) -> None:
     if value > most:
-        raise ValueError(f"`{name}` must be at most {most}, got {value:.6g}")
+        raise ValueError(f"`{name}` must be at most {most}, got {value:.12g}")
 
 
 def require_texts(name: str, values: Any, or_else: str = "") -> None:
