@@ -5,11 +5,16 @@ Hydra looks for plugins in this folder, and in no other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher, BasicLauncherConf
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+
+MOST_JOBS = 10_000
 
 
 class OneByOne(BasicSweeper):
@@ -19,6 +24,20 @@ class OneByOne(BasicSweeper):
         """Compose the jobs, if the launcher would find out elsewhere what is wrong with them."""
         if not isinstance(self.launcher, BasicLauncher):
             super().validate_batch_is_legal(batch)
+
+    @staticmethod
+    def split_arguments(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+        """Each job's overrides; a sweep of more jobs than anybody waits for is refused before it is listed.
+
+        **Raises** HydraException.
+        """
+        jobs = 1
+        for override in overrides:
+            if override.is_discrete_sweep():
+                jobs *= len(list(islice(override.sweep_iterator(), MOST_JOBS + 1)))
+        if jobs > MOST_JOBS:
+            raise HydraException(f"a sweep must have at most {MOST_JOBS} jobs")
+        return BasicSweeper.split_arguments(overrides, max_batch_size)
 
 
 class LettingGo(BasicLauncher):

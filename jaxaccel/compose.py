@@ -3,10 +3,12 @@
 Their import and composing take half a second, so `run` starts its workers before it calls this.
 """
 
+import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,32 +24,14 @@ from omegaconf.errors import OmegaConfBaseException
 from jaxaccel.conf_folder import config_folder, renamed
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, own_functions, parse
 from jaxaccel.function_names import Named, near, require_a_file_each
-from jaxaccel.reading import link_out
-from jaxaccel.records import DEVICES
+from jaxaccel.job_folders import discard, noting_folders, require_no_records
+from jaxaccel.overrides import ASK_HYDRA, CONFIG_DIR, KEPT, RUN_DIR, SUBDIR, SWEEP_DIR, check_arguments
 from jaxaccel.redact import is_secret, secret_in, without_secrets
 from jaxaccel.redact.values import is_setting
+from jaxaccel.saying import tell
 from jaxaccel.spelling import MULTIRUN, SHORT, expand
 
-_ASK_HYDRA = {
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--version",
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--shell-completion",
-    "-sc",
-}
-# Hydra's groups of which no other config may be chosen: by the first two it would run the jobs elsewhere.
-_HYDRA_S_OWN = {
-    "hydra/launcher": ("letting_go", "basic"),
-    "hydra/sweeper": ("one_by_one", "basic"),
-}
-_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 _ENV = "oc.env"  # OmegaConf's resolver of ${oc.env:NAME}
-_KEPT = "which records and config dumps would keep: let your code read it from the environment"
 # What all jobs of a command share, and what it is called on the command line.
 _OF_THE_COMMAND = {
     "ceilings": "ceilings",
@@ -95,6 +79,7 @@ class Composed:
 
     jobs: Sequence[Job]
     sweep_folder: Path | None
+    made: Sequence[Path] = ()  # the folders that were not there before
 
     @property
     def folder(self) -> Path:
@@ -108,7 +93,7 @@ class Composed:
 
     def discard(self) -> None:
         """Remove the folders that Hydra made, where nothing else has come into them."""
-        discard([job.folder for job in self.jobs], self.sweep_folder)
+        discard(self.made, [job.folder for job in self.jobs] + [*filter(None, [self.sweep_folder])])
 
 
 def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = ()) -> Composed:
@@ -126,7 +111,7 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     def collect(config: Any) -> None:
         settings = HydraConfig.get()
         if settings.mode is RunMode.MULTIRUN:
-            sweep_folders.append(Path(settings.sweep.dir).absolute())
+            sweep_folders.append(Path(os.path.normpath(Path(settings.sweep.dir).absolute())))
         try:
             container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
         except OmegaConfBaseException as error:
@@ -148,76 +133,67 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     )
     OmegaConf.register_new_resolver(_ENV, variable, replace=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
+    with noting_folders() as made:
+        try:
+            check_arguments(arguments)
+            run_hydra([*expand(arguments), *groups], collect)
+            if errors:
+                raise errors[0]
+            if not raw and not any(argument.partition("=")[0] in ASK_HYDRA for argument in arguments):
+                raise BadInputError("these arguments describe a sweep of 0 jobs")
+            if problems:
+                raise BadInputError(problems[0])
+            for container, _ in raw:
+                refuse_secrets(container)
+            jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
+            require_same(jobs)
+            check_functions(jobs)
+            check_folders(jobs, next(iter(sweep_folders), None), resumed=bool(resumed))
+        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+            discard(made, [*(folder for _, folder in raw), *sweep_folders])
+            raise BadInputError(in_one_line(error, arguments)) from error
+        finally:
+            OmegaConf.register_new_resolver(_ENV, resolvers.oc.env, replace=True)
+    return Composed(jobs=jobs, sweep_folder=next(iter(sweep_folders), None), made=made)
+
+
+def run_hydra(words: Sequence[str], collect: Callable[[Any], None]) -> None:
+    """Let Hydra compose what the words ask for, and call `collect` with the config of each job.
+
+    **Raises** BadInputError for what Hydra ends with in any other way than by an exception of its own.
+    """
+    # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
+    options = [word for word in words if word in MULTIRUN or word.startswith(f"{CONFIG_DIR}=")]
+    sys.argv = [sys.argv[0], *options, *(word for word in words if word not in options)]
+    said = io.StringIO()  # on stderr: which job failed, which we say, or how Hydra is used
     try:
-        if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
-            raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
-        if resumed and (link := link_out(Path(resumed[-1]))):  # by which Hydra, say, would write elsewhere
-            raise BadInputError(f"`resume`: {link} leads out of the folder: remove it, or resume another one")
-        for argument in arguments:
-            check_argument(argument)
-            key, _, value = argument.partition("=")
-            if key in _FOLDERS and not resumed and "${" not in value:
-                require_no_records(key, Path(value.strip("'\"")))  # or Hydra would write its configs there
-        # argparse, which Hydra uses, takes all KEY=VALUE arguments from one place: behind the options.
-        words = [*expand(arguments), *groups]
-        options = [word for word in words if word in MULTIRUN or word.startswith("--config-dir=")]
-        sys.argv = [sys.argv[0], *options, *(word for word in words if word not in options)]
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
-        if errors:
-            raise errors[0]
-        if not raw and not any(argument.partition("=")[0] in _ASK_HYDRA for argument in arguments):
-            raise BadInputError("these arguments describe a sweep of 0 jobs")
-        if problems:
-            raise BadInputError(problems[0])
-        for container, _ in raw:
-            refuse_secrets(container)
-        jobs = [Job(config=parse_job(container), folder=folder) for container, folder in raw]
-        # Of the command, not of a job: a command has one worker a device, which serves all jobs.
-        for name, called in _OF_THE_COMMAND.items():
-            with_it = [job.config for job in jobs if name != "cpu_cores" or "cpu" in job.config.devices]
-            values = dict.fromkeys(str(getattr(config, name)) for config in with_it)
-            if len(values) > 1:
-                raise BadInputError(f"`{called}` must be the same for all jobs, got {', '.join(values)}")
-        check_functions(jobs)
-        check_folders(jobs, next(iter(sweep_folders), None), resumed=bool(resumed))
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
-        # A sweep of 0 jobs has a folder too, but never says where: the command's own id finds it.
-        sweep_folders += [path.absolute() for path in Path().glob(f"multirun/*/*-{command_id}")]
-        discard([folder for _, folder in raw], next(iter(sweep_folders), None))
-        raise BadInputError(in_one_line(error, arguments)) from error
-    finally:
-        OmegaConf.register_new_resolver(_ENV, resolvers.oc.env, replace=True)
-    return Composed(jobs=jobs, sweep_folder=next(iter(sweep_folders), None))
+        with redirect_stderr(said):
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(collect)()
+    except SystemExit as error:
+        if error.code:
+            last = said.getvalue().strip().splitlines()[-1:] or ["these arguments can't be read"]
+            raise BadInputError(f"{last[0].partition('error: ')[2] or last[0]} (see --help)") from error
+    except (HydraException, OmegaConfBaseException, ValueError, OSError):
+        raise
+    except Exception as error:  # by what Hydra does not check
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise BadInputError(
+            f"Hydra can't read these arguments: {type(error).__name__}: {first} (among: {' '.join(words)})"
+        ) from error
+    if warned := said.getvalue().strip():
+        tell(warned)
 
 
-def check_argument(argument: str) -> None:
-    """Refuse what Hydra would take in another sense, or in silence.
+def require_same(jobs: Sequence[Job]) -> None:
+    """Refuse jobs that differ in what is of the command: it has one worker a device, which serves them all.
 
     **Raises** BadInputError.
     """
-    key, equals, value = argument.partition("=")
-    if secret := secret_in(argument):
-        raise BadInputError(f"`{without_secrets(argument)}` holds a secret ({secret}), {_KEPT}")
-    if key.lstrip("+").startswith("hydra.job.env_set"):
-        raise BadInputError(
-            "`hydra.job.env_set` would set nothing where the code is measured: set variables in the "
-            "environment of the command"
-        )
-    if argument.startswith("device=["):  # Hydra would take the last of the list, in silence
-        raise BadInputError(f"`{argument}` is a list: use device=both, or -m device=cpu,gpu")
-    if argument.startswith("+"):
-        raise BadInputError(
-            f"`{argument}` would add a key, which nothing reads: write {argument.lstrip('+')}, without the +"
-        )
-    if argument.startswith("~"):
-        raise BadInputError(
-            f"`{argument}` would remove a key, which something reads: write key=value, or nothing"
-        )
-    if equals and key in _HYDRA_S_OWN and value not in _HYDRA_S_OWN[key]:
-        raise BadInputError(
-            f"`{key}` must be one of {', '.join(_HYDRA_S_OWN[key])}, got {value!r}: Hydra only reads the "
-            "jobs, and jaxaccel measures them by itself, one at a time, so that none disturbs another"
-        )
+    for name, called in _OF_THE_COMMAND.items():
+        with_it = [job.config for job in jobs if name != "cpu_cores" or "cpu" in job.config.devices]
+        values = dict.fromkeys(str(getattr(config, name)) for config in with_it)
+        if len(values) > 1:
+            raise BadInputError(f"`{called}` must be the same for all jobs, got {', '.join(values)}")
 
 
 def variable(*named: str) -> Any:
@@ -228,7 +204,7 @@ def variable(*named: str) -> Any:
     name = named[0]
     value = os.environ.get(name)
     if value is not None and ((is_secret(name) and not is_setting(value)) or secret_in(value)):
-        raise BadInputError(f"`${{{_ENV}:{name}}}` holds a secret, {_KEPT}")
+        raise BadInputError(f"`${{{_ENV}:{name}}}` holds a secret, {KEPT}")
     return resolvers.oc.env(*named)
 
 
@@ -238,7 +214,7 @@ def refuse_secrets(value: Any, key: str = "") -> None:
     **Raises** BadInputError.
     """
     if isinstance(value, str) and (secret := secret_in(value)):
-        raise BadInputError(f"`{key}={without_secrets(value)}` holds a secret ({secret}), {_KEPT}")
+        raise BadInputError(f"`{key}={without_secrets(value)}` holds a secret ({secret}), {KEPT}")
     if isinstance(value, Mapping):
         for name, entry in value.items():
             refuse_secrets(entry, f"{key}.{name}" if key else str(name))
@@ -268,34 +244,21 @@ def check_folders(jobs: Sequence[Job], sweep_folder: Path | None, *, resumed: bo
 
     **Raises** BadInputError.
     """
-    run, sweep = _FOLDERS
     first: dict[Path, Job] = {}
     for job in jobs:
+        if sweep_folder and sweep_folder not in job.folder.parents:
+            raise BadInputError(
+                f"`{SUBDIR}` must name a folder in the sweep's, {sweep_folder}, got {job.folder} for "
+                f"{job.config.case}"
+            )
         if (other := first.setdefault(job.folder, job)) is not job:
             raise BadInputError(
-                f"`hydra.sweep.subdir` gives one folder, {job.folder.name}, to {other.config.case} and "
+                f"`{SUBDIR}` gives one folder, {job.folder.name}, to {other.config.case} and "
                 f"{job.config.case}: leave it out, or let it name what they differ in"
             )
     if not resumed:
         for folder in [*first, *filter(None, [sweep_folder])]:
-            require_no_records(sweep if sweep_folder else run, folder)
-
-
-def require_no_records(key: str, folder: Path) -> None:
-    """Refuse a folder, which `key` names, that holds a record.
-
-    **Raises** BadInputError, with the record's case.
-    """
-    from jaxaccel.publish.store import load_records
-    from jaxaccel.reading import RECORD, RECORDS
-
-    paths = [folder / RECORDS, *(folder / device / RECORD for device in ("", *DEVICES))]
-    for path in filter(Path.is_file, paths):
-        held = [f"the record of {record.case}" for record in load_records([path], peers=True)] or ["one"]
-        raise BadInputError(
-            f"`{key}`: {folder} holds {held[0]} already: choose another folder, or resume={folder}, "
-            "which goes on with it"
-        )
+            require_no_records(SWEEP_DIR if sweep_folder else RUN_DIR, folder)
 
 
 def parse_job(container: Mapping[str, Any]) -> RunConfig:
@@ -309,31 +272,22 @@ def parse_job(container: Mapping[str, Any]) -> RunConfig:
         raise BadInputError(str(error)) from error
 
 
-def discard(folders: Sequence[Path], sweep_folder: Path | None) -> None:
-    """Remove the folders that Hydra made for jobs that came to nothing, if they hold only what it wrote."""
-    for folder in [*folders, *filter(None, [sweep_folder])]:
-        if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".hydra", "multirun.yaml"}:
-            for path in [*folder.glob(".hydra/*.yaml"), folder / "multirun.yaml"]:
-                path.unlink(missing_ok=True)
-            for empty in (folder / ".hydra", folder):
-                if empty.is_dir():
-                    empty.rmdir()
-
-
 def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     """What is wrong with the arguments, naming the argument, the value and the choices."""
     for found in causes(error):
         if isinstance(found, BadInputError):
             return str(found)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, value = error.missing_cfg_file.rpartition("/")
+        if not error.options:
+            return f"there is no config {error.missing_cfg_file!r} (among: {' '.join(arguments)})"
         return f"`{group}` must be one of {', '.join(error.options)}, got {value!r}"
     if isinstance(error, OverrideParseException):
         return (
             f"can't read the argument `{error.override}`: it must be KEY=VALUE, and a VALUE with signs such "
             "as = or { must be in quotes of its own: 'KEY=\"VALUE\"'"
         )
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename:
         return f"can't write to {error.filename}: {error.strerror}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]

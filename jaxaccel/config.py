@@ -8,7 +8,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,6 +42,16 @@ def parser_with_examples(*, prog: str, description: str, examples: str) -> Parse
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+# More than these is a slip of the hand: nobody waits for it.
+DAY_S = 86_400
+MONTH_S = 30 * DAY_S
+MOST_PASSES = 1_000
+MOST_ROUNDS = 1_000_000
+MOST_CORES = 1_000_000
+MOST_SIZE = 2**62  # that a record can hold
+MOST_SEED = 2**32 - 1  # that JAX tells apart
 
 
 class Dtype(StrEnum):
@@ -117,10 +127,10 @@ class TimingConfig:
         energy_s = self.energy_s
         if isinstance(energy_s, bool) or not isinstance(energy_s, int | float) or not 0 <= energy_s < 600:
             raise ValueError(f"`timing.energy_s` must be seconds from 0 to below 600, got {energy_s!r}")
-        for name in ("relative_ci", "limit_s", "max_rounds"):
-            require_positive(f"timing.{name}", getattr(self, name))
-        if not isinstance(self.max_rounds, int):
-            raise ValueError(f"`timing.max_rounds` must be a whole number, got {self.max_rounds!r}")
+        require_positive("timing.relative_ci", self.relative_ci, 1)
+        require_positive("timing.limit_s", self.limit_s, DAY_S)
+        for name, most in (("max_rounds", MOST_ROUNDS), ("passes", MOST_PASSES)):
+            require_whole(f"timing.{name}", getattr(self, name), most)
 
 
 # Parameters that workloads have got since there are records. Where they are null they are no part of a case,
@@ -144,6 +154,8 @@ class WandbConfig:
 
     def __post_init__(self) -> None:
         require_text("wandb.project", self.project)
+        if self.entity is not None:
+            require_text("wandb.entity", self.entity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +172,15 @@ class CrossoverConfig:
 
     def __post_init__(self) -> None:
         require_text("crossover.over", self.over)
-        if not 1 <= self.low < self.high:
+        for name in ("low", "high"):
+            require_whole(f"crossover.{name}", getattr(self, name), MOST_SIZE)
+        if not self.low < self.high:
             raise ValueError(
                 f"`crossover.low` must be from 1 to below `crossover.high`, got {self.low} and {self.high}"
             )
-        for name in ("per_octave", "within", "budget_s"):
-            require_positive(f"crossover.{name}", getattr(self, name))
-        if not self.questions or isinstance(self.questions, str):
-            raise ValueError(f"`crossover.questions` must be a list of at least one, got {self.questions!r}")
+        for name, most in (("per_octave", 100), ("within", 10), ("budget_s", MONTH_S)):
+            require_positive(f"crossover.{name}", getattr(self, name), most)
+        require_texts("crossover.questions", self.questions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +190,8 @@ class PeersConfig:
     frameworks: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        names = self.frameworks
-        if names is not None and (isinstance(names, str) or not names):
-            raise ValueError(f"`peers.frameworks` must be a list of at least one, or null, got {names!r}")
+        if self.frameworks is not None:
+            require_texts("peers.frameworks", self.frameworks, or_else=", or null")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,17 +219,15 @@ class RunConfig:
     cpu_cores: int | None = None
 
     def __post_init__(self) -> None:
-        if self.cpu_cores is not None and self.cpu_cores < 1:
-            raise ValueError(f"`device.cpu_cores` must be a positive whole number, got {self.cpu_cores}")
-        if not self.devices or not set(self.devices) <= set(DEVICES):
-            raise ValueError(f"`device.arms` must name {' or '.join(DEVICES)}, got {list(self.devices)}")
-        if self.size < 1:
-            raise ValueError(f"`size` must be a positive whole number, got {self.size}")
-        if self.passes < 1:
-            raise ValueError(f"`passes` must be a whole number of at least 1, got {self.passes}")
-        require_positive("wait_s", self.wait_s)
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be a whole number of at least 0, got {self.seed}")
+        if self.cpu_cores is not None:
+            require_whole("device.cpu_cores", self.cpu_cores, MOST_CORES)
+        names = self.devices
+        if not names or not set(names) <= set(DEVICES) or len(set(names)) < len(names):
+            raise ValueError(f"`device.arms` must name {' or '.join(DEVICES)}, each once, got {list(names)}")
+        require_whole("size", self.size, MOST_SIZE)
+        require_whole("passes", self.passes, MOST_PASSES, allowed="a whole number of at least 1")
+        require_positive("wait_s", self.wait_s, MONTH_S)
+        require_whole("seed", self.seed, MOST_SEED, 0, "a whole number of at least 0")
         if problem := refused_case(self.case):
             raise ValueError(f"no record could hold this case: {problem}")
 
@@ -249,16 +259,28 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     **Raises** ValueError, naming the argument, the value and what is allowed.
     """
     raw = dict(_with_numbers(raw))
-    workload = dict(raw.pop("workload"))
-    device = dict(raw.pop("device"))
-    wandb = dict(raw.pop("wandb"))
-    for read_by_size in ("default_size", "sizes"):  # through interpolation, or not at all
-        workload.pop(read_by_size, None)
-    usual = workload.pop("crossover_range", None)
+    workload, device, wandb = (_group(raw, name) for name in ("workload", "device", "wandb"))
+    timing = _group(raw, "timing")
+    _require("workload", workload, ("name", "_target_", "variant"))
+    _require("device", device, ("arms",))
+    required = ("size", "dtype", "precision", "seed", "passes", "metrics", "ceilings", "resume", "wait_s")
+    _require("", raw, required)
+    for name in ("max_rounds", "passes"):
+        if name in timing:
+            timing[name] = whole_number(f"timing.{name}", timing[name])
+    # These are read through interpolation, or not at all.
+    workload.pop("sizes", None)
+    if (usual_size := workload.pop("default_size", None)) is not None:
+        whole_number("workload.default_size", usual_size)
+    if (called := device.pop("name", None)) is not None and not re.fullmatch(r"[\w+-]+", str(called)):
+        raise ValueError(f"`device.name` must be a word, for it names folders, got {called!r}")
+    usual = _range(workload.pop("crossover_range", None))
     crossover = raw.pop("crossover", None)
     cpu_cores = device.pop("cpu_cores", None)
     peers = raw.pop("peers", None)
-    debug = raw.pop("debug")  # `main` looks at the argument too, for it may come to nothing before this
+    debug = raw.pop(
+        "debug", False
+    )  # `main` looks at the argument too, for it may come to nothing before this
     root = _with_modules(workload)
     files = _files(workload)
     config = RunConfig(
@@ -276,7 +298,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         dtype=choice(Dtype, "dtype", raw.pop("dtype")),
         precision=choice(Precision, "precision", raw.pop("precision")),
         seed=whole_number("seed", raw.pop("seed")),
-        timing=only_known(TimingConfig, "timing", raw.pop("timing")),
+        timing=only_known(TimingConfig, "timing", timing),
         passes=whole_number("passes", raw.pop("passes")),
         metrics=_metrics(raw.pop("metrics")),
         ceilings=choice(CeilingsMode, "ceilings", raw.pop("ceilings")),
@@ -293,10 +315,37 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         crossover=_crossover(crossover, usual, workload) if crossover else None,
         peers=only_known(PeersConfig, "peers", peers) if peers else None,
     )
-    unknown = [*raw, *(f"device.{key}" for key in device if key != "name")]
+    unknown = [*raw, *(f"device.{key}" for key in device)]
     if unknown:
         raise ValueError(f"unknown key `{unknown[0]}`: nothing reads it")
     return config
+
+
+def _group(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    """Takes a group out of the composed mapping.
+
+    **Raises** ValueError for one that is not there, or is none.
+    """
+    value = raw.pop(name, None)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"`{name}` must be a group of keys and values, got {value!r}")
+    return dict(value)
+
+
+def _require(group: str, values: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse a mapping that lacks one of these."""
+    for name in names:
+        if name not in values:
+            raise ValueError(f"`{f'{group}.' * bool(group)}{name}` is missing")
+
+
+def _range(value: Any) -> Sequence[int] | None:
+    """The sizes between which a workload's crossover is looked for, if its config has some."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"`workload.crossover_range` must be a list of two sizes, got {value!r}")
+    return [whole_number("workload.crossover_range", size) for size in value]
 
 
 def contents(path: str) -> str:
@@ -410,8 +459,8 @@ def xla_flags(name: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         texts = [
             f"--{str(key).removeprefix('--')}={str(found).lower() if isinstance(found, bool) else found}"
-            if found is not None  # which Python would write as a word
-            else f"{key}: null"
+            if isinstance(found, str | bool | int | float)  # no null, nor a list
+            else f"{key}: {found}"
             for key, found in value.items()
         ]
     else:
@@ -439,11 +488,15 @@ def _metrics(value: Any) -> tuple[Metric, ...]:
 
 
 def only_known(kind: type[Any], group: str, values: Mapping[str, Any]) -> Any:
-    """A `kind` made from `values`, refusing keys that it does not have."""
+    """A `kind` made from `values`, refusing keys that it does not have, and the lack of those it needs."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"`{group}` must be a group of keys and values, got {values!r}")
     known = [entry.name for entry in fields(kind)]
     for key in values:
         if key not in known:
             raise ValueError(f"unknown key `{group}.{key}`; `{group}` has {', '.join(known)}")
+    needed = [entry.name for entry in fields(kind) if entry.default is entry.default_factory is MISSING]
+    _require(group, values, needed)
     return kind(**values)
 
 
@@ -475,10 +528,31 @@ def _with_numbers(value: Any) -> Any:
     return int(value) if value.lstrip("+-").isdecimal() else float(value)
 
 
-def require_positive(name: str, value: Any) -> None:
-    """Refuse anything but a finite number above zero."""
+def require_positive(name: str, value: Any, most: float = MONTH_S) -> None:
+    """Refuse anything but a finite number above zero, of at most `most`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"`{name}` must be a number above 0, got {value!r}")
+    _require_at_most(name, value, most)
+
+
+def require_whole(
+    name: str, value: Any, most: int, least: int = 1, allowed: str = "a positive whole number"
+) -> None:
+    """Refuse anything but a whole number from `least` to `most`; `allowed` says which may be."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"`{name}` must be {allowed}, got {value!r}")
+    _require_at_most(name, value, most)
+
+
+def _require_at_most(name: str, value: float, most: float) -> None:
+    if value > most:
+        raise ValueError(f"`{name}` must be at most {most}, got {value:.12g}")
+
+
+def require_texts(name: str, values: Any, or_else: str = "") -> None:
+    """Refuse anything but a list of texts that has at least one."""
+    if not isinstance(values, list | tuple) or not values or not all(isinstance(v, str) for v in values):
+        raise ValueError(f"`{name}` must be a list of at least one{or_else}, got {values!r}")
 
 
 def require_text(name: str, value: Any) -> None:

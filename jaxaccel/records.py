@@ -29,6 +29,8 @@ NAMES_OF_CODE = ("fn", "args", "reference")
 CODE_PACKAGES = "code_packages"
 # Prefix of an arm's flags that are settings of JAX made by own code; environment variables are in capitals.
 MADE_BY_CODE = "jax_"
+# A flag of an unchecked answer that has elements which are no numbers.
+NOT_FINITE = "not finite"
 # Flags of a carry that changed what the timed calls do.
 CARRY_NOT_FINITE, CARRY_ZERO, CARRY_DENORMAL = "carry not finite", "carry zero", "carry denormal"
 CARRY_CONVERGED = "carry converged"

@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 from jaxaccel.records import (
     CARRY_FLAGS,
     DEBUG_SETTING,
+    NOT_FINITE,
     PASS_FAILED,
     SETTING_IGNORED,
     Flag,
@@ -49,7 +50,7 @@ NOISE_FLAGS = (
     "gpu shared",
 )
 # Severe, too, but rare: a legend names those of them that occur.
-RARE_FLAGS = (*CARRY_FLAGS, DEBUG_SETTING, SETTING_IGNORED)
+RARE_FLAGS = (NOT_FINITE, *CARRY_FLAGS, DEBUG_SETTING, SETTING_IGNORED)
 SEVERE_FLAGS = (*NOISE_FLAGS, *RARE_FLAGS)
 
 DISAGREE = 0.25  # half an interval over passes, relative to the median

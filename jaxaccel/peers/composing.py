@@ -37,7 +37,11 @@ def compose_all(arguments: Sequence[str], command_id: str) -> "Composed":
         for part in parts:
             part.discard()
         raise
-    return Composed(jobs=[job for part in parts for job in part.jobs], sweep_folder=parts[0].sweep_folder)
+    return Composed(
+        jobs=[job for part in parts for job in part.jobs],
+        sweep_folder=parts[0].sweep_folder,
+        made=[folder for part in parts for folder in part.made],
+    )
 
 
 def read_cases(path: str) -> list[list[str]]:

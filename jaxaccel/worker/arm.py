@@ -17,6 +17,7 @@ from jaxaccel.records import (
     BEST,
     NO_TRANSFER,
     NOT_ASKED,
+    NOT_FINITE,
     Accuracy,
     Arm,
     ArmFacts,
@@ -483,7 +484,7 @@ def _not_finite(accuracy: Accuracy) -> Iterator[Flag]:
             message = (
                 f"{leaf.not_finite} of {leaf.elements} elements of the output{leaf.path} are NaN or infinite"
             )
-            yield Flag(name="not finite", metric=None, message=message)
+            yield Flag(name=NOT_FINITE, metric=None, message=message)
 
 
 def with_analysis(memory: Memory, analysis: Any) -> Memory:

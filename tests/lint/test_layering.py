@@ -34,6 +34,8 @@ FLOORS = {
     "conf_folder": 4,
     "commands": 4,
     "spelling": 4,
+    "overrides": 4,
+    "job_folders": 4,
     "arguments": 4,
     "crossover": 4,
     "advise": 4,
@@ -43,7 +45,8 @@ FLOORS = {
     "selftest": 4,
     "peers": 4,
 }
-SHARED = ("compose", "conf_folder", "commands", "arguments", "spelling")  # by the commands on their floor
+# By the commands on their floor.
+SHARED = ("compose", "conf_folder", "commands", "arguments", "spelling", "overrides", "job_folders")
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.
 NAMED_BY = {
     "jax": ("worker", "workloads"),
