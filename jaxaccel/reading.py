@@ -24,6 +24,7 @@ RECORDS = "records.jsonl"
 RECORD_BYTES = 32 << 20  # the largest published one has a quarter of a megabyte
 FILE_BYTES = 2 << 30
 DEPTH = 8  # of what an environment or a parameter may hold
+PLACES = ("file", "root")  # what workloads take beside a case's parameters: where files lie on one machine
 WORDS = 1_000  # characters of a parameter, and of a case in words
 LEAST, MOST = 1e-12, 1e9  # seconds, as records.Time has them
 ROUNDED = 1e-9  # a median of several passes is worked out by logarithms
@@ -97,8 +98,9 @@ def refused_case(case: Case) -> str | None:
 
 def wrong_case(case: Case) -> str | None:
     """What of a case, beyond its types, can't stand in a record: names of tables and runs are made of it."""
-    if "file" in case.params:
-        return "case.params.file: a case has the digest of a file, never its place"
+    for name in PLACES:
+        if name in case.params:
+            return f"case.params.{name}: a case has the digest of a file, never a place"
     for name, value in case.params.items():
         if problem := _wrong_value(value, DEPTH):
             return f"case.params.{name}: {problem}"
