@@ -129,8 +129,13 @@ def markdown(text: str) -> str:
 
 
 def html(text: str) -> str:
-    """Text of an element, as HTML and Plotly's labels have it; not for an attribute."""
+    """Text of an element, as HTML has it; not for an attribute."""
     return _html.escape(lines(text), quote=False)
+
+
+def plotly(text: str) -> str:
+    """Text of a Plotly figure: no tag, no %{...}, by which it would put in other text, and no $TeX$."""
+    return html(text).replace("%{", "%&#123;").replace("$", "&#36;")
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,92 @@
+"""What somebody tried who means harm, and got through with once: each a kind that must not come back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fakes import make_case, make_record, make_timing
+from test_page import CHROMIUM, in_browser
+
+from jaxaccel.analyze.compare import pair
+from jaxaccel.analyze.findings import families
+from jaxaccel.analyze.stats import SEVERE_FLAGS
+from jaxaccel.publish.figures import draw
+from jaxaccel.publish.figures.samples import draw_samples
+from jaxaccel.publish.page import write_page
+from jaxaccel.records import Flag, Record
+
+# A link, as Plotly reads it, beside templates by which it would put in a text that was not escaped.
+LINK = '<a href="https&#58;//example.org">x</a>'
+DRAWN = (
+    f"m:{LINK} %{{meta.workload}} %{{data[0].meta.workload}} %{{fullData.meta.workload}} $\\\\href{{x}}{{y}}$"
+)
+
+
+def drawn_as(words: str) -> list[Record]:
+    """Pairs of two kinds of case at three sizes, with flags, whose functions and parameters are words."""
+    found = []
+    for size in (256, 1024, 4096):
+        for note in (words, f"other {words}"):
+            case = make_case(size, workload="custom", params={"fn": words, "note": note})
+            for device, time_s in (("cpu", 1e-3), ("gpu", 1e-4)):
+                timings = {
+                    metric: make_timing(*[[[time_s * (1 + step / 100)] * 3] for step in range(3)])
+                    for metric in ("latency", "throughput", "device", "end_to_end", "h2d", "d2h")
+                }
+                flag = Flag(name=min(SEVERE_FLAGS), metric="latency", message=words)
+                found.append(make_record(device, case=case, timings=timings, warnings=(flag,)))
+    return found
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All text of nested data, but for what a trace is of: `meta` is never shown by itself."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, entry in value.items():
+            yield from () if name == "meta" else texts(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from texts(entry)
+
+
+def test_words_of_a_record_are_no_markup_and_no_template_of_a_figure() -> None:
+    records = drawn_as(DRAWN)
+    figures = [*draw(records, families(pair(records))), *draw_samples(records[:2])]
+    found = [text for figure in figures for text in texts([figure.data, figure.layout])]
+    assert {figure.kind for figure in figures} >= {
+        "latency",
+        "speedup",
+        "parts",
+        "roofline",
+        "energy",
+        "samples",
+    }
+    assert any("example.org" in text for text in found)
+    for text in found:
+        assert not [sign for sign in ("<a", "%{meta", "%{data", "%{fullData.meta", "$") if sign in text], text
+
+
+@in_browser
+def test_a_page_and_its_saved_figures_have_no_link_of_a_record(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    path = write_page(drawn_as(DRAWN), tmp_path / "report.html")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        view = browser.new_page()
+        view.goto(path.as_uri())
+        view.locator(".js-plotly-plot .legend").first.wait_for(state="attached")
+        saved = view.evaluate(
+            """async () => Promise.all(
+              [...jaxaccel.data.figures, ...jaxaccel.data.samples].map(async (one) => {
+              const [drawn, options] = jaxaccel.image(one, "svg");
+              return decodeURIComponent(await Plotly.toImage(drawn, options));
+            }))"""
+        )
+        shown = view.evaluate("document.querySelectorAll('.plot a, #headlines a, #cases a').length")
+        browser.close()
+    assert len(saved) > 5
+    assert sum("example.org" in text for text in saved) > 3
+    assert [text for text in saved if "<a " in text] == []
+    assert shown == 0
