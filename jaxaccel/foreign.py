@@ -24,10 +24,13 @@ MULTILINE = ("details", "traceback")  # what of records and of messages may have
 STACKED = 4  # marks on one letter; more of them paint over the lines above
 
 _MARKUP = str.maketrans(
-    {mark: f"\\{mark}" for mark in "\\`*_[]|#~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    {mark: f"\\{mark}" for mark in "\\`*_[]|~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the last four as Excel reads them
-_AFTER_SEMICOLON = re.compile(r"(;\s*)(?=[=+\-@＝＋－＠])")
+_NOTIFIES = re.compile(r"[@#]|\bGH-(?=\d)", re.IGNORECASE)
+# Where a semicolon ends a cell, a quotation mark after it begins the next one.
+_AFTER_SEMICOLON = re.compile(r"(;[\s\"]*)(?=[=+\-@＝＋－＠])")
+_LISTED = re.compile(r"(?:[-+=](?=$|\s|[-=])|\d+(?=[.)](?:\s|$)))")  # what begins a list, a rule or a heading
 
 
 # --- for every output ------------------------------------------------------------------------------
@@ -125,7 +128,12 @@ def terminal(text: str) -> str:
 def markdown(text: str) -> str:
     """Words that Markdown shows as they are, on one line: no markup, no link, and nobody is notified."""
     words = " ".join(inert(" ".join(text.split()), None).translate(_MARKUP).split())
-    return words.replace("://", "\\://").replace("www.", "www\\.").replace("@", "@<!-- -->")
+    if found := _LISTED.match(words):
+        at = found.end() if found[0].isdigit() else 0
+        words = f"{words[:at]}\\{words[at:]}"
+    words = words.replace("://", "\\://").replace("www.", "www\\.")
+    # GitHub looks for people and issues after Markdown has been read, when no backslash is left.
+    return _NOTIFIES.sub(r"\g<0><!-- -->", words)
 
 
 def html(text: str) -> str:

@@ -1,12 +1,18 @@
 """What somebody tried who means harm, and got through with once: each a kind that must not come back."""
 
+import csv
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fakes import make_case, make_record, make_timing
+from markdown_it import MarkdownIt
 from test_page import CHROMIUM, in_browser
 
+from jaxaccel import foreign
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.stats import SEVERE_FLAGS
@@ -90,3 +96,29 @@ def test_a_page_and_its_saved_figures_have_no_link_of_a_record(tmp_path: Path) -
     assert sum("example.org" in text for text in saved) > 3
     assert [text for text in saved if "<a " in text] == []
     assert shown == 0
+
+
+@pytest.mark.parametrize("text", ['x;"=1+1;y', 'x; " \'"=1+1', 'x;""@SUM(1);', 'a;\u00a0"＝1'])
+def test_no_cell_is_a_formula_where_a_semicolon_ends_it(text: str) -> None:
+    """Excel and LibreOffice take it for the separator where a comma is the decimal point."""
+    table = foreign.csv_table([{"a": "x", "b": text, "c": "y"}])
+    for row in csv.reader(io.StringIO(table), delimiter=";"):
+        for cell in row:
+            assert cell.lstrip()[:1] not in {*"=+-@＝"}, row
+
+
+@pytest.mark.parametrize(
+    "text", ["- x", "+ x", "-", "--- ", "===", "1. x", "12) x", "- [ ] x", "> x", "# x", "* x", "1.", "~~~"]
+)
+def test_words_at_the_begin_of_a_line_of_markdown_are_no_list_no_rule_and_no_heading(text: str) -> None:
+    render = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
+    words = foreign.markdown(text)
+    assert re.findall(r"<(\w+)", render(words).replace("<!-- -->", "")) == ["p"]
+    assert re.findall(r"<(\w+)", render(f"- {words}").replace("<!-- -->", "")) == ["ul", "li"]
+    assert render(words).replace("<!-- -->", "").replace("&gt;", ">") == f"<p>{text.strip()}</p>\n"
+
+
+@pytest.mark.parametrize("text", ["#1", "owner/name#12", "GH-7", "see gh-8", "@someone", "@a/team"])
+def test_nobody_is_notified_whatever_is_left_once_markdown_has_been_read(text: str) -> None:
+    shown = MarkdownIt("commonmark").render(foreign.markdown(text))
+    assert not re.search(r"[@#]\w|GH-\d", shown, re.IGNORECASE)
