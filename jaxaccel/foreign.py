@@ -82,8 +82,8 @@ def report(text: str) -> str:
 def everywhere(value: Any, multiline: Sequence[str] | None = None) -> Any:
     """Nested data with all its text inert, names included; the same object where nothing had to change.
 
-    multiline: the names of values that may have several lines, which `report` clips; None lets all have
-    some.
+    multiline: the fields of dataclasses that may have several lines, which `report` clips; None lets all
+    have some. The names in a mapping are text of others, too.
     """
 
     def made(name: str | None, value: Any) -> Any:
@@ -92,7 +92,7 @@ def everywhere(value: Any, multiline: Sequence[str] | None = None) -> Any:
                 return lines(value)
             return report(value) if name in multiline else inert(value)
         if isinstance(value, Mapping):
-            found = {made(None, key): made(key, entry) for key, entry in value.items()}
+            found = {made(None, key): made(None, entry) for key, entry in value.items()}
             same = all(
                 new is old and value[old] is found[new] for new, old in zip(found, value, strict=False)
             )

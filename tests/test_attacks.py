@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from fakes import make_case, make_record, make_timing
 from markdown_it import MarkdownIt
 from test_page import CHROMIUM, in_browser
 
-from jaxaccel import foreign
+from jaxaccel import foreign, report
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.stats import SEVERE_FLAGS
+from jaxaccel.publish import store
 from jaxaccel.publish.figures import draw
 from jaxaccel.publish.figures.samples import draw_samples
 from jaxaccel.publish.page import write_page
@@ -122,3 +124,19 @@ def test_words_at_the_begin_of_a_line_of_markdown_are_no_list_no_rule_and_no_hea
 def test_nobody_is_notified_whatever_is_left_once_markdown_has_been_read(text: str) -> None:
     shown = MarkdownIt("commonmark").render(foreign.markdown(text))
     assert not re.search(r"[@#]\w|GH-\d", shown, re.IGNORECASE)
+
+
+def test_the_name_of_a_folder_is_no_line_of_ours_and_no_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = "a\nPage: b; touch c"
+    store.save(make_record(), Path(odd))
+    assert report.main([odd]) == 0
+    said = capsys.readouterr()
+    assert [line for line in said.out.splitlines() if line.startswith("Page: ")] == [
+        r"Page: a\nPage: b; touch c/report.html"
+    ]
+    store.save(replace(make_record(), arm=replace(make_record().arm, framework="torch")), Path("x; touch c"))
+    assert report.main(["x; touch c"]) == 2
+    assert "see python -m jaxaccel.peers report 'x; touch c'" in capsys.readouterr().err

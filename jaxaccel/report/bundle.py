@@ -85,7 +85,7 @@ def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
         raise BadInputError(f"`--bundle` can't write to {parent}: {error.strerror or error}") from error
     for name, reason in absent.items():
         warn(f"the bundle has no {name}: {reason}")
-    say(f"Bundle: {folder}.tar.gz, unpacked beside it")
+    say(f"Bundle: {foreign.inert(str(folder))}.tar.gz, unpacked beside it")
     return not absent
 
 
