@@ -17,7 +17,7 @@ from unicodedata import category
 import msgspec
 
 from jaxaccel import foreign
-from jaxaccel.records import CPU_CORES, Case, Record, Timing, decode_record
+from jaxaccel.records import CODE_PACKAGES, CPU_CORES, Case, Record, Timing, decode_record
 
 RECORD = "record.json"
 RECORDS = "records.jsonl"
@@ -33,6 +33,9 @@ ROUNDED = 1e-9  # a median of several passes is worked out by logarithms
 _BLOCKS = ("cpu", "gpu", "packages", "framework")
 _TEXTS = ("host_id", "os", "machine", "python")
 _TEXTS_OF = {"cpu": ("model",), "gpu": ("name", "kind", "driver"), "framework": ("library", "version")}
+
+
+LEADS_OUT = "a link that leads out of the folder"
 
 
 class NoRecordError(ValueError):
@@ -100,7 +103,7 @@ def wrong_case(case: Case) -> str | None:
     """What of a case, beyond its types, can't stand in a record: names of tables and runs are made of it."""
     for name in PLACES:
         if name in case.params:
-            return f"case.params.{name}: a case has the digest of a file, never a place"
+            return f"case.params.{name}: a case has the digest of a file, never its place"
     for name, value in case.params.items():
         if problem := _wrong_value(value, DEPTH):
             return f"case.params.{name}: {problem}"
@@ -152,6 +155,9 @@ def _wrong_environment(environment: Mapping[str, Any]) -> str | None:
     for name, value in known.items():
         if value is not None and not (isinstance(value, str) and len(value) <= WORDS):
             return f"environment.{name} must be a text of at most {WORDS} characters"
+    names = environment.get(CODE_PACKAGES, [])
+    if not (isinstance(names, list) and all(isinstance(name, str) and len(name) <= WORDS for name in names)):
+        return f"environment.{CODE_PACKAGES} must be a list of texts of at most {WORDS} characters"
     cores = environment.get("cpu", {}).get("cores")
     if cores is not None and not (type(cores) is int and 0 < cores < 1_000_000):
         return f"environment.cpu.cores must be a positive whole number, got {cores!r}"
@@ -202,9 +208,7 @@ def records_in(place: Path, skipped: list[str]) -> Iterator[Record]:
     for path in _files(place, skipped):
         shown = foreign.inert(str(path), 300)
         try:
-            if not _inside(path, place):
-                raise NoRecordError("a link that leads out of the folder")
-            for number, document in _documents(path):
+            for number, document in _documents(path, place):
                 try:
                     yield read_record(document)
                 except NoRecordError as error:
@@ -245,11 +249,14 @@ def _inside(path: Path, place: Path) -> bool:
     return path == place or path.resolve().is_relative_to(place.resolve())
 
 
-def _documents(path: Path) -> Iterator[tuple[int, bytes]]:
+def _documents(path: Path, place: Path) -> Iterator[tuple[int, bytes]]:
     """The documents of a file, those of .jsonl with their line numbers, from 1; of others with 0.
 
-    **Raises** NoRecordError for what is no plain file, without waiting for it, and for one that is too large.
+    **Raises** NoRecordError for what is no plain file, without waiting for it, for one that is too large, and
+    for one outside of `place`, to which a link leads.
     """
+    if not _inside(path, place):
+        raise NoRecordError(LEADS_OUT)
     if not stat.S_ISREG(mode := path.stat().st_mode):
         raise NoRecordError(f"it is {_kind(mode)}, not a file")
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -257,6 +264,9 @@ def _documents(path: Path) -> Iterator[tuple[int, bytes]]:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise NoRecordError(f"it is {_kind(found.st_mode)}, not a file")
+        # It may have become a link meanwhile: the file that is open must be one that is inside.
+        if not _inside(path, place) or not os.path.samestat(found, path.resolve().lstat()):
+            raise NoRecordError(LEADS_OUT)
         whole = path.suffix != ".jsonl"
         most = RECORD_BYTES if whole else FILE_BYTES
         if found.st_size > most:
@@ -291,6 +301,7 @@ def schema() -> dict[str, Any]:
     environment = made["$defs"]["Record"]["properties"]["environment"]
     environment["properties"] = {
         **{name: {"type": ["string", "null"], "maxLength": WORDS} for name in _TEXTS},
+        CODE_PACKAGES: {"type": "array", "items": {"type": "string", "maxLength": WORDS}},
         "gpu": block,
         "framework": block,
         "packages": packages,
