@@ -21,7 +21,8 @@ from jaxaccel.publish import store
 from jaxaccel.publish.figures import draw
 from jaxaccel.publish.figures.samples import draw_samples
 from jaxaccel.publish.page import write_page
-from jaxaccel.records import Flag, Record
+from jaxaccel.publish.wandb.layout import runs_of
+from jaxaccel.records import Code, Flag, Record, encode_record
 
 # A link, as Plotly reads it, beside templates by which it would put in a text that was not escaped.
 LINK = '<a href="https&#58;//example.org">x</a>'
@@ -140,3 +141,27 @@ def test_the_name_of_a_folder_is_no_line_of_ours_and_no_command(
     store.save(replace(make_record(), arm=replace(make_record().arm, framework="torch")), Path("x; touch c"))
     assert report.main(["x; touch c"]) == 2
     assert "see python -m jaxaccel.peers report 'x; touch c'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["x" * 900, "../../../x", "é" * 200, "a/../b", "/etc/x", "a//b"])
+def test_no_figure_of_a_record_leads_out_of_the_folder_of_wandb(words: str) -> None:
+    records = drawn_as(words)
+    figures = {name for run in runs_of(records) for name in run.figures}
+    assert len(figures) > 5
+    for part in (part for name in figures for part in name.split("/")):
+        assert part not in ("", ".", "..")
+        assert len(part.encode()) < 200
+    assert {*figures} == {name for run in runs_of(records) for name in run.figures}
+
+
+@pytest.mark.parametrize("digest", ["../../x", "a/b", "x" * 400, "\0", "", ".."])
+def test_what_a_record_calls_its_source_is_no_place(digest: str, tmp_path: Path) -> None:
+    """A record that is kept aside has a name of it."""
+    before = make_record(code=Code(digest=digest, modules=()))
+    folder = tmp_path / "a" / "run"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_bytes(encode_record(before))
+    now = make_record(code=Code(digest="0" * 16, modules=()))
+    assert store.load_records([store.save(now, folder)])[0].code == now.code
+    assert {path.parent for path in tmp_path.rglob("*.json")} == {folder}
+    assert len([*folder.iterdir()]) == 2

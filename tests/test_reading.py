@@ -290,9 +290,9 @@ def test_what_is_made_here_can_be_read(tmp_path: Path) -> None:
         ({"size": 2**63}, "$.size"),
         (
             {"params": {"file": "step.bin"}},
-            "case.params.file: a case has the digest of a file, never a place",
+            "case.params.file: a case has the digest of a file, never its place",
         ),
-        ({"params": {"root": "/tmp"}}, "case.params.root: a case has the digest of a file, never a place"),
+        ({"params": {"root": "/tmp"}}, "case.params.root: a case has the digest of a file, never its place"),
         ({"params": {"kind": "a\x1b"}}, "case.params.kind: a text with control characters"),
         ({"params": {"kind": "x" * 2000}}, "a text of more than 1000 characters"),
     ],
