@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from jaxaccel.conf_folder import config_folder, renamed
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, own_functions, parse
 from jaxaccel.function_names import Named, near, require_a_file_each
-from jaxaccel.reading import link_out
+from jaxaccel.reading import way_out
 from jaxaccel.records import DEVICES
 from jaxaccel.redact import is_secret, secret_in, without_secrets
 from jaxaccel.redact.values import is_setting
@@ -151,8 +151,10 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     try:
         if resumed and not Path(resumed[-1]).is_dir():  # Hydra would make it
             raise BadInputError(f"`resume` must be the folder of an earlier run, got {resumed[-1]!r}")
-        if resumed and (link := link_out(Path(resumed[-1]))):  # by which Hydra, say, would write elsewhere
-            raise BadInputError(f"`resume`: {link} leads out of the folder: remove it, or resume another one")
+        if resumed and (found := way_out(Path(resumed[-1]))):  # by which Hydra, say, would write elsewhere
+            raise BadInputError(
+                f"`resume`: {found} leads out of the folder: remove it, or resume another one"
+            )
         for argument in arguments:
             check_argument(argument)
             key, _, value = argument.partition("=")

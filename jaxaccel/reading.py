@@ -218,10 +218,19 @@ def records_in(place: Path, skipped: list[str]) -> Iterator[Record]:
             skipped.append(f"{shown}: {getattr(error, 'strerror', None) or error}")
 
 
-def link_out(folder: Path) -> Path | None:
-    """A link below a folder by which writing there would write elsewhere; None where there is none."""
-    links = (Path(entry.path) for entry in _below(folder, []) if entry.is_symlink())
-    return next((path for path in links if not _inside(path, folder)), None)
+def way_out(folder: Path) -> Path | None:
+    """A link, FIFO or device below a folder, by which writing there would write elsewhere; None if none is.
+
+    Records are not written to in place: what has their name is set aside.
+    """
+
+    def leads_out(entry: os.DirEntry[str]) -> bool:
+        if entry.is_symlink():
+            return not _inside(Path(entry.path), folder)
+        plain = entry.is_dir() or entry.is_file()
+        return not plain and entry.name not in (RECORD, RECORDS)
+
+    return next((Path(entry.path) for entry in _below(folder, []) if leads_out(entry)), None)
 
 
 def _files(place: Path, skipped: list[str]) -> list[Path]:

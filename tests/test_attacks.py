@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,9 +22,12 @@ from jaxaccel.analyze.stats import SEVERE_FLAGS
 from jaxaccel.publish import store
 from jaxaccel.publish.figures import draw
 from jaxaccel.publish.figures.samples import draw_samples
-from jaxaccel.publish.page import write_page
+from jaxaccel.publish.page import content, write_page
 from jaxaccel.publish.wandb.layout import runs_of
+from jaxaccel.reading import way_out
 from jaxaccel.records import Code, Flag, Record, encode_record
+from jaxaccel.redact import all_without_secrets
+from jaxaccel.redact.outlets import document
 
 # A link, as Plotly reads it, beside templates by which it would put in a text that was not escaped.
 LINK = '<a href="https&#58;//example.org">x</a>'
@@ -165,3 +170,36 @@ def test_what_a_record_calls_its_source_is_no_place(digest: str, tmp_path: Path)
     assert store.load_records([store.save(now, folder)])[0].code == now.code
     assert {path.parent for path in tmp_path.rglob("*.json")} == {folder}
     assert len([*folder.iterdir()]) == 2
+
+
+def test_a_secret_that_is_a_name_is_hidden_as_one_that_is_a_value_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "hunter-Zq81xyTop"
+    monkeypatch.setenv("MY_API_KEY", secret)
+    assert all_without_secrets({secret: 1, "a": {f"x {secret}": 2}}) == {"hidden": 1, "a": {"x hidden": 2}}
+    names = {secret: "a", f"{secret}1": "b", "hidden": "c", "hidden1": "d"}
+    assert [*all_without_secrets(names).values()] == ["a", "b", "c", "d"]
+    token = "ghp_" + "a1B2" * 9
+    assert all_without_secrets({token: 1}) == {"hidden": 1}
+    plain = {"a": 1, "b": {"c": "d"}}
+    assert all_without_secrets(plain) is plain
+    assert secret.encode() not in document("a.json", json.dumps({secret: {secret: 1}}).encode())
+    named = {"absent": {secret: "why"}, "results": {f"a_{secret}": 1.0}}
+    record = make_record(**named, environment={f"e_{secret}": {secret: 1}, "packages": {secret: "1"}})
+    store.save(record, tmp_path)
+    assert len(store.load_records([tmp_path])) == 1
+    monkeypatch.setenv("MY_PASSWORD", "python")  # a word, and the name of a part of the environment
+    assert all_without_secrets({"python": "3"}) == {"python": "3"}
+    assert secret.encode() not in (tmp_path / "record.json").read_bytes()
+    assert secret not in json.dumps(all_without_secrets(content([record])))
+    assert secret not in repr(runs_of([record]))
+
+
+def test_a_folder_to_be_resumed_has_no_fifo_that_would_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    assert way_out(tmp_path) is None
+    os.mkfifo(tmp_path / "record.json")  # passed over, and set aside
+    assert way_out(tmp_path) is None
+    os.mkfifo(tmp_path / ".hydra" / "config.yaml")
+    assert way_out(tmp_path) == tmp_path / ".hydra" / "config.yaml"

@@ -43,7 +43,7 @@ def _keep_other_source(path: Path, record: Record) -> None:
     digest = before and source_digest(before)
     if before is None or digest in (None, record.code.digest) or before.arm.requested != record.arm.requested:
         return
-    stem = foreign.file_name([path.stem, digest])  # which the record says, and anybody may have written
+    stem = foreign.file_name([path.stem, str(digest)])  # which the record says, and anybody may have written
     names = (f"{stem}{number}{path.suffix}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
     path.rename(next(kept for name in names if not (kept := path.with_name(name)).exists()))
 
