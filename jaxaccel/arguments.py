@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
+from jaxaccel import foreign
 from jaxaccel.config import PROJECT, BadInputError, WandbConfig, WandbMode
 from jaxaccel.records import JAX
 from jaxaccel.saying import warn
@@ -51,7 +52,8 @@ def _of_jax(argument: str, place: str, records: "Sequence[Record]") -> "Sequence
     ours = [record for record in records if record.arm.framework == JAX]
     if len(ours) < len(records):
         others = ", ".join(dict.fromkeys(r.arm.framework for r in records if r.arm.framework != JAX))
-        said = f"{len(records) - len(ours)} records of {others}: see python -m jaxaccel.peers report {place}"
+        command = foreign.shell(["python", "-m", "jaxaccel.peers", "report", place])
+        said = f"{len(records) - len(ours)} records of {others}: see {command}"
         if not ours:
             raise BadInputError(f"`{argument}` must hold records of JAX, got {said}")
         warn(f"left out: {said}")

@@ -24,10 +24,13 @@ MULTILINE = ("details", "traceback")  # what of records and of messages may have
 STACKED = 4  # marks on one letter; more of them paint over the lines above
 
 _MARKUP = str.maketrans(
-    {mark: f"\\{mark}" for mark in "\\`*_[]|#~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    {mark: f"\\{mark}" for mark in "\\`*_[]|~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the last four as Excel reads them
-_AFTER_SEMICOLON = re.compile(r"(;\s*)(?=[=+\-@＝＋－＠])")
+_NOTIFIES = re.compile(r"[@#]|\bGH-(?=\d)", re.IGNORECASE)
+# Where a semicolon ends a cell, a quotation mark after it begins the next one.
+_AFTER_SEMICOLON = re.compile(r"(;[\s\"]*)(?=[=+\-@＝＋－＠])")
+_LISTED = re.compile(r"(?:[-+=](?=$|\s|[-=])|\d+(?=[.)](?:\s|$)))")  # what begins a list, a rule or a heading
 
 
 # --- for every output ------------------------------------------------------------------------------
@@ -79,8 +82,8 @@ def report(text: str) -> str:
 def everywhere(value: Any, multiline: Sequence[str] | None = None) -> Any:
     """Nested data with all its text inert, names included; the same object where nothing had to change.
 
-    multiline: the names of values that may have several lines, which `report` clips; None lets all have
-    some.
+    multiline: the fields of dataclasses that may have several lines, which `report` clips; None lets all
+    have some. The names in a mapping are text of others, too.
     """
 
     def made(name: str | None, value: Any) -> Any:
@@ -89,7 +92,7 @@ def everywhere(value: Any, multiline: Sequence[str] | None = None) -> Any:
                 return lines(value)
             return report(value) if name in multiline else inert(value)
         if isinstance(value, Mapping):
-            found = {made(None, key): made(key, entry) for key, entry in value.items()}
+            found = {made(None, key): made(None, entry) for key, entry in value.items()}
             same = all(
                 new is old and value[old] is found[new] for new, old in zip(found, value, strict=False)
             )
@@ -125,12 +128,22 @@ def terminal(text: str) -> str:
 def markdown(text: str) -> str:
     """Words that Markdown shows as they are, on one line: no markup, no link, and nobody is notified."""
     words = " ".join(inert(" ".join(text.split()), None).translate(_MARKUP).split())
-    return words.replace("://", "\\://").replace("www.", "www\\.").replace("@", "@<!-- -->")
+    if found := _LISTED.match(words):
+        at = found.end() if found[0].isdigit() else 0
+        words = f"{words[:at]}\\{words[at:]}"
+    words = words.replace("://", "\\://").replace("www.", "www\\.")
+    # GitHub looks for people and issues after Markdown has been read, when no backslash is left.
+    return _NOTIFIES.sub(r"\g<0><!-- -->", words)
 
 
 def html(text: str) -> str:
-    """Text of an element, as HTML and Plotly's labels have it; not for an attribute."""
+    """Text of an element, as HTML has it; not for an attribute."""
     return _html.escape(lines(text), quote=False)
+
+
+def plotly(text: str) -> str:
+    """Text of a Plotly figure: no tag, no %{...}, by which it would put in other text, and no $TeX$."""
+    return html(text).replace("%{", "%&#123;").replace("$", "&#36;")
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxaccel.conf_folder import config_folder
 from jaxaccel.config import BadInputError
 from jaxaccel.job_folders import holds_a_run, require_no_records
-from jaxaccel.reading import link_out
+from jaxaccel.reading import way_out
 from jaxaccel.redact import secret_in, without_secrets
 from jaxaccel.spelling import MULTIRUN, split_values
 
@@ -115,11 +115,11 @@ def _check_resume(value: str) -> None:
     if not value or not folder.is_dir() or not holds_a_run(folder):  # Hydra would make it
         raise BadInputError(f"`resume` must be the folder of an earlier run, got {value!r}")
     try:
-        link = link_out(folder)  # by which Hydra, say, would write elsewhere
+        found = way_out(folder)  # through which Hydra, say, would write elsewhere
     except OSError as error:
         raise BadInputError(f"`resume`: can't read {error.filename}: {error.strerror}") from error
-    if link:
-        raise BadInputError(f"`resume`: {link} leads out of the folder: remove it, or resume another one")
+    if found:
+        raise BadInputError(f"`resume`: {found} leads out of the folder: remove it, or resume another one")
 
 
 def _check_choice(group: str, value: str, arguments: Sequence[str]) -> None:

@@ -17,13 +17,14 @@ from unicodedata import category
 import msgspec
 
 from jaxaccel import foreign
-from jaxaccel.records import CPU_CORES, Case, Record, Timing, decode_record
+from jaxaccel.records import CODE_PACKAGES, CPU_CORES, Case, Record, Timing, decode_record
 
 RECORD = "record.json"
 RECORDS = "records.jsonl"
 RECORD_BYTES = 32 << 20  # the largest published one has a quarter of a megabyte
 FILE_BYTES = 2 << 30
 DEPTH = 8  # of what an environment or a parameter may hold
+PLACES = ("file", "root")  # what workloads take beside a case's parameters: where files lie on one machine
 WORDS = 1_000  # characters of a parameter, and of a case in words
 LEAST, MOST = 1e-12, 1e9  # seconds, as records.Time has them
 ROUNDED = 1e-9  # a median of several passes is worked out by logarithms
@@ -32,6 +33,9 @@ ROUNDED = 1e-9  # a median of several passes is worked out by logarithms
 _BLOCKS = ("cpu", "gpu", "packages", "framework")
 _TEXTS = ("host_id", "os", "machine", "python")
 _TEXTS_OF = {"cpu": ("model",), "gpu": ("name", "kind", "driver"), "framework": ("library", "version")}
+
+
+LEADS_OUT = "a link that leads out of the folder"
 
 
 class NoRecordError(ValueError):
@@ -97,8 +101,9 @@ def refused_case(case: Case) -> str | None:
 
 def wrong_case(case: Case) -> str | None:
     """What of a case, beyond its types, can't stand in a record: names of tables and runs are made of it."""
-    if "file" in case.params:
-        return "case.params.file: a case has the digest of a file, never its place"
+    for name in PLACES:
+        if name in case.params:
+            return f"case.params.{name}: a case has the digest of a file, never its place"
     for name, value in case.params.items():
         if problem := _wrong_value(value, DEPTH):
             return f"case.params.{name}: {problem}"
@@ -150,6 +155,9 @@ def _wrong_environment(environment: Mapping[str, Any]) -> str | None:
     for name, value in known.items():
         if value is not None and not (isinstance(value, str) and len(value) <= WORDS):
             return f"environment.{name} must be a text of at most {WORDS} characters"
+    names = environment.get(CODE_PACKAGES, [])
+    if not (isinstance(names, list) and all(isinstance(name, str) and len(name) <= WORDS for name in names)):
+        return f"environment.{CODE_PACKAGES} must be a list of texts of at most {WORDS} characters"
     cores = environment.get("cpu", {}).get("cores")
     if cores is not None and not (type(cores) is int and 0 < cores < 1_000_000):
         return f"environment.cpu.cores must be a positive whole number, got {cores!r}"
@@ -200,9 +208,7 @@ def records_in(place: Path, skipped: list[str]) -> Iterator[Record]:
     for path in _files(place, skipped):
         shown = foreign.inert(str(path), 300)
         try:
-            if not _inside(path, place):
-                raise NoRecordError("a link that leads out of the folder")
-            for number, document in _documents(path):
+            for number, document in _documents(path, place):
                 try:
                     yield read_record(document)
                 except NoRecordError as error:
@@ -212,10 +218,19 @@ def records_in(place: Path, skipped: list[str]) -> Iterator[Record]:
             skipped.append(f"{shown}: {getattr(error, 'strerror', None) or error}")
 
 
-def link_out(folder: Path) -> Path | None:
-    """A link below a folder by which writing there would write elsewhere; None where there is none."""
-    links = (Path(entry.path) for entry in _below(folder, []) if entry.is_symlink())
-    return next((path for path in links if not _inside(path, folder)), None)
+def way_out(folder: Path) -> Path | None:
+    """A link, FIFO or device below a folder, by which writing there would write elsewhere; None if none is.
+
+    Records are not written to in place: what has their name is set aside.
+    """
+
+    def leads_out(entry: os.DirEntry[str]) -> bool:
+        if entry.is_symlink():
+            return not _inside(Path(entry.path), folder)
+        plain = entry.is_dir() or entry.is_file()
+        return not plain and entry.name not in (RECORD, RECORDS)
+
+    return next((Path(entry.path) for entry in _below(folder, []) if leads_out(entry)), None)
 
 
 def _files(place: Path, skipped: list[str]) -> list[Path]:
@@ -243,11 +258,14 @@ def _inside(path: Path, place: Path) -> bool:
     return path == place or path.resolve().is_relative_to(place.resolve())
 
 
-def _documents(path: Path) -> Iterator[tuple[int, bytes]]:
+def _documents(path: Path, place: Path) -> Iterator[tuple[int, bytes]]:
     """The documents of a file, those of .jsonl with their line numbers, from 1; of others with 0.
 
-    **Raises** NoRecordError for what is no plain file, without waiting for it, and for one that is too large.
+    **Raises** NoRecordError for what is no plain file, without waiting for it, for one that is too large, and
+    for one outside of `place`, to which a link leads.
     """
+    if not _inside(path, place):
+        raise NoRecordError(LEADS_OUT)
     if not stat.S_ISREG(mode := path.stat().st_mode):
         raise NoRecordError(f"it is {_kind(mode)}, not a file")
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -255,6 +273,9 @@ def _documents(path: Path) -> Iterator[tuple[int, bytes]]:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise NoRecordError(f"it is {_kind(found.st_mode)}, not a file")
+        # It may have become a link meanwhile: the file that is open must be one that is inside.
+        if not _inside(path, place) or not os.path.samestat(found, path.resolve().lstat()):
+            raise NoRecordError(LEADS_OUT)
         whole = path.suffix != ".jsonl"
         most = RECORD_BYTES if whole else FILE_BYTES
         if found.st_size > most:
@@ -289,6 +310,7 @@ def schema() -> dict[str, Any]:
     environment = made["$defs"]["Record"]["properties"]["environment"]
     environment["properties"] = {
         **{name: {"type": ["string", "null"], "maxLength": WORDS} for name in _TEXTS},
+        CODE_PACKAGES: {"type": "array", "items": {"type": "string", "maxLength": WORDS}},
         "gpu": block,
         "framework": block,
         "packages": packages,

@@ -252,7 +252,8 @@ def conclude(went: Went, experiments: Path | None) -> int:
             return INCOMPLETE
         say(f"Published: {store.save_all(records, experiments / study.name)}")
     peers = any(record.arm.framework != JAX for record in records)
-    say(f"The table: python -m jaxaccel.{'peers report' if peers else 'report'} {folder}")
+    words = ["peers", "report"] if peers else ["report"]
+    say("The table: " + foreign.shell(["python", "-m", f"jaxaccel.{words[0]}", *words[1:], str(folder)]))
     return OK
 
 

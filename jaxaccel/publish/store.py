@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from jaxaccel import foreign
 from jaxaccel.analyze.agreement import of_pair
 from jaxaccel.analyze.differences import source_digest, without_source
 from jaxaccel.analyze.residency import BreakEven, break_even, once_speedup, pinned_speedup
@@ -42,9 +43,8 @@ def _keep_other_source(path: Path, record: Record) -> None:
     digest = before and source_digest(before)
     if before is None or digest in (None, record.code.digest) or before.arm.requested != record.arm.requested:
         return
-    names = (
-        f"{path.stem}-{digest}{number}{path.suffix}" for number in ("", *(f"-{n}" for n in range(2, 1000)))
-    )
+    stem = foreign.file_name([path.stem, str(digest)])  # which the record says, and anybody may have written
+    names = (f"{stem}{number}{path.suffix}" for number in ("", *(f"-{n}" for n in range(2, 1000))))
     path.rename(next(kept for name in names if not (kept := path.with_name(name)).exists()))
 
 

@@ -53,7 +53,7 @@ def secret_in(text: str) -> str | None:
 
 
 def all_without_secrets(value: T) -> T:
-    """The same of every text in nested lists, mappings and dataclasses; all else as it is.
+    """The same of every text in nested lists, mappings (their names too) and dataclasses; all else as it is.
 
     The same object where nothing had to be hidden.
     """
@@ -67,10 +67,14 @@ def _hidden(value: Any, secrets: Secrets) -> Any:
         hidden = secrets.hide(value) if type(value) is str else value
         return value if hidden == value else hidden
     if isinstance(value, Mapping):
-        entries = {name: _entry(name, entry, secrets) for name, entry in value.items()}
-        if all(new is old for new, old in zip(entries.values(), value.values(), strict=True)):
-            return value
-        return entries
+        entries: dict[Any, Any] = {}
+        for name, entry in value.items():
+            shown = secrets.hide_name(name) if type(name) is str else name
+            while shown in entries or (shown != name and shown in value):  # two names that are hidden alike
+                shown += "_"
+            entries[shown] = _entry(name, entry, secrets)
+        same = all(new is old for new, old in zip(entries.values(), value.values(), strict=True))
+        return value if same and entries.keys() == value.keys() else entries
     if isinstance(value, list | tuple):
         if {*map(type, value)} <= {int, float}:  # of which records have thousands
             return value

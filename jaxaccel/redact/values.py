@@ -133,6 +133,16 @@ class Secrets:
             self._seen[text, numbers] = self._hide(text, numbers)
         return self._seen[text, numbers]
 
+    def hide_name(self, name: str) -> str:
+        """The name of a value, with `hidden`, which may stand in a name, in place of what is surely a secret.
+
+        A password that is a word may be a name of ours, without which a record could not be read.
+        """
+        found = formats.without(name)
+        for secret in self.anywhere:
+            found = found.replace(secret, HIDDEN)
+        return name if found == name else found.replace(HIDDEN, "hidden")
+
     def _hide(self, text: str, numbers: bool) -> str:
         for secret in self.anywhere:
             if secret in text:

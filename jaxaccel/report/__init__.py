@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxaccel import foreign
 from jaxaccel.arguments import choose, load
 from jaxaccel.config import BadInputError, WandbConfig
 from jaxaccel.redact.outlets import speaks_safely
@@ -171,7 +172,7 @@ def leave_page(
         write_page(records, path, arguments.prices, notes, comparisons)
     except OSError as error:
         raise unwritable(path, error) from error
-    say(f"Page: {path}")
+    say(f"Page: {foreign.inert(str(path))}")
 
 
 def hand_over(text: str, output: Path | None) -> None:

@@ -17,6 +17,7 @@ from jaxaccel.analyze.differences import OLD_SOURCE, without_source
 from jaxaccel.arguments import choose
 from jaxaccel.commands import require_cores, say_waiting
 from jaxaccel.config import BadInputError, contents, sources
+from jaxaccel.function_names import file_of, folders_of
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.host import DeviceBusyError, hold_devices
 from jaxaccel.messages import Dump, Dumped, Failure, Started
@@ -84,7 +85,7 @@ def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
         raise BadInputError(f"`--bundle` can't write to {parent}: {error.strerror or error}") from error
     for name, reason in absent.items():
         warn(f"the bundle has no {name}: {reason}")
-    say(f"Bundle: {folder}.tar.gz, unpacked beside it")
+    say(f"Bundle: {foreign.inert(str(folder))}.tar.gz, unpacked beside it")
     return not absent
 
 
@@ -191,9 +192,10 @@ def arm_of(record: Record, arguments: Arguments) -> Arm:
     runs = own_code(record)
     if not target.startswith("jaxaccel.workloads."):
         runs["workload"] = target
+    root = root_of(record)
     if runs:
-        told = ", ".join(f"{name}={value} ({place(value)})" for name, value in runs.items())
-        told += f", from {root}" if (root := root_of(record)) else ""
+        told = ", ".join(f"{name}={value} ({place(value, root)})" for name, value in runs.items())
+        told += f", from {root}" if root else ""
         flags = " ".join(f"{name}={text}" for name, text in speed_settings(record.arm.flags).items())
         if not arguments.run_own_code:
             raise BadInputError(
@@ -214,7 +216,7 @@ def arm_of(record: Record, arguments: Arguments) -> Arm:
         device=record.arm.requested,
         target=target,
         files=({"file": exported_file(record, arguments.program)} if "sha256" in case.params else {})
-        | ({"root": root} if (root := root_of(record)) else {}),
+        | ({"root": root} if root else {}),
     )
 
 
@@ -232,15 +234,15 @@ def own_code(record: Record) -> dict[str, str]:
     return {name: str(params[name]) for name in CALLED if params.get(name) is not None}
 
 
-def place(function: str) -> str:
-    """The file in which package.module:function would be found, which is not imported for that."""
-    parts = function.partition(":")[0].split(".")
-    for folder in [Path(), *map(Path, sys.path)]:
-        module = folder.joinpath(*parts)
-        for path in (module.with_suffix(".py"), module / "__init__.py"):
-            if all(map(str.isidentifier, parts)) and path.is_file():
-                return str(path)
-    return "which is not here"
+def place(function: str, root: str | None) -> str:
+    """The file that a worker would import for package.module:function; it is not imported for that."""
+    module = function.partition(":")[0]
+    if not all(map(str.isidentifier, module.split("."))):
+        return "which is not here"
+    path = file_of(module, [*folders_of(root), *map(Path, sys.path)])
+    if path is None:
+        return "which is not here"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def exported_file(record: Record, program: Path | None) -> str:

@@ -25,8 +25,10 @@ _PRODUCT = re.compile(
 )
 _PRECISION = re.compile(r"\b(DEFAULT|HIGH|HIGHEST)\b")
 
-# What a program calls by name: in a line's usual form, and in MLIR's generic one.
-_CALL = re.compile(r"custom_call @\"?([^\"\s(]+)|call_target_name = \"([^\"]*)\"")
+# What a program calls by name: in a line's usual form, and in MLIR's generic one. A name in quotes may hold
+# blanks and brackets, and with them the name of something harmless.
+_QUOTED = r"\"((?:[^\"\\]|\\.)*)\""
+_CALL = re.compile(rf"custom_call @(?:{_QUOTED}|([^\"\s(]+))|call_target_name = {_QUOTED}")
 # Libraries of linear algebra and random numbers, marks for the compiler, and kernels of Pallas. A callback
 # into Python is none of them: its address is a number in the file.
 _LIBRARY = re.compile(
@@ -224,7 +226,7 @@ def check_program(name: str, program: Any, dtype: str) -> None:
 
 def unknown_calls(module: str) -> list[str]:
     """What a StableHLO module calls outside of itself, but for libraries that are known to be safe."""
-    called = [plain or quoted for plain, quoted in _CALL.findall(module)]
+    called = ["".join(forms) for forms in _CALL.findall(module)]
     return [name for name in dict.fromkeys(called) if not _LIBRARY.fullmatch(name)]
 
 

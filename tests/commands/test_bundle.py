@@ -355,6 +355,24 @@ def test_own_code_in_a_file_is_imported_from_where_its_command_says(
     assert arm_of(make_record(case=case, command=command), allowed).files == {"root": str(tmp_path / "lib")}
 
 
+@pytest.mark.parametrize("beside", ["received/deep/mine.py", "src/mine.py", "mine/__init__.py"])
+def test_the_file_that_is_told_is_the_one_that_would_run(
+    beside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a harmless file of that name where one would look first, which would not be imported."""
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / ("usual" if beside.startswith("src") else ".") / "mine.py"
+    for path in (other, tmp_path / beside):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "usual"))
+    command = f"python -m jaxaccel.run fn={beside}:f" if "received" in beside else "python -m jaxaccel.run"
+    case = make_case(1, workload="custom", params={"fn": "mine:f", "args": "mine:g"})
+    store.save(measured(case=case, command=command), Path("run"))
+    assert main(["run", "--bundle"]) == 2
+    assert f"fn=mine:f ({beside}), args=mine:g ({beside})" in capsys.readouterr().err
+
+
 # --- a record from others --------------------------------------------------------------------------
 
 TOUCH = "import pathlib; pathlib.Path({name!r}).write_text('executed')\n"

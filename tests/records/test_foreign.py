@@ -28,6 +28,7 @@ from jaxaccel.publish.console.screen import Screen
 from jaxaccel.publish.page import content
 from jaxaccel.publish.wandb.layout import runs_of
 from jaxaccel.reading import read_record
+from jaxaccel.records import Problem
 from jaxaccel.report.bundle import readme
 from jaxaccel.report.repro import repro
 from jaxaccel.saying import say, tell, warn
@@ -169,7 +170,11 @@ def test_nested_text_is_made_inert_and_clean_data_is_the_same_object() -> None:
     found = foreign.everywhere(
         {"a\x1b": [1, "b\x1b", 2], "c": ("d\u202e",), "details": "e\nf\x1b"}, ("details",)
     )
-    assert found == {r"a\x1b": [1, r"b\x1b", 2], "c": (r"d\u202e",), "details": "e\nf\\x1b"}
+    assert found == {r"a\x1b": [1, r"b\x1b", 2], "c": (r"d\u202e",), "details": r"e\nf\x1b"}
+    problem = Problem(type="a\nb", message="c\nd", details="e\nf\x1b")
+    assert foreign.everywhere(problem, ("details",)) == Problem(
+        type=r"a\nb", message=r"c\nd", details="e\nf\\x1b"
+    )
 
 
 def test_the_terminal_obeys_nothing_whoever_prints(capsys: pytest.CaptureFixture[str]) -> None:

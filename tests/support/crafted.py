@@ -155,6 +155,8 @@ def unreadable(folder: Path) -> dict[str, Path]:
         "workload": encoded(put(good, ("case", "workload"), "=1+1")),
         "cores": encoded(put(good, ("environment", "cpu"), ["x"])),
         "packages": encoded(put(good, ("environment", "packages"), "x")),
+        "code packages": encoded(put(good, ("environment", "code_packages"), None)),
+        "a code package": encoded(put(good, ("environment", "code_packages"), [["x"]])),
         "cpu_cores": encoded(put(good, ("arm", "flags"), {"cpu_cores": "x"})),
     }
     found = {}

@@ -173,7 +173,11 @@ def test_a_program_that_calls_into_this_process_is_refused(tmp_path: Path) -> No
         Exported(size=1, file=str(path))
     generic = '"stablehlo.custom_call"(%0) <{call_target_name = "xla_ffi_python_cpu_callback"}>'
     assert exports.unknown_calls(generic) == ["xla_ffi_python_cpu_callback"]
-    assert exports.unknown_calls('stablehlo.custom_call @"odd name"(%0)') == ["odd"]
+    assert exports.unknown_calls('stablehlo.custom_call @"odd name"(%0)') == ["odd name"]
+    # The name of something harmless, as the begin of another one.
+    assert exports.unknown_calls('stablehlo.custom_call @"Sharding (x"(%0)') == ["Sharding (x"]
+    assert exports.unknown_calls('stablehlo.custom_call @"Qr\\22 evil"(%0)') == ["Qr\\22 evil"]
+    assert exports.unknown_calls('"stablehlo.custom_call"(%0) <{call_target_name = "a\\"Qr"}>') == ['a\\"Qr']
     assert exports.unknown_calls("stablehlo.custom_call @lapack_sgeqrf_ffi(%0)") == []
 
 

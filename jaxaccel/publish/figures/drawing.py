@@ -134,8 +134,8 @@ def meta_of(case: Case, role: str = "data") -> dict[str, str]:
 
 
 def text(words: str) -> str:
-    """Words of a record in a figure, where Plotly would take < for a tag."""
-    return foreign.html(words)
+    """Words of a record in a figure, where Plotly would take < for a tag, and %{ for a template."""
+    return foreign.plotly(words)
 
 
 def rounded(value: float | None, digits: int = 5) -> float | None:

@@ -20,6 +20,8 @@
     if (name) found.className = name;
     return found;
   };
+  // To Plotly, < begins a tag, %{ a template and $ what is TeX; as numbers, they are text.
+  const asText = (words) => words.replace(/[&<>%$]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
   // --- what is chosen ---------------------------------------------------------------------------
   const known = Object.fromEntries(KEYS.map((key) => [key, unique(data.rows.map((row) => row[key]))]));
@@ -216,7 +218,7 @@
   }
   function image(figure, format, { scale = 2, ...given } = {}) {
     const size = { width: 860, height: figure.layout.height || 480, ...given };
-    const title = { text: figure.title, x: 0.01, xanchor: "left", y: 0.98, yanchor: "top", font: { size: 16 } };
+    const title = { text: asText(figure.title), x: 0.01, xanchor: "left", y: 0.98, yanchor: "top", font: { size: 16 } };
     const layout = layoutOf(figure, { ...size, title, autosize: false });
     layout.margin = { l: 64, r: 20, t: 88, b: 52 };
     return [{ data: tracesOf(figure), layout }, { format, scale: format === "png" ? scale : 1, ...size }];

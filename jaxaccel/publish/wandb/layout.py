@@ -13,9 +13,10 @@ from jaxaccel.publish.wandb.comparison import comparison_run
 from jaxaccel.publish.wandb.curves import curves, lines, speedups
 from jaxaccel.publish.wandb.points import point
 from jaxaccel.publish.wandb.runs import Run, clean
-from jaxaccel.records import Comparison, Record
+from jaxaccel.records import Comparison, Record, digest
 from jaxaccel.redact import all_without_secrets
 
+NAME_BYTES = 180  # of a file or folder, to which W&B adds 40; most systems have 255
 Draw = Callable[[Sequence[Record]], Mapping[str, str]]
 
 
@@ -25,9 +26,17 @@ def drawn(records: Sequence[Record]) -> dict[str, str]:
     # Before JSON escapes what would be looked for.
     texts = foreign.everywhere(all_without_secrets([[drawing.data, drawing.layout] for drawing in found]))
     return {
-        drawing.name: json.dumps({"data": data, "layout": layout})
+        _file_name(drawing.name): json.dumps({"data": data, "layout": layout})
         for drawing, (data, layout) in zip(found, texts, strict=True)
     }
+
+
+def _file_name(name: str) -> str:
+    """The name of a figure, of which W&B makes folders and a file: none of them is too long, or leads out."""
+    parts = name.split("/")
+    if max(len(part.encode()) for part in parts) <= NAME_BYTES and not {"", ".", ".."} & {*parts}:
+        return name
+    return f"{parts[0]}/{foreign.file_name(parts[1:])}-{digest(name)}"
 
 
 def runs_of(records: Iterable[Record], *, sweep_id: str | None = None, figures: Draw = drawn) -> list[Run]:
