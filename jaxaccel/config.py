@@ -172,12 +172,11 @@ class CrossoverConfig:
 
     def __post_init__(self) -> None:
         require_text("crossover.over", self.over)
-        for name in ("low", "high"):
-            require_whole(f"crossover.{name}", getattr(self, name), MOST_SIZE)
-        if not self.low < self.high:
+        if not 1 <= self.low < self.high:
             raise ValueError(
                 f"`crossover.low` must be from 1 to below `crossover.high`, got {self.low} and {self.high}"
             )
+        require_whole("crossover.high", self.high, MOST_SIZE)
         for name, most in (("per_octave", 100), ("within", 10), ("budget_s", MONTH_S)):
             require_positive(f"crossover.{name}", getattr(self, name), most)
         require_texts("crossover.questions", self.questions)
