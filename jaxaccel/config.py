@@ -172,12 +172,11 @@ class CrossoverConfig:
 
     def __post_init__(self) -> None:
         require_text("crossover.over", self.over)
-        for name in ("low", "high"):
-            require_whole(f"crossover.{name}", getattr(self, name), MOST_SIZE)
-        if not self.low < self.high:
+        if not 1 <= self.low < self.high:
             raise ValueError(
                 f"`crossover.low` must be from 1 to below `crossover.high`, got {self.low} and {self.high}"
             )
+        require_whole("crossover.high", self.high, MOST_SIZE)
         for name, most in (("per_octave", 100), ("within", 10), ("budget_s", MONTH_S)):
             require_positive(f"crossover.{name}", getattr(self, name), most)
         require_texts("crossover.questions", self.questions)
@@ -302,7 +301,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
         passes=whole_number("passes", raw.pop("passes")),
         metrics=_metrics(raw.pop("metrics")),
         ceilings=choice(CeilingsMode, "ceilings", raw.pop("ceilings")),
-        resume=Path(resume) if (resume := raw.pop("resume")) is not None else None,
+        resume=_resumed(raw.pop("resume")),
         resume_changed=choice(
             ResumeChanged, "resume_changed", raw.pop("resume_changed", ResumeChanged.refuse)
         ),
@@ -319,6 +318,13 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     if unknown:
         raise ValueError(f"unknown key `{unknown[0]}`: nothing reads it")
     return config
+
+
+def _resumed(value: Any) -> Path | None:
+    if value is None:
+        return None
+    require_text("resume", value)
+    return Path(value)
 
 
 def _group(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -418,6 +424,8 @@ def _crossover(
     values: Mapping[str, Any], usual: Sequence[int] | None, params: Mapping[str, Any]
 ) -> CrossoverConfig:
     """The search's settings; its ends are the workload's `usual` ones where sizes are searched over."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"`crossover` must be a group of keys and values, got {values!r}")
     over = values.get("over")
     if over not in ("size", *params):
         known = ", ".join(["size", *params])
@@ -546,7 +554,8 @@ def require_whole(
 
 def _require_at_most(name: str, value: float, most: float) -> None:
     if value > most:
-        raise ValueError(f"`{name}` must be at most {most}, got {value:.12g}")
+        shown = repr(value) if abs(value) < 1e15 else f"{value:.6g}"  # not 300 digits
+        raise ValueError(f"`{name}` must be at most {most}, got {shown}")
 
 
 def require_texts(name: str, values: Any, or_else: str = "") -> None:

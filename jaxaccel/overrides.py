@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxaccel.conf_folder import config_folder
 from jaxaccel.config import BadInputError
 from jaxaccel.job_folders import holds_a_run, require_no_records
 from jaxaccel.reading import way_out
@@ -133,6 +132,8 @@ def _check_choice(group: str, value: str, arguments: Sequence[str]) -> None:
 
 
 def _choices(group: str, arguments: Sequence[str]) -> list[str]:
+    from jaxaccel.conf_folder import config_folder
+
     own = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{CONFIG_DIR}=")]
     folders = [config_folder(), *map(Path, own)]
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})

@@ -1,10 +1,11 @@
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import Behaviour, FakeArm, bursts, make_timing, noisy, noisy_timing
+from fakes import Behaviour, FakeArm, bursts, make_record, make_timing, noisy, noisy_timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ from jaxaccel.analyze.stats import (
     t_half_width,
 )
 from jaxaccel.measure.sampling import Stop, sample
-from jaxaccel.records import Metric, Timing
+from jaxaccel.publish.page import rows
+from jaxaccel.records import NOT_FINITE, Flag, Metric, Timing
 
 Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -417,3 +419,11 @@ def test_medians_by_pass_are_those_of_each_timing() -> None:
     for _ in range(2):  # the second time after those that are remembered
         for k, timing in enumerate(timings, start=1):
             assert medians_by_pass(timing) == {0: k + 1.0, 1: 2.0 * k}
+
+
+def test_an_answer_that_is_not_finite_puts_every_median_in_doubt() -> None:
+    """So that all tables mark it, as a single run's flags do."""
+    flag = Flag(name=NOT_FINITE, metric=None, message="8 of 8 elements of the output are NaN or infinite")
+    assert stats.severe([flag], "latency") == [flag]
+    record = replace(make_record("cpu"), warnings=(flag,))
+    assert all(words.endswith("!") for _, words in rows._times(record).values())

@@ -128,7 +128,76 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["-m", "workload=dot,bogus"], ["`workload`", "'bogus'", *WORKLOADS]),
     (["=3"], ["=3"]),
     (["device=[cpu,gpu]"], ["device=[cpu,gpu]", "device=both"]),
+    (["size=64", "size=128"], ["`size` is given 2 times, size=64 size=128", "-m size=A,B"]),
+    (["-m", "hydra.run.dir=a", "hydra.run.dir=b"], ["`hydra.run.dir` is given 2 times"]),
+    (["size=1e19"], ["`size` must be at most 4611686018427387904"]),
+    (["seed=4294967296"], ["`seed` must be at most 4294967295, got 4294967296"]),
+    (["passes=1e12"], ["`passes` must be at most 1000, got 1000000000000"]),
+    (["wait_s=1e300"], ["`wait_s` must be at most 2592000, got 1e+300"]),
+    (["timing.limit_s=1e300"], ["`timing.limit_s` must be at most 86400"]),
+    (["timing.relative_ci=2"], ["`timing.relative_ci` must be at most 1, got 2"]),
+    (["timing.max_rounds=1e12"], ["`timing.max_rounds` must be at most 1000000"]),
+    (["timing.max_rounds=true"], ["`timing.max_rounds`", "whole number", "True"]),
+    (["timing.passes=x", "passes=1"], ["`timing.passes` must be a whole number, got 'x'"]),
+    (["device.cpu_cores=1e300"], ["`device.cpu_cores` must be at most 1000000"]),
+    (["device.arms=[cpu,cpu]"], ["`device.arms`", "each once", "['cpu', 'cpu']"]),
+    (["-m", "device.name=../../.."], ["`device.name` must be a word", "'../../..'"]),
+    (["device.flags.cpu={a:[1]}"], ["`device.flags.cpu` must be XLA flags", "'a: [1]'"]),
+    (["workload.default_size=x", "size=5"], ["`workload.default_size` must be a whole number, got 'x'"]),
+    (["workload.crossover_range=[5]"], ["`workload.crossover_range` must be a list of two sizes, got [5]"]),
+    (["wandb.entity=[1]"], ["`wandb.entity` must be a text that is not empty, got [1]"]),
+    (["wandb.entity=1"], ["`wandb.entity` must be a text that is not empty, got 1"]),
+    (["experiment=../config"], ["`experiment` must be one of", "accounting_dot", "got '../config'"]),
+    (["experiment=[../config]"], ["`experiment` must be one of", "got '../config'"]),
+    (["workload=[latency]"], ["`workload` must be one of", *WORKLOADS, "got '[latency]'"]),
+    (["workload={name:dot}"], ["`workload` must be one of", "got '{name:dot}'"]),
+    (["workload=null"], ["`workload` must be one of", "got 'null'"]),
+    (["device=../workload/dot"], ["`device` must be one of both, cpu, gpu, got '../workload/dot'"]),
+    (["timing=[quick,default]"], ["`timing` must be one of default, quick, thorough"]),
+    (["workload@device=dot"], ["unknown key `workload@device`"]),
+    (["resume="], ["`resume` must be the folder of an earlier run, got ''"]),
+    (["resume=/"], ["`resume` must be the folder of an earlier run, got '/'"]),
+    (["resume=."], ["`resume` must be the folder of an earlier run, got '.'"]),
+    (["-m", "size=range(1,1e9)"], ["a sweep must have at most 10000 jobs"]),
+    (["-m", "size=range(1,200)", "seed=range(1,200)"], ["a sweep must have at most 10000 jobs"]),
+    (["-m", "hydra.sweep.subdir=${nope}"], ["`hydra.sweep.subdir`", "'nope' not found"]),
+    (["-m", "size=1,2", "hydra.sweep.subdir=.."], ["`hydra.sweep.subdir` must name a folder in the sweep's"]),
+    (["--bogus"], ["unknown option `--bogus`"]),
+    (["--config-name=nope"], ["unknown option `--config-name`"]),
+    (["--experimental-rerun=x"], ["unknown option `--experimental-rerun`"]),
+    (["--config-dir=nope"], ["`--config-dir` must be a folder of configs, got 'nope'"]),
+    (["--config-dir"], ["--config-dir", "expected one argument"]),
+    (["--cfg=x"], ["--cfg", "invalid choice"]),
 ]
+# Of Hydra's own settings, that say nothing to a command that only lets it read the jobs.
+TABLE += [
+    ([argument], [f"unknown key `{argument.partition('=')[0]}`", "hydra.run.dir, hydra.sweep.dir"])
+    for argument in (
+        "hydra=null",
+        "hydra.run=null",
+        "hydra.job=null",
+        "hydra.job.chdir=true",
+        "hydra.job.name=a/b",
+        "hydra.job.env_copy=[NOT_THERE]",
+        "hydra.launcher=x",
+        "hydra.launcher._target_=os.system",
+        "hydra.output_subdir=..",
+        "hydra.runtime.choices.workload=dot",
+        "hydra.sweeper.max_batch_size=0",
+        "hydra.sweeper.params={a:1}",
+        "hydra.verbose={a:1}",
+        "hydra.job_logging.root=x",
+        "hydra/env=default",
+    )
+]
+TABLE += [
+    ([f"{key}={value}"], [f"`{key}` must name a folder", f"got '{value}'"])
+    for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+    for value in ("", "null", "[1]", "{a:1}")
+]
+TABLE += [([f"{key}=/"], [f"`{key}` must name a folder"]) for key in ("hydra.run.dir", "hydra.sweep.dir")]
+TABLE += [(["hydra/job_logging=default"], ["`hydra/job_logging` must be one of none, disabled"])]
+TABLE += [(["hydra.mode=x"], ["`hydra.mode`", "'x'", "RUN, MULTIRUN"])]
 
 
 @pytest.fixture
@@ -158,9 +227,8 @@ def check(code: int, said: str, names: list[str], cwd: Path) -> None:
 
 
 def nothing_is_left(cwd: Path) -> None:
-    """Nothing but the folders of days, which other runs share."""
-    left = {path.relative_to(cwd).parts for path in cwd.rglob("*")}
-    assert all(parts[0] in ("outputs", "multirun") and len(parts) <= 2 for parts in left), left
+    """Not even an empty folder."""
+    assert not list(cwd.rglob("*"))
 
 
 @pytest.mark.parametrize(
@@ -282,6 +350,26 @@ def test_debug_shows_where_it_went_wrong(asked: str, run_here: Any) -> None:
 def test_debug_of_a_good_command_changes_nothing(run_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
     assert run_here("size=16", "debug=true") == (0, "")
+
+
+def test_of_a_folder_that_was_there_all_stays_and_nothing_comes(run_here: Any, tmp_path: Path) -> None:
+    """However it is refused: here after Hydra has made the folders of a job."""
+    for name in ("outputs", "mine", "mine/.hydra"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    assert run_here("size=0")[0] == 2
+    assert run_here("size=0", "hydra.run.dir=outputs/a/b")[0] == 2
+    assert run_here("-m", "size=0,1", "hydra.sweep.dir=outputs")[0] == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_experiment_with_nonsense_is_refused_in_words(run_here: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "device"
+    folder.mkdir(parents=True)
+    (folder / "none.yaml").write_text("name: none\n")
+    code, said = run_here(f"--config-dir={folder.parent}", "device=none")
+    assert (code, said) == (2, "jaxaccel: `device.arms` is missing\n")
 
 
 @pytest.mark.parametrize(
