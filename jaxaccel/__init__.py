@@ -6,10 +6,17 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# `python -m jaxaccel...` puts the folder of the start before Python's own modules: a random.py there would be
-# imported in place of the library's. Where own code is imported, it is first (workloads/importing.py).
-if getattr(sys, "argv", [])[:1] == ["-m"] and not sys.flags.safe_path:
-    sys.path.append(sys.path.pop(0))
+if getattr(sys, "argv", [])[:1] == ["-m"]:  # while Python looks for a module of this package
+    # `python -m jaxaccel...` puts the folder of the start before Python's own modules: a random.py there
+    # would be imported in place of the library's. Where own code is imported, it is first
+    # (workloads/importing.py).
+    if not sys.flags.safe_path:
+        sys.path.append(sys.path.pop(0))
+    # A signal while a command imports what it needs, which takes long, has a last line, too.
+    from jaxaccel.starting import is_command, leave_on_signals
+
+    if is_command(sys.orig_argv):
+        leave_on_signals()
 
 _HOMES = {
     "Case": "records",

@@ -334,7 +334,7 @@ def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
             "as = or { must be in quotes of its own: 'KEY=\"VALUE\"'"
         )
     if isinstance(error, OSError):
-        return f"can't write to {error.filename}: {error.strerror}"
+        return f"can't write to {error.filename or 'the output folder'}: {error.strerror or error}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     first = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     key = getattr(cause, "full_key", None)

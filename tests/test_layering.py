@@ -14,6 +14,7 @@ import jaxaccel
 
 PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
+    "ending": 0,
     "foreign": 0,
     "records": 0,
     "reading": 1,
@@ -28,10 +29,13 @@ FLOORS = {
     "measure": 3,
     "publish": 3,
     "worker": 3,
+    "streams": 3,
     "run": 4,
     "compose": 4,
     "conf_folder": 4,
     "commands": 4,
+    "keeping": 4,
+    "starting": 4,
     "spelling": 4,
     "arguments": 4,
     "crossover": 4,
@@ -43,8 +47,10 @@ FLOORS = {
     "export": 4,
     "selftest": 4,
     "peers": 4,
+    "__main__": 5,
 }
-SHARED = ("compose", "conf_folder", "commands", "arguments", "spelling")  # by the commands on their floor
+# Shared by the commands on their floor.
+SHARED = ("compose", "conf_folder", "commands", "keeping", "starting", "arguments", "spelling")
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.
 NAMED_BY = {
     "jax": ("worker", "workloads"),

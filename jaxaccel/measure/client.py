@@ -19,7 +19,7 @@ from typing import IO, cast
 import msgspec
 import platformdirs
 
-from jaxaccel import foreign
+from jaxaccel import ending, foreign
 from jaxaccel.messages import Failure, Message, Started, decode_message, encode_message
 from jaxaccel.records import Problem
 from jaxaccel.redact import all_without_secrets, without_secrets
@@ -103,14 +103,17 @@ class Worker:
         return self._receive(ANSWER_TIMEOUT_S)
 
     def stop(self) -> None:
-        """End the process: its standard input closes, and it gets a moment to leave by itself."""
+        """End the process: its standard input closes, and it gets a moment to leave by itself.
+
+        Where a signal has ended the command, it gets none: whoever sent it may not wait.
+        """
         if self._errors.closed:
             return
         self._selector.close()
         with contextlib.suppress(BrokenPipeError):
             self._requests.close()
         try:
-            self._process.wait(timeout=5.0)
+            self._process.wait(timeout=0.0 if ending.stopped() else 5.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
