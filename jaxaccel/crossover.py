@@ -29,6 +29,7 @@ from jaxaccel.commands import (
     to_its_end,
 )
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, ResumeChanged, RunConfig
+from jaxaccel.early import NO_RESULT
 from jaxaccel.keeping import Keeper
 from jaxaccel.records import NOT_NEEDED, Arm, Record
 from jaxaccel.saying import say, tell, warn
@@ -130,7 +131,7 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
             code = BAD_INPUT
         told = [finish(found, command_id) for found in searches if found.records]
     if not told and ending.stopped():
-        warn(f"{ending.how()} {ending.NO_RESULT}")
+        warn(f"{ending.how()} {NO_RESULT}")
     elif code != OK:
         tell("not all was found out: the same command with resume=FOLDER goes on")
     return ending.exit_code() or (code if code != OK or all(told) else INCOMPLETE)

@@ -1,25 +1,20 @@
 """Signals that end a command: each stops it in order, so that its last line can say what was kept.
 
-Before a command's `main` has begun, nothing was measured: a line is written, and the process ends at once.
-From then on a signal raises `Stopped`, which is an interrupt as Ctrl-C raises it. Signals that are ignored,
-as SIGHUP is under nohup, stay so.
+A signal raises `Stopped`, which is an interrupt as Ctrl-C raises it. Signals that are ignored, as SIGHUP is
+under nohup, stay so. Before a command's `main` has begun, `early` has them.
 """
 
 import contextlib
-import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
 
-# The last three are sent by batch systems before they end a job.
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
-SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
+from jaxaccel import early
+from jaxaccel.early import BY_SIGNAL, SIGNALS
+
 AT_ONCE_S = 1.0  # service managers and terminals send several signals at once: they are one
-BY_SIGNAL = 128  # a shell's exit code for a process that a signal ended, without the signal's number
-NO_RESULT = "before there was a result"
 
 
 class Stopped(KeyboardInterrupt):
@@ -65,8 +60,7 @@ def number() -> int:
 
 def how() -> str:
     """How it was ended, in words: `interrupted` by Ctrl-C, `interrupted by SIGTERM`."""
-    name = signal.Signals(number()).name
-    return "interrupted" if name == "SIGINT" else f"interrupted by {name}"
+    return early.how(number())
 
 
 def is_of_signal(code: int) -> bool:
@@ -114,28 +108,14 @@ def listening() -> Iterator[None]:
         yield  # handlers are the main thread's to set
         return
     _state.reset()
-    before = _set(_stop)
+    before = early.set_handler(_stop)
     try:
         yield
     finally:
         for sent, handler in before.items():
             # A process whose command is over is about to end, with the exit code that it has.
-            signal.signal(sent, _ignore if handler is _leave else handler)
+            signal.signal(sent, _ignore if handler is early.leave else handler)
         _state.reset()
-
-
-def leave_on_signals() -> None:
-    """From now on, until `listening`, a signal ends the process with one line."""
-    _set(_leave)
-
-
-def _set(handler: Any) -> dict[signal.Signals, Any]:
-    """Set a handler for all signals that are neither ignored nor handled outside of Python."""
-    before = {sent: signal.getsignal(sent) for sent in SIGNALS}
-    before = {sent: old for sent, old in before.items() if old not in (None, signal.SIG_IGN)}
-    for sent in before:
-        signal.signal(sent, handler)
-    return before
 
 
 def _stop(sent: int, frame: FrameType | None) -> None:
@@ -153,13 +133,6 @@ def _raise(sent: int) -> None:
     if not _state.over:
         _state.raised_s = time.monotonic()
         raise Stopped(sent)
-
-
-def _leave(sent: int, frame: FrameType | None) -> None:
-    _state.number = sent
-    with contextlib.suppress(OSError):
-        os.write(2, f"jaxaccel: {how()} {NO_RESULT}\n".encode())
-    os._exit(BY_SIGNAL + sent)  # an exception could be lost in the import that it comes out of
 
 
 def _ignore(sent: int, frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """The one way into a command: streams that can't fail it, signals that end it in order, bad input in a line.
 
-Every command imports this module first, so it imports nothing that takes long.
+What takes long is imported once signals are listened to.
 """
 
 import sys
@@ -8,24 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, Protocol
 
-from jaxaccel import ending
-from jaxaccel.ending import leave_on_signals
+from jaxaccel import early, ending
+from jaxaccel.early import NO_RESULT
 
 OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = (
-    "run",
-    "crossover",
-    "peers",
-    "report",
-    "advise",
-    "claims",
-    "dashboard",
-    "export",
-    "study",
-    "selftest",
-)
-
-__all__ = ["COMMANDS", "command", "in_a_line", "is_command", "leave_on_signals"]
 
 
 class Command(Protocol):
@@ -52,9 +38,10 @@ def command(main: Callable[..., int]) -> Command:
 
                 with safe_streams():
                     return _guarded(main, arguments, named)
-            except KeyboardInterrupt as error:  # in the moments before and after
+            except KeyboardInterrupt as error:  # in the moments before
                 ending.note(error)
                 ending.over()
+                early.tell(ending.number())
                 return ending.exit_code() or INTERRUPTED
 
     return begun
@@ -73,7 +60,7 @@ def _guarded(main: Callable[..., int], arguments: list[str], named: dict[str, An
         if not ending.stopped():  # else it is what a library made of the interrupt
             return _refused(error, arguments)
     ending.over()
-    warn(f"{ending.how()} {ending.NO_RESULT}")
+    warn(f"{ending.how()} {NO_RESULT}")
     return ending.exit_code() or INTERRUPTED
 
 
@@ -99,9 +86,3 @@ def in_a_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"can't use {error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def is_command(words: Sequence[str]) -> bool:
-    """Whether the words that started Python name a command of ours, as `-m jaxaccel.run` does."""
-    names = {"jaxaccel", *(f"jaxaccel.{name}" for name in COMMANDS)}
-    return any(word.removeprefix("-m") in names for word in words)

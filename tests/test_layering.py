@@ -14,7 +14,8 @@ import jaxaccel
 
 PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
-    "ending": 0,
+    "early": 0,
+    "ending": 1,
     "foreign": 0,
     "records": 0,
     "reading": 1,

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError
+from jaxaccel.early import COMMANDS
 from jaxaccel.measure.ceilings import Book, Page
 from jaxaccel.messages import Failure
 from jaxaccel.publish import store
@@ -36,7 +37,6 @@ from jaxaccel.redact import (
 )
 from jaxaccel.redact.outlets import document, scrub
 from jaxaccel.redact.values import Kind, kind_of
-from jaxaccel.starting import COMMANDS
 from jaxaccel.streams import SafeStream, safe_streams
 from jaxaccel.worker.serving import send
 
