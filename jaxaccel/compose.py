@@ -180,10 +180,12 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
                 raise BadInputError(f"`{called}` must be the same for all jobs, got {', '.join(values)}")
         check_functions(jobs)
         check_folders(jobs, next(iter(sweep_folders), None), resumed=bool(resumed))
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, OSError, KeyboardInterrupt) as error:
         # A sweep of 0 jobs has a folder too, but never says where: the command's own id finds it.
         sweep_folders += [path.absolute() for path in Path().glob(f"multirun/*/*-{command_id}")]
         discard([folder for _, folder in raw], next(iter(sweep_folders), None))
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise BadInputError(in_one_line(error, arguments)) from error
     finally:
         OmegaConf.register_new_resolver(_ENV, resolvers.oc.env, replace=True)
