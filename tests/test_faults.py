@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import os
 import resource
 import shutil
@@ -171,7 +170,8 @@ def test_the_next_file_does_not_take_the_place_of_a_closed_standard_output(tmp_p
         "    os.system('echo a child speaks')\n"
         "    sys.exit(file.fileno() < 3)\n"
     )
-    words = f"{sys.executable} -c {json.dumps(program)} <&- >&- 2>&-"
+    (tmp_path / "program.py").write_text(program)
+    words = f"{sys.executable} {tmp_path / 'program.py'} <&- >&- 2>&-"
     done = subprocess.run(["bash", "-c", words], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert done.returncode == 0
     assert (tmp_path / "record").read_text() == ""
@@ -272,7 +272,7 @@ def test_a_limit_to_the_size_of_files_is_found_before_and_survived_after(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with files_up_to(1000):
-        with pytest.raises(BadInputError, match="can't write to .*out: File too large"):
+        with pytest.raises(BadInputError, match=r"can't write to .*out: File too large"):
             require_room([tmp_path / "out"])
         with Keeper() as keeper:
             keeper.keep(make_record(), [tmp_path / "out"])
@@ -318,7 +318,12 @@ class Stage:
             for name, arm in group.arms.items():
                 self.before(self.measured)
                 self.measured += 1
-                record = make_record(arm.device, case=arm.case, sweep_id=plan.command.sweep_id)
+                record = make_record(
+                    arm.device,
+                    case=arm.case,
+                    sweep_id=plan.command.sweep_id,
+                    arm_id=f"{arm.case.case_id[:8]}-{name}",
+                )
                 yield (index, name), record
 
     def __call__(self, name: str) -> tuple[int, str, str]:
@@ -601,7 +606,12 @@ def test_a_worker_gets_no_moment_where_a_signal_has_ended_the_command(
 def test_a_study_sends_a_signal_on_and_waits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    child = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(143))\nprint('up', flush=True)\ntime.sleep(60)"
+    child = (
+        "import signal, sys, time\n"
+        "signal.signal(15, lambda *_: sys.exit(143))\n"
+        "print('up', flush=True)\n"
+        "time.sleep(60)"
+    )
     popen, processes = subprocess.Popen, list[Any]()
 
     def start(_: object) -> Any:
