@@ -322,7 +322,7 @@ class Stage:
                     arm.device,
                     case=arm.case,
                     sweep_id=plan.command.sweep_id,
-                    arm_id=f"{arm.case.case_id[:8]}-{name}",
+                    arm_id=f"{arm.case.case_id[:8]}-{name.replace(':', '-')}",
                 )
                 yield (index, name), record
 
