@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from jaxaccel.arguments import choose, given_prices, load, parse_only
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, whole_number
-from jaxaccel.redact.outlets import speaks_safely
-from jaxaccel.saying import say, tell, warn
+from jaxaccel.saying import say, tell
+from jaxaccel.starting import BAD_INPUT, OK, command
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.advice import Ask, Measured
     from jaxaccel.analyze.money import Prices
-
-OK, BAD_INPUT = 0, 2
 
 EXAMPLES = """\
 examples:
@@ -46,28 +44,24 @@ class Arguments:
     prices: "Prices | None"
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Load, interpolate, say. Returns the exit code."""
-    try:
-        arguments = read(sys.argv[1:] if argv is None else argv)
-        from jaxaccel.analyze.advice import families
+    arguments = read(argv)
+    from jaxaccel.analyze.advice import families
 
-        records = load("DIR", arguments.places)
-        known = families(records)
-        only, ask = asked_of(arguments, known)
-        if only:
-            (chosen,) = choose([records], only, option="")
-            known = families(chosen)
-        if not known:
-            raise BadInputError("`DIR` must hold records of a CPU and a GPU of one case: there is no pair")
-        if ask is None:
-            show_all(known)
-            return OK
-        return answer_all(known, ask, arguments.prices)
-    except BadInputError as error:
-        warn(str(error))
-        return BAD_INPUT
+    records = load("DIR", arguments.places)
+    known = families(records)
+    only, ask = asked_of(arguments, known)
+    if only:
+        (chosen,) = choose([records], only, option="")
+        known = families(chosen)
+    if not known:
+        raise BadInputError("`DIR` must hold records of a CPU and a GPU of one case: there is no pair")
+    if ask is None:
+        show_all(known)
+        return OK
+    return answer_all(known, ask, arguments.prices)
 
 
 def answer_all(known: "Sequence[Sequence[Measured]]", ask: "Ask", prices: "Prices | None") -> int:

@@ -1,41 +1,37 @@
-"""What the commands that measure share: workers that start early, ceilings, records that are never lost."""
+"""What the commands that measure share: workers that start early, ceilings, and how they end."""
 
 import os
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from jaxaccel.config import BadInputError, CeilingsMode, TimingConfig
+from jaxaccel import ending, foreign
+from jaxaccel.config import BadInputError, CeilingsMode, TimingConfig, WandbConfig, WandbMode
+from jaxaccel.keeping import Keeper, require_room, require_utf8
 from jaxaccel.measure.client import Worker
 from jaxaccel.records import Record, Status
+from jaxaccel.redact import without_secrets
 from jaxaccel.saying import say, tell, warn
-from jaxaccel.spelling import as_typed
+from jaxaccel.starting import in_a_line
 
 if TYPE_CHECKING:
+    from jaxaccel.compose import Composed
     from jaxaccel.measure.ceilings import Book
     from jaxaccel.measure.sampling import Stop
 
-OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command as its records have it, without secrets.
 
-def exit_code_of(work: Callable[[], int], arguments: Sequence[str]) -> int:
-    """What `work` returns, or what its end says: an interrupt, or bad input, which is told in one line."""
-    try:
-        return work()
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BadInputError as error:
-        if any(argument.lower() == "debug=true" for argument in arguments):
-            tell(traceback.format_exc())
-        warn(as_typed(str(error), arguments))
-        return BAD_INPUT
+    **Raises** BadInputError for arguments that no record can hold.
+    """
+    require_utf8("arguments", arguments)
+    return without_secrets(foreign.shell(["python", "-m", module, *arguments]))
 
 
 def stop_by(timing: TimingConfig) -> "Stop":
@@ -57,39 +53,99 @@ def open_book(mode: CeilingsMode) -> "Book | None":
     return Book(folder=folder, fresh=mode is CeilingsMode.fresh)
 
 
-def keep_measured(record: Record, sweep_id: str, folders: Sequence[Path]) -> None:
+def keep_measured(keeper: Keeper, record: Record, sweep_id: str, folders: Sequence[Path]) -> None:
     """Save a record as soon as it is there, if this sweep made it.
 
     Refused arms wait: where nothing at all was measured, nothing is left behind.
     """
     if record.status is not Status.refused and record.sweep_id == sweep_id:
-        keep(record, folders)
+        keeper.keep(record, folders)
 
 
-def keep(record: Record, folders: Sequence[Path]) -> None:
-    """Save a record in each folder; where one can't be written any more, in a temporary one."""
-    from jaxaccel.publish import store
+@contextmanager
+def ready_to_write(composed: "Composed") -> Iterator[None]:
+    """Inside is what is done before anything is measured; where it fails, nothing is left behind.
 
-    for folder in folders:
+    **Raises** BadInputError where records can't be written to the folders of the jobs, too.
+    """
+    try:
+        require_room([composed.folder, *(job.folder for job in composed.jobs)])
+        yield
+    except BaseException:
+        composed.discard()
+        raise
+
+
+@contextmanager
+def to_its_end(composed: "Composed", found: Callable[[], object]) -> Iterator[None]:
+    """Inside is what measures. A signal ends it, or what the machine refuses: what was found is gone on with.
+
+    `found` gives what there is by then. **Raises** OSError where that is nothing; DeviceBusyError is one.
+    """
+    try:
+        with ending.caught():
+            yield
+    except OSError as error:
+        if not found():
+            composed.discard()
+            raise
+        warn(f"not everything was measured: {in_a_line(error)}")
+    if not found():
+        composed.discard()
+
+
+@contextmanager
+def costs_a_warning(what: str) -> Iterator[None]:
+    """What is done with records that are kept: whatever goes wrong is told, and changes nothing else.
+
+    A signal ends it too: what is left of it is skipped.
+    """
+    with ending.caught():
         try:
-            store.save(record, folder)
-        except OSError as error:
-            rescue = Path(tempfile.mkdtemp(prefix="jaxaccel-"))
-            warn(f"can't write to {folder}: {error.strerror}; the record is in {rescue}")
-            store.save(record, rescue)
+            yield
+        except Exception as error:
+            warn(f"{what}: {in_a_line(error)}")
 
 
 def leave_page(records: Sequence[Record], folder: Path) -> None:
     """Write the page of what was measured, and say where; what goes wrong costs a warning, no more."""
-    try:
+    with costs_a_warning("the page could not be written"):
         from jaxaccel.publish.page import PAGE, write_page
 
         path = write_page(records, folder / PAGE)
-    except Exception as error:  # the measurement stands, whatever becomes of its picture
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        warn(f"the page could not be written: {told[0]}")
-    else:
         say(f"Page: {path}")
+
+
+def send(
+    records: Sequence[Record], config: WandbConfig, folder: Path, *, sweep_id: str, keeper: Keeper
+) -> None:
+    """Send records to W&B, and say what came of it; not where the command was told to end."""
+    with costs_a_warning("W&B"):
+        from jaxaccel.publish.wandb.publishing import later, publish
+
+        if not ending.stopped():
+            published = publish(records, config, folder, sweep_id=sweep_id, on_disk=keeper.complete)
+            if published.message:
+                say(published.message)
+        off = (os.environ.get("WANDB_MODE") or config.mode) == WandbMode.disabled
+        if ending.stopped() and records and not off:
+            say(f"W&B: nothing is sent by a command that is {ending.how()}; to send: {later(config, folder)}")
+
+
+def last_lines(keeper: Keeper, folder: Path, *, made: int, asked: int | None = None) -> None:
+    """Where the records are, and how many results of those asked for, if the command was told to end.
+
+    On standard error, too, where standard output is gone.
+    """
+    with ending.caught(), ending.held():
+        lines = [keeper.where(folder)] if made or not ending.stopped() else []
+        if ending.stopped():
+            count = f"{made} of {asked}" if asked is not None else str(made)
+            lines.insert(0, f"{ending.how()}: {count} results are there")
+        for line in lines:
+            say(line)
+            if getattr(sys.stdout, "lost", False):
+                tell(line)
 
 
 def process_start() -> float:

@@ -149,8 +149,10 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
             require_same(jobs)
             check_functions(jobs)
             check_folders(jobs, next(iter(sweep_folders), None), resumed=bool(resumed))
-        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        except (HydraException, OmegaConfBaseException, ValueError, OSError, KeyboardInterrupt) as error:
             discard(made, [*(folder for _, folder in raw), *sweep_folders])
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise BadInputError(in_one_line(error, arguments)) from error
         finally:
             OmegaConf.register_new_resolver(_ENV, resolvers.oc.env, replace=True)

@@ -14,26 +14,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel import foreign
+from jaxaccel import ending
 from jaxaccel.commands import (
-    BAD_INPUT,
-    INCOMPLETE,
-    INTERRUPTED,
-    OK,
     Launcher,
-    exit_code_of,
-    keep,
+    command_line,
+    costs_a_warning,
+    last_lines,
     leave_page,
     open_book,
     process_start,
+    ready_to_write,
+    send,
     stop_by,
+    to_its_end,
 )
 from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, ResumeChanged, RunConfig
+from jaxaccel.early import NO_RESULT
+from jaxaccel.keeping import Keeper
 from jaxaccel.records import NOT_NEEDED, Arm, Record
-from jaxaccel.redact import without_secrets
-from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 from jaxaccel.spelling import in_words_typed
+from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK, command
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.crossover import Answer, Point
@@ -70,33 +71,26 @@ Exit code: 0 nothing more can be told, 1 something was left (a budget, a failure
 BOTH = ("cpu", "gpu")
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str]) -> int:
     """Compose, search, save, show, publish. Returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
     if {"--help", "-h"} & set(arguments):
         say(HELP, end="")
         return OK
+    line = command_line("jaxaccel.crossover", arguments)
     with ExitStack() as workers:
         launcher = Launcher(BOTH, workers)
+        from jaxaccel.compose import compose
 
-        def work() -> int:
-            from jaxaccel.compose import compose
-
-            for argument in arguments:
-                if argument.partition("=")[0] in ("device", "size", "metrics"):
-                    raise BadInputError(
-                        f"`{argument}` is for jaxaccel.run: both devices are compared here, at sizes from "
-                        "crossover.low to crossover.high, by crossover.questions"
-                    )
-            command_id = uuid.uuid4().hex[:8]
-            composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
-            if not composed.jobs:
-                return OK
-            line = without_secrets(foreign.shell(["python", "-m", "jaxaccel.crossover", *arguments]))
-            return search_all(composed, line, command_id, launcher)
-
-        return exit_code_of(work, arguments)
+        for argument in arguments:
+            if argument.partition("=")[0] in ("device", "size", "metrics"):
+                raise BadInputError(
+                    f"`{argument}` is for jaxaccel.run: both devices are compared here, at sizes from "
+                    "crossover.low to crossover.high, by crossover.questions"
+                )
+        command_id = uuid.uuid4().hex[:8]
+        composed = compose([*arguments, "device=both"], command_id, ["crossover=default"])
+        return search_all(composed, line, command_id, launcher) if composed.jobs else OK
 
 
 def search_all(composed: "Composed", line: str, command_id: str, launcher: Launcher) -> int:
@@ -104,18 +98,15 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
 
     **Raises** BadInputError for what `prepare` refuses.
     """
-    from jaxaccel.measure.host import DeviceBusyError, hold_devices
+    from jaxaccel.measure.host import hold_devices
     from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
-    try:
-        launcher.use(composed.jobs[0].config.flags)
+    config = composed.jobs[0].config
+    with ready_to_write(composed):
+        launcher.use(config.flags)
         launcher.keep_cpu_to(composed.cpu_cores)
         searches = [prepare(job) for job in composed.jobs]
-    except BadInputError:
-        composed.discard()
-        raise
-    config = searches[0].config
     sessions = Sessions(
         line=line,
         sweep_id=command_id,
@@ -123,29 +114,27 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
         mode=config.ceilings,
         restart=config.resume_changed is ResumeChanged.restart,
     )
-    code = OK
-    try:
-        with (
-            hold_devices(BOTH, wait_s=searches[0].config.wait_s, waiting=launcher.make_way),
-            ShowProgress(make_console()) as sessions.watcher,
-        ):
-            for found in searches:
-                if not search(found, sessions.measure):
-                    code = INCOMPLETE
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except BadInputError as error:
-        warn(str(error))
-        code = BAD_INPUT
-    except DeviceBusyError as error:
-        composed.discard()
-        warn(str(error))
-        return INCOMPLETE
-    begun = [found for found in searches if found.records]
-    told = [finish(found, command_id) for found in begun]
-    if code != OK:
+    code = INCOMPLETE
+    with ExitStack() as keepers:
+        for found in searches:
+            keepers.enter_context(found.keeper)
+        try:
+            with (
+                to_its_end(composed, lambda: any(found.records for found in searches)),
+                hold_devices(BOTH, wait_s=config.wait_s, waiting=launcher.make_way),
+                ShowProgress(make_console()) as sessions.watcher,
+            ):
+                ended = [search(found, sessions.measure) for found in searches]
+                code = OK if all(ended) else INCOMPLETE
+        except BadInputError as error:
+            warn(str(error))
+            code = BAD_INPUT
+        told = [finish(found, command_id) for found in searches if found.records]
+    if not told and ending.stopped():
+        warn(f"{ending.how()} {NO_RESULT}")
+    elif code != OK:
         tell("not all was found out: the same command with resume=FOLDER goes on")
-    return code if code != OK or all(told) else INCOMPLETE
+    return ending.exit_code() or (code if code != OK or all(told) else INCOMPLETE)
 
 
 @dataclass(kw_only=True)
@@ -183,28 +172,26 @@ def finish(found: "Search", sweep_id: str) -> bool:
     from jaxaccel.publish import console, store
     from jaxaccel.publish.crossover import save_crossovers
     from jaxaccel.publish.names import family_name
-    from jaxaccel.publish.wandb.publishing import publish
 
     screen, records, settings = console.make_console(), list(found.records.values()), found.settings
-    answers, case = found.answers(), found.config.case
-    if answers:
-        title = f"{family_name(case)}, {settings.over} {settings.low} to {settings.high}"
-        console.show_crossovers(screen, title, answers)
+    answers, case, config = found.answers(), found.config.case, found.config
     unknown = [name for name in settings.questions if name not in {answer.question for answer in answers}]
-    if unknown and found.pairs():
-        say(f"not known: {', '.join(unknown)} (`absent` in the records says why)")
-    console.show_failures(screen, records)
-    try:
-        store.save_all(records, found.folder)
-        save_crossovers(case, settings, answers, found.folder)
-    except OSError as error:  # each record has been saved by itself
-        warn(f"can't write to {found.folder}: {error.strerror}")
-    say(f"Records: {found.folder}")
+    with ending.caught(), ending.held():
+        found.keeper.settle()
+        with costs_a_warning(f"can't write to {found.folder}"):  # each record is kept by itself
+            store.save_all(records, found.folder)
+            save_crossovers(case, settings, answers, found.folder)
+    with costs_a_warning("the answers could not be shown"):
+        if answers:
+            title = f"{family_name(case)}, {settings.over} {settings.low} to {settings.high}"
+            console.show_crossovers(screen, title, answers)
+        if unknown and found.pairs():
+            say(f"not known: {', '.join(unknown)} (`absent` in the records says why)")
+        console.show_failures(screen, records)
     leave_page(records, found.folder)
-    published = publish(records, found.config.wandb, found.folder, sweep_id=sweep_id)
-    if published.message:
-        screen.print(published.message, soft_wrap=True, markup=False)
-    return not unknown
+    send(records, config.wandb, found.folder, sweep_id=sweep_id, keeper=found.keeper)
+    last_lines(found.keeper, found.folder, made=len(records))
+    return not unknown and found.keeper.complete
 
 
 def prepare(job: "Job") -> "Search":
@@ -254,7 +241,8 @@ class Need:
 class Search:
     """What one search looks for, and the records that it has, by size and device.
 
-    failed: the questions and sizes of which passes were asked for that could not be made.
+    failed: the questions and sizes of which passes were asked for that could not be made. keeper: has the
+    records that this command made.
     """
 
     config: RunConfig
@@ -262,6 +250,7 @@ class Search:
     folder: Path
     records: dict[tuple[int, str], Record] = field(default_factory=dict)
     failed: set[tuple[str, int]] = field(default_factory=set)
+    keeper: Keeper = field(default_factory=Keeper)
 
     def arm(self, at: int, device: str) -> Arm:
         """The case at a size, or at another value of what is searched over, on a device."""
@@ -384,7 +373,7 @@ def search(
         for (index, device), record in measure(found.groups(wanted)):
             found.forget_other_sources(record)
             found.records[sizes[index], device] = record
-            keep(record, [found.place(sizes[index], device)])
+            found.keeper.keep(record, [found.place(sizes[index], device)])
         if not found.pairs():
             return False
         # What still lacks passes that were asked for would be asked for again, for ever.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from jaxaccel.arguments import given_project
 from jaxaccel.config import BadInputError, Parser, WandbConfig, parser_with_examples
 from jaxaccel.redact import without_secrets
-from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, warn
+from jaxaccel.starting import OK, command
 
-OK, NOT_SAVED, BAD_INPUT = 0, 1, 2
+NOT_SAVED = 1
 WORKLOADS = ("matvec", "dot", "mlp")
 SOMEBODY = "ENTITY"  # in place of one, where nobody is asked
 
@@ -34,14 +34,10 @@ class Arguments:
     dry_run: bool
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Build the workspaces, and save or print them. Returns the exit code."""
-    try:
-        arguments = read(sys.argv[1:] if argv is None else argv)
-    except BadInputError as error:
-        warn(str(error))
-        return BAD_INPUT
+    arguments = read(argv)
     return show(arguments) if arguments.dry_run else save(arguments)
 
 

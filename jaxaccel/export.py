@@ -10,10 +10,10 @@ from pathlib import Path
 
 from jaxaccel.config import BadInputError, Dtype, Parser, Precision
 from jaxaccel.function_names import FORMS, MAKER, common_root, locate
-from jaxaccel.redact.outlets import speaks_safely
-from jaxaccel.saying import say, tell, warn
+from jaxaccel.saying import say, tell
+from jaxaccel.starting import OK, command
 
-OK, FAILED, BAD_INPUT = 0, 1, 2
+FAILED = 1
 
 EXAMPLES = """\
 examples:
@@ -23,14 +23,10 @@ examples:
 """
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Export, and say what is in the file. Returns the exit code."""
-    try:
-        asked = parse_arguments(sys.argv[1:] if argv is None else argv)
-    except BadInputError as error:
-        warn(str(error))
-        return BAD_INPUT
+    asked = parse_arguments(argv)
     # JAX, which only these rooms may import, is not needed to say what is wrong with the arguments.
     from jaxaccel.worker.problems import describe
     from jaxaccel.workloads.importing import BadCodeError
@@ -49,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             root=asked.root,
         )
     except BadCodeError as error:
-        warn(str(error))
-        return BAD_INPUT
+        raise BadInputError(str(error)) from error
     except Exception as error:  # of the user's code
         problem = describe(error)
         lines = (f"jaxaccel: {problem.message}", problem.hint, problem.traceback)

@@ -11,27 +11,27 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxaccel import foreign
+from jaxaccel import ending
 from jaxaccel.commands import (
-    BAD_INPUT,
-    INCOMPLETE,
-    INTERRUPTED,
-    OK,
     Launcher,
-    exit_code_of,
-    keep,
+    command_line,
+    costs_a_warning,
     keep_measured,
+    last_lines,
     leave_page,
     open_book,
     process_start,
+    ready_to_write,
+    send,
     stop_by,
+    to_its_end,
 )
 from jaxaccel.config import BadInputError, ResumeChanged
+from jaxaccel.keeping import Keeper
 from jaxaccel.records import DEVICES, Record, Status
-from jaxaccel.redact import without_secrets
-from jaxaccel.redact.outlets import speaks_safely
-from jaxaccel.saying import say, warn
+from jaxaccel.saying import say
 from jaxaccel.spelling import device_of, in_words_typed
+from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK, command
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
@@ -41,30 +41,23 @@ if TYPE_CHECKING:
 HELP = (["--help"], ["-h"])  # with other arguments Hydra gives it, in which these are the defaults
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str]) -> int:
     """Compose, measure, save, show, publish. Returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments in HELP:
+    if list(arguments) in HELP:
         from jaxaccel.conf_folder import usage
 
         say(usage())
         return OK
     command_id = uuid.uuid4().hex[:8]
+    line = command_line("jaxaccel.run", arguments)
     with ExitStack() as workers:
         # Workers take longest to start: they do it while this process imports and composes.
         launcher = Launcher(likely_devices(arguments), workers)
+        from jaxaccel.compose import compose
 
-        def work() -> int:
-            from jaxaccel.compose import compose
-
-            composed = compose(arguments, command_id)
-            if not composed.jobs:
-                return OK
-            line = without_secrets(foreign.shell(["python", "-m", "jaxaccel.run", *arguments]))
-            return measure_jobs(composed, line, command_id, launcher)
-
-        return exit_code_of(work, arguments)
+        composed = compose(arguments, command_id)
+        return measure_jobs(composed, line, command_id, launcher) if composed.jobs else OK
 
 
 def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Launcher") -> int:
@@ -73,45 +66,35 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     **Raises** BadInputError where an earlier run that is to be resumed is not one of these jobs, or the CPU
     is to use more cores than there are.
     """
-    from jaxaccel.measure.host import DeviceBusyError, hold_devices
+    from jaxaccel.measure.host import hold_devices
     from jaxaccel.measure.session import Plan, measure
     from jaxaccel.measure.tally import Command
     from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
-    try:
-        launcher.use(composed.jobs[0].config.flags)
+    config = composed.jobs[0].config
+    with ready_to_write(composed):
+        launcher.use(config.flags)
         launcher.keep_cpu_to(composed.cpu_cores)
-    except BadInputError:
-        composed.discard()
-        raise
-    groups, folders = group_arms(composed)
+        groups, folders = group_arms(composed)
     devices = [device for group in groups for device in group.arms]
-    command = Command(line=line, sweep_id=sweep_id, started=process_start())
     found: dict[Place, Record] = {}
-    interrupted = False
-    try:
+    with Keeper() as keeper:
         with (
-            hold_devices(devices, wait_s=composed.jobs[0].config.wait_s, waiting=launcher.make_way),
+            to_its_end(composed, lambda: found),
+            hold_devices(devices, wait_s=config.wait_s, waiting=launcher.make_way),
             ShowProgress(make_console()) as progress,
         ):
-            config = composed.jobs[0].config
             plan = Plan(
                 groups=groups,
-                command=command,
+                command=Command(line=line, sweep_id=sweep_id, started=process_start()),
                 book=open_book(config.ceilings),
                 restart=config.resume_changed is ResumeChanged.restart,
             )
             for place, measured in measure(plan, launcher, progress):
                 found[place] = record = in_words_typed(measured)
-                keep_measured(record, sweep_id, folders[place])
-    except KeyboardInterrupt:
-        interrupted = True
-    except DeviceBusyError as error:
-        composed.discard()
-        warn(str(error))
-        return INCOMPLETE
-    return finish(composed, found, folders, sweep_id, interrupted=interrupted)
+                keep_measured(keeper, record, sweep_id, folders[place])
+        return finish(composed, found, folders, sweep_id, keeper)
 
 
 def finish(
@@ -119,53 +102,48 @@ def finish(
     found: Mapping["Place", Record],
     folders: Mapping["Place", Sequence[Path]],
     sweep_id: str,
-    *,
-    interrupted: bool,
+    keeper: Keeper,
 ) -> int:
-    """Show what was measured, write what a sweep adds, publish what is new. Returns the exit code."""
+    """Write what a sweep adds, show what was measured, publish what is new. Returns the exit code."""
     from jaxaccel.analyze.compare import pair
     from jaxaccel.publish import console, store
     from jaxaccel.publish.console import beside
     from jaxaccel.publish.sections import as_text
-    from jaxaccel.publish.wandb.publishing import publish
 
     screen, records = console.make_console(), list(found.values())
     details = any(job.config.debug for job in composed.jobs)
+    sweep_folder = composed.sweep_folder if records else None
     refused = {place: record for place, record in found.items() if record.status is Status.refused}
-    if records and len(refused) == len(records):
+    if records and len(refused) == len(records) and not ending.stopped():
         composed.discard()
-        console.show_failures(screen, records, details=details)
+        with costs_a_warning("what failed could not be shown"):
+            console.show_failures(screen, records, details=details)
         return BAD_INPUT
-    for place, record in refused.items():
-        keep(record, folders[place])
-    if composed.sweep_folder and records:
-        if composed.jobs[0].config.resume:
-            records += store.others(composed.sweep_folder, records)
-        comparisons = pair(records)
-        try:
-            store.save_all(records, composed.sweep_folder)
-            store.save_comparisons(comparisons, composed.sweep_folder)
-        except OSError as error:  # each record has been saved by itself
-            warn(f"can't write to {composed.sweep_folder}: {error.strerror}")
-        console.show_comparisons(screen, comparisons)
-        if more := as_text(beside.sections(records)):
-            say(more)
-    elif records:
-        console.show_records(screen, records)
-    console.show_failures(screen, records, details=details)
-    console.show_places(
-        screen, composed.folder, found=len(found), asked=len(folders), interrupted=interrupted
-    )
-    if composed.sweep_folder and records:
-        leave_page(records, composed.sweep_folder)
-    wandb = composed.jobs[0].config.wandb
-    published = publish(records, wandb, composed.folder, sweep_id=sweep_id)
-    if published.message:
-        screen.print(published.message, soft_wrap=True, markup=False)
-    if interrupted:
-        return INTERRUPTED
+    with ending.caught(), ending.held():
+        for place, record in refused.items():
+            keeper.keep(record, folders[place])
+        keeper.settle()
+        if sweep_folder:
+            with costs_a_warning(f"can't write to {sweep_folder}"):  # each record is kept by itself
+                if composed.jobs[0].config.resume:
+                    records += store.others(sweep_folder, records)
+                store.save_all(records, sweep_folder)
+                store.save_comparisons(pair(records), sweep_folder)
+    with costs_a_warning("the results could not be shown"):
+        if sweep_folder:
+            console.show_comparisons(screen, pair(records))
+            if more := as_text(beside.sections(records)):
+                say(more)
+        elif records:
+            console.show_records(screen, records)
+        console.show_failures(screen, records, details=details)
+    if sweep_folder:
+        leave_page(records, sweep_folder)
+    send(records, composed.jobs[0].config.wandb, composed.folder, sweep_id=sweep_id, keeper=keeper)
+    last_lines(keeper, composed.folder, made=len(found), asked=len(folders))
     complete = all(record.ok and not record.lacks_passes for record in found.values())
-    return OK if complete and len(found) == len(folders) else INCOMPLETE
+    whole = complete and len(found) == len(folders) and keeper.complete
+    return ending.exit_code() or (OK if whole else INCOMPLETE)
 
 
 def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[Path]]]:

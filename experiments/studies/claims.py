@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 
 from jaxaccel.config import BadInputError, parser_with_examples
-from jaxaccel.redact.outlets import speaks_safely
-from jaxaccel.saying import say, warn
+from jaxaccel.saying import say
+from jaxaccel.starting import OK, command
 from studies.claim import Claim, Published, read_claim
 
-OK, BAD_INPUT = 0, 2
 CLAIMS = Path(__file__).parent.parent / "claims.yaml"
 
 EXAMPLES = """\
@@ -28,8 +27,8 @@ exit code: 0 all numbers are there that can be, 2 bad input, or a number that th
 """
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Read, work out, print. Returns the exit code."""
     parser = parser_with_examples(
         prog="scripts/claims",
@@ -37,19 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         examples=EXAMPLES,
     )
     parser.add_argument("file", metavar="FILE", nargs="?", type=Path, default=CLAIMS, help="the claims")
-    try:
-        path = parser.parse_args(sys.argv[1:] if argv is None else argv).file
-        claims = read_claims(path)
-        from studies.claims_text import markdown
+    path = parser.parse_args(argv).file
+    claims = read_claims(path)
+    from studies.claims_text import markdown
 
-        try:
-            say(markdown(claims, published(claims, path.parent)))
-        except ValueError as error:
-            raise BadInputError(f"{path}: {error}") from error
-        return OK
-    except BadInputError as error:
-        warn(str(error))
-        return BAD_INPUT
+    try:
+        text = markdown(claims, published(claims, path.parent))
+    except ValueError as error:
+        raise BadInputError(f"{path}: {error}") from error
+    say(text)
+    return OK
 
 
 def read_claims(path: Path) -> list[Claim]:

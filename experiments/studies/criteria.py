@@ -10,11 +10,9 @@ from jaxaccel.analyze.advice import DATA, families
 from jaxaccel.arguments import choose, load, parse_only
 from jaxaccel.config import BadInputError, parser_with_examples
 from jaxaccel.publish.console import make_console
-from jaxaccel.redact.outlets import speaks_safely
-from jaxaccel.saying import warn
+from jaxaccel.starting import OK, command
 from studies.rules import CLOSE, Held, Score, held_cases, inner, rules, score
 
-OK, BAD_INPUT = 0, 2
 EXAMPLES = """\
 examples:
   scripts/criteria experiments/accounting experiments/own_code
@@ -60,8 +58,8 @@ def _cells(found: Score) -> tuple[str, ...]:
     return str(found.right), str(found.wrong), str(found.no_answer), lost
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Load, hold out, judge, show. Returns the exit code."""
     parser = parser_with_examples(
         prog="scripts/criteria",
@@ -69,12 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         examples=EXAMPLES,
     )
     parser.add_argument("words", metavar="DIR|KEY=VALUE", nargs="+", help="records; and which of their cases")
-    try:
-        words = parser.parse_args(sys.argv[1:] if argv is None else argv).words
-        held = held_out([word for word in words if "=" not in word], [word for word in words if "=" in word])
-    except BadInputError as error:
-        warn(str(error))
-        return BAD_INPUT
+    words = parser.parse_args(argv).words
+    held = held_out([word for word in words if "=" not in word], [word for word in words if "=" in word])
     console = make_console()
     console.print()
     console.print(criteria_table(held))

@@ -7,7 +7,6 @@ lacks: a study that was interrupted goes on, and one that is complete is only lo
 
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -18,16 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jaxaccel import foreign
+from jaxaccel import ending, foreign
 from jaxaccel.config import BadInputError, Parser, parser_with_examples, require_positive, require_text
 from jaxaccel.records import DEVICES, JAX
-from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
+from jaxaccel.starting import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, command
 
 if TYPE_CHECKING:
     from jaxaccel.records import Record
 
-OK, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEFINITION = "study.yaml"
 QUICK = "+quick"  # after the name of a study, that of its quick form
 OTHERS = ("crossover", "peers")  # the first word of a run that is of another command than run
@@ -160,9 +158,9 @@ class Arguments:
     list: bool
 
 
-@speaks_safely
+@command
 def main(
-    argv: Sequence[str] | None = None,
+    argv: Sequence[str],
     *,
     experiments: Path = EXPERIMENTS,
     outputs: Path = OUTPUTS,
@@ -170,37 +168,35 @@ def main(
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Go over the studies that are asked for. Returns the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    again = foreign.shell(["scripts/study", *words])
-    try:
-        asked = read(words)
-        studies = choose(asked, experiments)
-        if asked.list:
-            for study in studies:
-                show(study, outputs)
-            return OK
-        start_s, code, left = clock(), OK, []
+    again = foreign.shell(["scripts/study", *argv])
+    asked = read(argv)
+    studies = choose(asked, experiments)
+    if asked.list:
+        for study in studies:
+            show(study, outputs)
+        return OK
+    if asked.publish:
+        from jaxaccel.keeping import require_room
 
-        def go_on() -> bool:
-            in_time = asked.budget_s is None or clock() - start_s < asked.budget_s
-            return in_time and code != INTERRUPTED
+        require_room(experiments / study.name for study in studies)
+    start_s, code, left = clock(), OK, []
 
+    def go_on() -> bool:
+        in_time = asked.budget_s is None or clock() - start_s < asked.budget_s
+        return in_time and code != INTERRUPTED and not ending.stopped()
+
+    with ending.caught():
         for study in on_its_device(studies, asked):
             folder = folder_of(study, asked.overrides, outputs)
             went = go_over(study, folder, asked.overrides, run or run_to_its_end, go_on)
             left += went.left
             code = max(code, went.code, conclude(went, experiments if asked.publish else None))
-        if left:
-            _tell(f"Left: {', '.join(left)}. To go on: {again}")
-        return code
-    except KeyboardInterrupt:  # between two runs
-        _tell(f"Interrupted. To go on: {again}")
-        return INTERRUPTED
-    except BadInputError as error:
-        warn(str(error))
-    except OSError as error:
-        warn(f"can't use {error.filename}: {error.strerror}")
-    return BAD_INPUT
+    if left:
+        tell(f"Left: {', '.join(left)}. To go on: {again}")
+    elif ending.stopped():  # between two runs
+        how = ending.how()
+        tell(f"{how[0].upper()}{how[1:]}. To go on: {again}")
+    return ending.exit_code() or code
 
 
 def go_over(
@@ -221,7 +217,7 @@ def go_over(
         (folder / RECORDS).unlink(missing_ok=True)  # it is there while the study is complete, and only then
         arguments = [*study.arguments(name), *overrides, f"resume={(folder / name).as_posix()}"]
         line = foreign.shell(["python", *command_of(arguments)])
-        _tell(f"{study.name}, {number} of {len(study.runs)}: {line}")
+        tell(f"{study.name}, {number} of {len(study.runs)}: {line}")
         codes[name] = run(arguments)
     return Went(study=study, folder=folder, codes=codes)
 
@@ -237,18 +233,22 @@ def conclude(went: Went, experiments: Path | None) -> int:
     readable = [name for name, code in went.codes.items() if code in (OK, INCOMPLETE)]
     records = [record for name in readable for record in records_of(folder / name)]
     if "gpu" in study.needs and any(r.error and r.error.type == "NoDevice" for r in records if not r.ok):
-        _tell(f"{study.name} needs a GPU, and JAX finds none: device=cpu would measure the CPU alone")
+        tell(f"{study.name} needs a GPU, and JAX finds none: device=cpu would measure the CPU alone")
     if BAD_INPUT in went.codes.values():
-        _tell(f"where earlier records stand in the way, move {folder} away")
+        tell(f"where earlier records stand in the way, move {folder} away")
     if not went.complete:
         if experiments:
-            _tell(f"{study.name} is not published: it is not complete")
+            tell(f"{study.name} is not published: it is not complete")
         return INCOMPLETE
-    path = store.save_all(records, folder)
+    try:
+        path = store.save_all(records, folder)
+    except OSError as error:  # the records themselves are in the folders of the runs
+        warn(f"can't write to {folder}: {error.strerror}")
+        return INCOMPLETE
     say(f"{study.name}: complete, {len(records)} records in {path}")
     if experiments:
         if doubts := [f"{r.case} on the {r.arm.requested}" for r in records if not r.ok or r.lacks_passes]:
-            _tell(f"{study.name} is not published: failed or lacking passes: {'; '.join(doubts)}")
+            tell(f"{study.name} is not published: failed or lacking passes: {'; '.join(doubts)}")
             return INCOMPLETE
         say(f"Published: {store.save_all(records, experiments / study.name)}")
     peers = any(record.arm.framework != JAX for record in records)
@@ -260,17 +260,18 @@ def conclude(went: Went, experiments: Path | None) -> int:
 def run_to_its_end(arguments: Sequence[str]) -> int:
     """A command in a process of its own; its exit code, 1 where it ended in another way.
 
-    A Ctrl-C reaches it too, and it is waited for while it saves what it has.
+    A signal to us is sent on to it, and it is waited for while it saves what it has.
     """
-    interrupted = False
-    process = subprocess.Popen([sys.executable, *command_of(arguments)])
-    while True:
-        try:
+    process: subprocess.Popen[bytes] | None = None
+    with ending.caught(), ending.held():
+        process = subprocess.Popen([sys.executable, *command_of(arguments)])
+    code = None
+    while process and code is None:
+        if ending.stopped():
+            process.send_signal(ending.number())
+        with ending.caught():
             code = process.wait()
-            break
-        except KeyboardInterrupt:
-            interrupted = True
-    if interrupted or code in (INTERRUPTED, -signal.SIGINT):
+    if ending.stopped() or (code is not None and ending.is_of_signal(code)):
         return INTERRUPTED
     return code if code in (OK, BAD_INPUT) else INCOMPLETE
 
@@ -381,7 +382,7 @@ def on_its_device(studies: Iterable[Study], asked: Arguments) -> list[Study]:
         elif study.name in asked.names:
             raise BadInputError(f"`device={device}`: all runs of {study.name} name another device")
         else:
-            _tell(f"{study.name} is left out: all its runs name another device")
+            tell(f"{study.name} is left out: all its runs name another device")
     return left
 
 
@@ -489,10 +490,6 @@ def _seconds(name: str, text: str) -> float:
     except ValueError as error:
         raise BadInputError(f"`{name}` must be a number of seconds above 0, got {text!r}") from error
     return value
-
-
-def _tell(what: str) -> None:
-    tell(what)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import IO, cast
 import msgspec
 import platformdirs
 
+from jaxaccel import ending
 from jaxaccel.children import Child
 from jaxaccel.measure.last_words import LastWords
 from jaxaccel.messages import Failure, Message, Started, decode_message, encode_message
@@ -124,7 +125,7 @@ class Worker:
         """End the process, with all that it started.
 
         Its standard input closes, and it gets a moment to leave by itself. It gets none if it owes an answer,
-        or if nobody waited for its start: it may hang, or still import.
+        if nobody waited for its start, or if a signal has ended the command: whoever sent it may not wait.
         """
         if self._stopped:
             return
@@ -132,7 +133,7 @@ class Worker:
         self._selector.close()
         with contextlib.suppress(BrokenPipeError):
             self._requests.close()
-        busy = self._answering or self._started is None
+        busy = self._answering or self._started is None or ending.stopped()
         if busy or self._child.wait(LEAVE_S) is None:
             self.kill()
         self._replies.close()

@@ -5,11 +5,9 @@ import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from jaxaccel import foreign
-from jaxaccel.commands import OK, exit_code_of
-from jaxaccel.redact import without_secrets
-from jaxaccel.redact.outlets import speaks_safely
+from jaxaccel.commands import command_line
 from jaxaccel.saying import say
+from jaxaccel.starting import OK, command
 
 HELP = """\
 jaxaccel.peers measures a JAX workload beside other frameworks: the same data, tolerance and statistics, each
@@ -46,22 +44,17 @@ Results: record.json (one an arm) and records.jsonl in outputs/ or multirun/. Ex
 """
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str]) -> int:
     """Measure, or report. Returns the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] != "report":
-        if {"--help", "-h"} & set(arguments):
-            say(HELP, end="")
-            return OK
-        return exit_code_of(lambda: _measure(arguments), arguments)
-
-    def report() -> int:
+    if arguments and arguments[0] == "report":
         from jaxaccel.peers.reporting import report
 
         return report(arguments[1:])
-
-    return exit_code_of(report, arguments)
+    if {"--help", "-h"} & set(arguments):
+        say(HELP, end="")
+        return OK
+    return _measure(arguments)
 
 
 def _measure(arguments: Sequence[str]) -> int:
@@ -69,10 +62,10 @@ def _measure(arguments: Sequence[str]) -> int:
     from jaxaccel.peers.measuring import measure_jobs
 
     command_id = uuid.uuid4().hex[:8]
+    line = command_line("jaxaccel.peers", arguments)
     composed = compose_all(arguments, command_id)
     if not composed.jobs:
         return OK
-    line = without_secrets(foreign.shell(["python", "-m", "jaxaccel.peers", *arguments]))
     with ExitStack() as stack:
         return measure_jobs(composed, line, command_id, stack)
 

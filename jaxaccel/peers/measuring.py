@@ -6,22 +6,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jaxaccel import ending
 from jaxaccel.commands import (
-    BAD_INPUT,
-    INCOMPLETE,
-    INTERRUPTED,
-    OK,
-    keep,
+    costs_a_warning,
     keep_measured,
+    last_lines,
     process_start,
+    ready_to_write,
     say_waiting,
     stop_by,
+    to_its_end,
 )
 from jaxaccel.config import BadInputError, ResumeChanged, RunConfig
+from jaxaccel.keeping import Keeper
 from jaxaccel.peers.frameworks import LIBRARIES, WORKLOADS, Framework, chosen, missing_lines
 from jaxaccel.peers.launching import SharedLauncher, arm_name, starter
 from jaxaccel.records import JAX, RESIDENT, Record, Status
-from jaxaccel.saying import warn
+from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK
 
 if TYPE_CHECKING:
     from jaxaccel.compose import Composed
@@ -46,72 +47,72 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
 
     **Raises** BadInputError for what no peer is written for.
     """
-    from jaxaccel.measure.host import DeviceBusyError, hold_devices
+    from jaxaccel.measure.host import hold_devices
     from jaxaccel.measure.session import Plan, measure
     from jaxaccel.measure.tally import Command
     from jaxaccel.publish.console import make_console
     from jaxaccel.publish.progress import ShowProgress
 
-    try:
+    config = composed.jobs[0].config
+    with ready_to_write(composed):
         sessions, notes = plan(composed)
-    except BadInputError:
-        composed.discard()
-        raise
     command = Command(line=line, sweep_id=sweep_id, started=process_start())
-    restart = composed.jobs[0].config.resume_changed is ResumeChanged.restart
+    restart = config.resume_changed is ResumeChanged.restart
     found: dict[Path, Record] = {}
-    interrupted = False
-    try:
-        for session in sessions:
-            with (
-                hold_devices([session.device], wait_s=composed.jobs[0].config.wait_s, waiting=say_waiting),
-                ShowProgress(make_console()) as progress,
-            ):
-                launcher = SharedLauncher(starter(name for group in session.groups for name in group.arms))
-                stack.callback(launcher.stop)
-                for place, record in measure(
-                    Plan(groups=session.groups, command=command, restart=restart), launcher, progress
-                ):
-                    folder = session.folders[place]
-                    found[folder] = record
-                    keep_measured(record, sweep_id, [folder])
-    except KeyboardInterrupt:
-        interrupted = True
-    except DeviceBusyError as error:
-        composed.discard()
-        warn(str(error))
-        return INCOMPLETE
     asked = sum(len(session.folders) + session.lacking for session in sessions)
-    return finish(composed, found, notes, asked=asked, interrupted=interrupted)
+    with Keeper() as keeper:
+        with to_its_end(composed, lambda: found):
+            for session in sessions:
+                with (
+                    hold_devices([session.device], wait_s=config.wait_s, waiting=say_waiting),
+                    ShowProgress(make_console()) as progress,
+                ):
+                    launcher = SharedLauncher(
+                        starter(name for group in session.groups for name in group.arms)
+                    )
+                    stack.callback(launcher.stop)
+                    for place, record in measure(
+                        Plan(groups=session.groups, command=command, restart=restart), launcher, progress
+                    ):
+                        folder = session.folders[place]
+                        found[folder] = record
+                        keep_measured(keeper, record, sweep_id, [folder])
+        return finish(composed, found, notes, keeper, asked=asked)
 
 
 def finish(
-    composed: "Composed", found: Mapping[Path, Record], notes: Sequence[str], *, asked: int, interrupted: bool
+    composed: "Composed", found: Mapping[Path, Record], notes: Sequence[str], keeper: Keeper, *, asked: int
 ) -> int:
-    """Show what was measured, and leave it in one file. Returns the exit code."""
+    """Leave what was measured in one file, and show it. Returns the exit code."""
     from jaxaccel.analyze.peers import beside
     from jaxaccel.publish import console, store
     from jaxaccel.publish.console.peers import failure_lines, show_peers
 
     screen, records = console.make_console(), list(found.values())
-    show_peers(screen, beside(records))
-    for line in notes:
-        screen.print(line, style="yellow", markup=False, soft_wrap=True)
-    for line in failure_lines(records):
-        screen.print(line, style="red", markup=False, soft_wrap=True)
-    if records and all(record.status is Status.refused for record in records):
-        composed.discard()
+    refused = records and all(record.status is Status.refused for record in records)
+    with ending.caught(), ending.held():
+        if refused and not ending.stopped():
+            composed.discard()
+        else:
+            for folder, record in found.items():
+                if record.status is Status.refused:
+                    keeper.keep(record, [folder])
+            keeper.settle()
+            with costs_a_warning(f"can't write to {composed.folder}"):  # each record is kept by itself
+                if records:
+                    store.save_all(records, composed.folder)
+    with costs_a_warning("the results could not be shown"):
+        show_peers(screen, beside(records))
+        for line in notes:
+            screen.print(line, style="yellow", markup=False, soft_wrap=True)
+        for line in failure_lines(records):
+            screen.print(line, style="red", markup=False, soft_wrap=True)
+    if refused and not ending.stopped():
         return BAD_INPUT
-    for folder, record in found.items():
-        if record.status is Status.refused:
-            keep(record, [folder])
-    if records:
-        store.save_all(records, composed.folder)
-    console.show_places(screen, composed.folder, found=len(found), asked=asked, interrupted=interrupted)
-    if interrupted:
-        return INTERRUPTED
+    last_lines(keeper, composed.folder, made=len(found), asked=asked)
     complete = all(record.ok and not record.lacks_passes for record in records)
-    return OK if complete and len(found) == asked else INCOMPLETE
+    whole = complete and len(found) == asked and keeper.complete
+    return ending.exit_code() or (OK if whole else INCOMPLETE)
 
 
 def plan(composed: "Composed") -> tuple[list[Session], list[str]]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from jaxaccel.arguments import choose, parse_only
-from jaxaccel.commands import INCOMPLETE, OK
 from jaxaccel.config import BadInputError, parser_with_examples
 from jaxaccel.saying import say, warn
+from jaxaccel.starting import INCOMPLETE, OK
 
 EXAMPLES = """\
 examples:

@@ -1,6 +1,6 @@
 """Text and data without secrets: those that this process knows (`values`), and those of a form (`formats`).
 
-Whatever leaves the process passes through here: `outlets` has the files, folders and streams that do it.
+Whatever leaves the process passes through here: files and folders in `outlets`, text in `jaxaccel.streams`.
 """
 
 import os

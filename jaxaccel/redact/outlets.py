@@ -1,20 +1,13 @@
-"""The ways out of the process, through which no secret passes: files, folders, standard output and error."""
+"""Files and folders that leave the process, without secrets; `streams` has standard output and error."""
 
 import contextlib
 import gzip
-import sys
 import zlib
-from collections.abc import Callable, Iterator
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
 
 import msgspec
 
 from jaxaccel.redact import all_without_secrets, without_secrets
-
-HELD = 1 << 16  # characters of a line without an end, which a stream keeps back at most
-P = ParamSpec("P")
 
 
 def document(name: str, content: bytes) -> bytes:
@@ -81,78 +74,3 @@ def _content(name: str, content: bytes) -> bytes | None:
         text = content.decode("latin-1")
         return content if without_secrets(text, numbers=False) == text else None
     return document(name, content)
-
-
-class SafeStream:
-    """A text stream that writes no secret, not even one that arrives in pieces: it keeps back a line's begin.
-
-    For all else it is the stream that it wraps.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream, self._kept = stream, ""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write whole lines; what comes after the last of them waits for its end, or for `flush`."""
-        self._kept += text
-        whole, end, rest = self._kept.rpartition("\n")
-        if len(rest) > HELD:
-            whole, end, rest = self._kept, "", ""
-        self._kept = rest
-        if whole or end:
-            self._stream.write(without_secrets(whole + end, numbers=False))
-        return len(text)
-
-    def writelines(self, lines: Any) -> None:
-        """Write several texts."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Write what was kept back, too."""
-        kept, self._kept = self._kept, ""
-        if kept:
-            self._stream.write(without_secrets(kept, numbers=False))
-        self._stream.flush()
-
-
-@contextlib.contextmanager
-def safe_streams() -> Iterator[None]:
-    """Standard output and error write no secret inside.
-
-    After an exception they stay so, for it will be printed.
-    """
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
-        stream if isinstance(stream, SafeStream | None) else SafeStream(stream) for stream in before
-    )
-    ours = sys.stdout, sys.stderr
-    try:
-        yield
-    except (SystemExit, KeyboardInterrupt):
-        _restore(before, ours)
-        raise
-    _restore(before, ours)
-
-
-def _restore(before: tuple[Any, Any], ours: tuple[Any, Any]) -> None:
-    for name, stream, safe in zip(("stdout", "stderr"), before, ours, strict=True):
-        if safe is not None and safe is not stream:
-            with contextlib.suppress(OSError, ValueError):  # nobody listens any more
-                safe.flush()
-            if getattr(sys, name) is safe:
-                setattr(sys, name, stream)
-
-
-def speaks_safely(main: Callable[P, int]) -> Callable[P, int]:
-    """A command whose standard output and error hold no secret."""
-
-    @wraps(main)
-    def wrapped(*arguments: P.args, **named: P.kwargs) -> int:
-        with safe_streams():
-            return main(*arguments, **named)
-
-    return wrapped

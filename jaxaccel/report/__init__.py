@@ -4,7 +4,6 @@ Alone they are shown as a table, and written as a page that opens from disk. Of 
 whoever is to look into it, for which its program runs again.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,44 +11,40 @@ from typing import TYPE_CHECKING
 from jaxaccel import foreign
 from jaxaccel.arguments import choose, load
 from jaxaccel.config import BadInputError, WandbConfig
-from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
-from jaxaccel.saying import say, warn
+from jaxaccel.saying import say
+from jaxaccel.starting import command
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
     from jaxaccel.analyze.money import Prices
     from jaxaccel.records import Comparison, Record
 
-OK, WORSE, INCOMPLETE, BAD_INPUT = 0, 1, 1, 2
+OK, WORSE, INCOMPLETE = 0, 1, 1
 NOTED = 20  # files that hold no record: so many are named on a page
 
 __all__ = ["main", "make_parser", "read"]
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Load, compare and show. Returns the exit code."""
-    try:
-        arguments = read(sys.argv[1:] if argv is None else argv)
-        if arguments.baseline:
-            places = {"NEW": arguments.new, "--baseline": arguments.baseline}
-            sides = choose([load(name, there) for name, there in places.items()], arguments.only)
-            return beside_baseline(sides[0], sides[1], arguments)
-        if arguments.bundle:
-            from jaxaccel.report.bundle import bundle
+    arguments = read(argv)
+    if arguments.baseline:
+        places = {"NEW": arguments.new, "--baseline": arguments.baseline}
+        sides = choose([load(name, there) for name, there in places.items()], arguments.only)
+        return beside_baseline(sides[0], sides[1], arguments)
+    if arguments.bundle:
+        from jaxaccel.report.bundle import bundle
 
-            return OK if bundle(load("NEW", arguments.new), arguments) else INCOMPLETE
-        skipped: list[str] = []
-        (records,) = choose([load("NEW", arguments.new, skipped)], arguments.only)
-        if arguments.wandb:
-            return OK if publish(records, arguments.wandb) else INCOMPLETE
-        more = len(skipped) - NOTED
-        show(records, arguments, [*skipped[:NOTED], *([f"{more} more"] if more > 0 else [])])
-        return OK
-    except BadInputError as error:
-        warn(str(error))
-        return BAD_INPUT
+        return OK if bundle(load("NEW", arguments.new), arguments) else INCOMPLETE
+    skipped: list[str] = []
+    (records,) = choose([load("NEW", arguments.new, skipped)], arguments.only)
+    if arguments.wandb:
+        return OK if publish(records, arguments.wandb) else INCOMPLETE
+    more = len(skipped) - NOTED
+    show(records, arguments, [*skipped[:NOTED], *([f"{more} more"] if more > 0 else [])])
+    return OK
 
 
 def publish(records: "Sequence[Record]", project: WandbConfig) -> bool:

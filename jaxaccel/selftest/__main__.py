@@ -12,44 +12,52 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from jaxaccel.config import BadInputError
+from jaxaccel import ending
+from jaxaccel.commands import costs_a_warning
+from jaxaccel.keeping import require_room
 from jaxaccel.records import DEVICES
-from jaxaccel.redact.outlets import speaks_safely
 from jaxaccel.saying import say, tell, warn
 from jaxaccel.selftest.check import Check, Outcome
+from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK, command
 
 QUICK_TRIALS, TRIALS = 100, 1000
 _STYLES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skipped": "dim"}
 
 
-@speaks_safely
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Run the checks, show them, write them as JSON. Returns 1 if one failed, else 0."""
     options = _parser().parse_args(argv)
     from jaxaccel.measure.host import DeviceBusyError, hold_devices
 
-    try:
+    output = options.output
+    if output is None and not options.rerun:
+        output = Path("outputs") / time.strftime("selftest-%Y%m%d-%H%M%S.json")
+    if output:
+        require_room([output.parent])
+    found: list[Check] = []
+    with ending.caught():
         if options.rerun:
-            found = list(_rerun(*options.rerun))
+            found += _rerun(*options.rerun)
         else:
             devices = dict.fromkeys(options.device or ["cpu"])
-            with hold_devices(devices, wait_s=600.0, waiting=lambda d: _tell(f"waiting for the {d}")):
-                found = list(_all(list(devices), quick=options.quick))
-    except (BadInputError, DeviceBusyError) as error:
-        warn(str(error))
-        return 2
-    except KeyboardInterrupt:
-        tell("interrupted")
-        return 130
-    _show(found)
-    if options.output or not options.rerun:
-        output = options.output or Path("outputs") / time.strftime("selftest-%Y%m%d-%H%M%S.json")
-        try:
+            try:
+                with hold_devices(devices, wait_s=600.0, waiting=lambda d: _tell(f"waiting for the {d}")):
+                    for check in _all(list(devices), quick=options.quick):
+                        found.append(check)
+            except DeviceBusyError as error:
+                warn(str(error))
+                return BAD_INPUT
+    with costs_a_warning("the checks could not be shown"):
+        _show(found)
+    if output:
+        with costs_a_warning(f"can't write to {output}"):
             _write(found, output)
             say(f"Checks: {output}")
-        except OSError as error:
-            warn(f"can't write to {output}: {error.strerror}")
-    return 1 if any(check.outcome is Outcome.failed for check in found) else 0
+    if ending.stopped():
+        tell(f"{ending.how()}: {len(found)} checks were made")
+    failed = any(check.outcome is Outcome.failed for check in found)
+    return ending.exit_code() or (INCOMPLETE if failed else OK)
 
 
 def _all(devices: Sequence[str], *, quick: bool) -> Iterator[Check]:

@@ -24,6 +24,7 @@ from processes import QUICK, Ran, RunCli, python_path
 from jaxaccel import commands, run, spelling
 from jaxaccel.compose import Composed, compose
 from jaxaccel.config import BadInputError, CeilingsMode
+from jaxaccel.keeping import Keeper
 from jaxaccel.publish import store
 from jaxaccel.records import SCHEMA_VERSION, Metric, Record
 from jaxaccel.workloads.matvec import Matvec
@@ -756,12 +757,15 @@ def test_a_record_that_can_not_be_written_is_rescued(
     blocked, good = tmp_path / "blocked", tmp_path / "good"
     blocked.write_text("a file where a folder should be")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    commands.keep(record, [blocked, good])
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"can't write to {blocked}" in told
-    rescued = Path(told.rpartition("the record is in ")[2].strip())
-    assert store.load_records([rescued]) == store.load_records([good]) == [record]
+    with Keeper() as keeper:
+        keeper.keep(record, [blocked, good])
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert f"can't write to {blocked}" in told
+        rescued = Path(told.rpartition("the record is in ")[2].strip())
+        assert store.load_records([rescued]) == store.load_records([good]) == [record]
+    assert not keeper.complete
+    assert capsys.readouterr().err == "", "it is told once"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import jaxaccel
 
 PACKAGE = ROOT / "jaxaccel"
 FLOORS = {
+    "early": 0,
+    "ending": 1,
     "foreign": 0,
     "records": 0,
     "reading": 1,
@@ -29,10 +31,13 @@ FLOORS = {
     "measure": 3,
     "publish": 3,
     "worker": 3,
+    "streams": 3,
     "run": 4,
     "compose": 4,
     "conf_folder": 4,
     "commands": 4,
+    "keeping": 4,
+    "starting": 4,
     "spelling": 4,
     "overrides": 4,
     "job_folders": 4,
@@ -44,9 +49,20 @@ FLOORS = {
     "export": 4,
     "selftest": 4,
     "peers": 4,
+    "__main__": 5,
 }
-# By the commands on their floor.
-SHARED = ("compose", "conf_folder", "commands", "arguments", "spelling", "overrides", "job_folders")
+# Shared by the commands on their floor.
+SHARED = (
+    "compose",
+    "conf_folder",
+    "commands",
+    "keeping",
+    "starting",
+    "arguments",
+    "spelling",
+    "overrides",
+    "job_folders",
+)
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.
 NAMED_BY = {
     "jax": ("worker", "workloads"),

@@ -21,6 +21,7 @@ from processes import ROOT
 
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError
+from jaxaccel.early import COMMANDS
 from jaxaccel.measure.ceilings import Book, Page
 from jaxaccel.messages import Failure
 from jaxaccel.publish import store
@@ -34,8 +35,9 @@ from jaxaccel.redact import (
     without_places,
     without_secrets,
 )
-from jaxaccel.redact.outlets import SafeStream, document, safe_streams, scrub
+from jaxaccel.redact.outlets import document, scrub
 from jaxaccel.redact.values import Kind, kind_of
+from jaxaccel.streams import SafeStream, safe_streams
 from jaxaccel.worker.serving import send
 
 KEY_LINES = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "c2VjcmV0LWtleS1tYXRlcmlhbC0xMjM0"]
@@ -398,9 +400,9 @@ def test_an_exception_that_nobody_expects_is_printed_without_secrets(tmp_path: P
     program = tmp_path / "program.py"
     program.write_text(
         "import os\n"
-        "from jaxaccel.redact.outlets import speaks_safely\n"
-        "@speaks_safely\n"
-        "def main() -> int:\n"
+        "from jaxaccel.starting import command\n"
+        "@command\n"
+        "def main(argv) -> int:\n"
         "    print('first', os.environ['A_TOKEN'], end='')\n"
         "    raise RuntimeError(os.environ['A_TOKEN'])\n"
         "main()\n"
@@ -447,12 +449,14 @@ def test_streams_are_put_back_but_for_an_exception_that_is_still_to_be_printed()
         sys.stdout, sys.stderr = before, sys.stderr._stream  # type: ignore[attr-defined]
 
 
-def test_every_command_speaks_safely() -> None:
+def test_every_command_begins_in_one_way() -> None:
     """What workers and W&B's client print is read by the processes that started them."""
     sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "jaxaccel").rglob("*.py")}
-    for path, text in sources.items():
-        if re.search(r"\ndef main\(\s*argv", text) and not {"worker", "wandb"} & {*path.parts}:
-            assert "@speaks_safely\ndef main(" in text, path
+    mains = {path: text for path, text in sources.items() if re.search(r"\ndef main\(\s*arg", text)}
+    found = {path: text for path, text in mains.items() if not {"worker", "wandb"} & {*path.parts}}
+    assert len(found) == len(COMMANDS)
+    for path, text in found.items():
+        assert "@command\ndef main(" in text, path
 
 
 def test_folders_that_lead_to_people_are_not_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -1039,23 +1038,7 @@ def test_markup_in_the_name_of_a_workload_is_shown_as_it_is(show: Show, workload
     assert f"{workload} 1024" in show(console.show_comparisons, pair([record]))
 
 
-def test_markup_in_the_name_of_a_folder_is_shown_as_it_is(show: Show) -> None:
-    folder = Path("/tmp/[red]/a[/b]")
-    text = show(console.show_places, folder, found=1, asked=2, interrupted=False)
-    assert text == f"Records: {folder}\n"
-
-
-# --- places and progress ---------------------------------------------------------------------------
-
-
-def test_an_interrupted_command_says_what_is_there(show: Show) -> None:
-    text = show(console.show_places, Path("outputs/x"), found=3, asked=8, interrupted=True)
-    assert text.splitlines() == ["interrupted: 3 of 8 results are there", "Records: outputs/x"]
-
-
-def test_a_long_folder_stays_in_one_piece(show: Show) -> None:
-    folder = Path("/a") / ("b" * 200)
-    assert str(folder) in show(console.show_places, folder, found=1, asked=1, interrupted=False)
+# --- progress --------------------------------------------------------------------------------------
 
 
 def test_progress_outside_a_terminal_is_a_line_a_case_on_standard_error(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -82,13 +81,6 @@ def show_failures(console: Console, records: Iterable[Record], *, details: bool 
             console.print(f"  {line}", markup=False, soft_wrap=True)
         for line in (error.details or error.traceback or "").rstrip().splitlines():
             console.print(f"    {line}", style="dim", markup=False, soft_wrap=True)
-
-
-def show_places(console: Console, folder: Path, *, found: int, asked: int, interrupted: bool) -> None:
-    """Where the results are, and how many of those that were asked for."""
-    if interrupted:
-        console.print(f"interrupted: {found} of {asked} results are there", style="yellow")
-    console.print(f"Records: {folder}", soft_wrap=True, markup=False)
 
 
 def show_crossovers(console: Console, title: str, answers: Sequence[Answer]) -> None:

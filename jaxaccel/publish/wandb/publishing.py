@@ -43,23 +43,26 @@ def publish(
     sweep_id: str | None = None,
     figures: Draw = drawn,
     limits: Limits | None = None,
+    on_disk: bool = True,
 ) -> Published:
     """Send the runs that records make, and keep offline, below `folder`/wandb, what can't be sent.
 
     sweep_id: of which sweep, where the records are of several. figures: draws those of
-    comparison runs. Never prompts, never raises for what W&B does, takes at most
+    comparison runs. on_disk: whether the records are in `folder`, which a message then says.
+    Never prompts, never raises for what W&B does, takes at most
     `limits.total_s` and `limits.offline_s`.
     """
     mode = os.environ.get("WANDB_MODE") or str(config.mode)
+    safe = f"; {ON_DISK}" if on_disk else ""
     if mode == WandbMode.disabled or not records:
         return Published(message="")
     if mode not in tuple(WandbMode):
         problem = f"WANDB_MODE must be one of {', '.join(WandbMode)}, got {mode!r}"
-        return Published(message=f"W&B: {problem}; {ON_DISK}")
+        return Published(message=f"W&B: {problem}{safe}")
     try:
         runs = runs_of(records, sweep_id=sweep_id, figures=figures)
     except Exception as error:  # whatever is odd about them, the measurement stands
-        return Published(message=f"W&B: these records make no runs: {_words(error)}; {ON_DISK}")
+        return Published(message=f"W&B: these records make no runs: {_words(error)}{safe}")
     if not runs:
         return Published(message="")
     order = Order(
@@ -76,8 +79,10 @@ def publish(
         if outcome.missing and outcome.offline is None:
             outcome = with_kept(outcome, keep_offline(order, outcome.missing))
     except OSError as error:
-        return Published(message=f"W&B: its client can't be started: {error.strerror or error}; {ON_DISK}")
-    return Published(message=closing_line(outcome, order, later(config, folder)), outcome=outcome)
+        return Published(message=f"W&B: its client can't be started: {error.strerror or error}{safe}")
+    return Published(
+        message=closing_line(outcome, order, later(config, folder), on_disk=on_disk), outcome=outcome
+    )
 
 
 def keep_offline(order: Order, ids: frozenset[str]) -> Outcome:
@@ -158,7 +163,7 @@ def later(config: WandbConfig, folder: Path) -> str:
     return foreign.shell(words)
 
 
-def closing_line(outcome: Outcome, order: Order, command: str) -> str:
+def closing_line(outcome: Outcome, order: Order, command: str, *, on_disk: bool = True) -> str:
     """What became of the runs, in one line, with the command that sends those that are missing."""
     arrived = outcome.there + outcome.confirmed
     parts = list(outcome.faults)
@@ -172,7 +177,7 @@ def closing_line(outcome: Outcome, order: Order, command: str) -> str:
         parts.append(f"{_runs(outcome.kept)} kept offline{reason}")
         parts.append(f"to look at: wandb leet {foreign.shell([str(Path(order.folder) / 'wandb')])}")
     if not outcome.complete:
-        if outcome.faults:
+        if outcome.faults and on_disk:
             parts.append(ON_DISK)
         login = "wandb login && " if outcome.offline == "nobody is logged in" else ""
         what = "what is missing" if arrived or outcome.sent else "them"

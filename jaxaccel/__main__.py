@@ -1,0 +1,17 @@
+"""The program `jaxaccel`, and `python -m jaxaccel`: the same as `python -m jaxaccel.run`."""
+
+import sys
+
+from jaxaccel.early import leave_on_signals
+
+
+def main() -> int:
+    """Run it. Signals are listened to before it is imported, which takes long."""
+    leave_on_signals()
+    from jaxaccel.run import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
