@@ -51,8 +51,10 @@ def discard(made: Sequence[Path], folders: Sequence[Path] = ()) -> None:
                 folder.rmdir()
 
 
-def holds_a_run(folder: Path) -> bool:
-    """Whether a command has left something in a folder, were it only its configs."""
+def is_resumable(folder: Path) -> bool:
+    """Whether a folder is empty, or a command has left something in it, were it only its configs."""
+    if not any(folder.iterdir()):
+        return True
     names = (CONFIGS, SWEEP, RECORD, RECORDS, *(f"{device}/{RECORD}" for device in DEVICES))
     return any((folder / name).exists() for name in names) or any(
         any(folder.glob(f"{below}/{RECORD}")) for below in ("*", "*/*")

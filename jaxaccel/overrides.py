@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxaccel.config import BadInputError
-from jaxaccel.job_folders import holds_a_run, require_no_records
+from jaxaccel.job_folders import is_resumable, require_no_records
 from jaxaccel.reading import way_out
 from jaxaccel.redact import secret_in, without_secrets
 from jaxaccel.spelling import MULTIRUN, split_values
@@ -111,7 +111,7 @@ def _check_key(argument: str, key: str) -> None:
 
 def _check_resume(value: str) -> None:
     folder = Path(value)
-    if not value or not folder.is_dir() or not holds_a_run(folder):  # Hydra would make it
+    if not value or not folder.is_dir() or not is_resumable(folder):  # Hydra would make it
         raise BadInputError(f"`resume` must be the folder of an earlier run, got {value!r}")
     try:
         found = way_out(folder)  # through which Hydra, say, would write elsewhere

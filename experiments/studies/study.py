@@ -215,7 +215,8 @@ def go_over(
             break
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / RECORDS).unlink(missing_ok=True)  # it is there while the study is complete, and only then
-        arguments = [*study.arguments(name), *overrides, f"resume={(folder / name).as_posix()}"]
+        ours = [*overrides, f"resume={(folder / name).as_posix()}"]
+        arguments = changed(study.arguments(name), ours)
         line = foreign.shell(["python", *command_of(arguments)])
         tell(f"{study.name}, {number} of {len(study.runs)}: {line}")
         codes[name] = run(arguments)
@@ -333,6 +334,12 @@ def folder_of(study: Study, overrides: Iterable[str], outputs: Path) -> Path:
     # Hydra must be able to read the path in an argument.
     tags = ["+" + re.sub(r"[^A-Za-z0-9_.]+", "-", tag) for tag in changed if not tag.startswith("passes=")]
     return outputs / "".join([study.name, *tags])
+
+
+def changed(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The arguments, without those whose keys the overrides set; then these, of two of a key the later."""
+    last = {override.partition("=")[0]: override for override in overrides}
+    return [word for word in arguments if word.partition("=")[0] not in last] + list(last.values())
 
 
 def _settings(overrides: Iterable[str]) -> dict[str, str]:

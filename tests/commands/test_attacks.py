@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, in_browser
 from fakes import make_case, make_record, make_timing
 from markdown_it import MarkdownIt
-from test_page import CHROMIUM, in_browser
 
 from jaxaccel import foreign, report
 from jaxaccel.analyze.compare import pair

@@ -19,7 +19,7 @@ import platformdirs
 import psutil
 import pytest
 from filelock import FileLock
-from processes import QUICK, Ran, RunCli, python_path
+from processes import QUICK, Ran, RunCli, python_path, settings
 
 from jaxaccel import commands, run, spelling
 from jaxaccel.compose import Composed, compose
@@ -33,7 +33,7 @@ BOTH = ("device=both", "size=16", *QUICK)
 SINGLE = ("size=16", *QUICK)
 SWEEP = ("-m", "device=cpu,gpu", "size=16,32", *QUICK)
 CPU_SWEEP = ("size=16,17", *QUICK, "-m")
-FULL = ("size=16", *QUICK, "metrics=all", "ceilings=auto")
+FULL = settings("size=16", *QUICK, "metrics=all", "ceilings=auto")
 
 # For workers to find the workloads of this file.
 HERE = python_path(Path(__file__).parent)
@@ -236,7 +236,7 @@ def test_ceilings_are_kept_in_the_user_s_cache_folder_for_the_next_command(
     kept = json.loads(path.read_text())
     first = only(full)["ceilings"]
     assert kept["measured_at"] == first["measured_at"]
-    again = only(run_cli(*FULL, "metrics=latency", env=own_cache))["ceilings"]
+    again = only(run_cli(*settings(*FULL, "metrics=latency"), env=own_cache))["ceilings"]
     assert again["measured_at"] == first["measured_at"]
     for name in filter(first.get, ("compute", "memory")):
         # Where a busy host's rate is above one, it is measured again, and the best stays.
@@ -638,7 +638,7 @@ def test_a_run_is_not_resumed_with_other_metrics(run_cli: RunCli, single: Ran, t
     folder = tmp_path / "earlier"
     shutil.copytree(single.folder, folder)
     before = (folder / "record.json").read_text()
-    ran = run_cli(*SINGLE, "metrics=[latency]", "passes=2", f"resume={folder}")
+    ran = run_cli(*settings(*SINGLE, "metrics=[latency]"), "passes=2", f"resume={folder}")
     assert ran.code == 2
     (told,) = [line for line in ran.err.splitlines() if line.startswith("jaxaccel:")]
     assert told.startswith("jaxaccel: `resume`: matvec 16")
@@ -698,7 +698,7 @@ def test_a_device_that_another_command_measures_on_is_waited_for(run_cli: RunCli
 
 @pytest.fixture
 def long_sweep(environment: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    arguments = ["-m", f"size={','.join(map(str, range(16, 24)))}", *QUICK, "timing.limit_s=2"]
+    arguments = settings("-m", f"size={','.join(map(str, range(16, 24)))}", *QUICK, "timing.limit_s=2")
     process = subprocess.Popen(
         [sys.executable, "-m", "jaxaccel.run", *arguments],
         cwd=tmp_path,

@@ -1,10 +1,8 @@
 """The page: its text, the command that writes it, and what Chromium makes of it."""
 
 import base64
-import importlib.util
 import json
 import re
-import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, in_browser
 from fakes import make_case, make_failed
 from pictured import arm, pairs
 from processes import ROOT
@@ -265,18 +264,6 @@ def test_a_page_that_cant_be_written_costs_a_warning(
 
 
 # --- in a browser ----------------------------------------------------------------------------------
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
-WHY = (
-    "no Chromium is installed (Debian: apt install chromium)"
-    if CHROMIUM is None
-    else None
-    if importlib.util.find_spec("playwright")
-    else "playwright is not installed (pip install 'jaxaccel[test]')"
-)
-in_browser = pytest.mark.skipif(WHY is not None, reason=str(WHY))
 
 
 @pytest.fixture(scope="module")

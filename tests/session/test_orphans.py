@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from typing import IO, cast
 
 import psutil
 import pytest
-from processes import LEAN, QUICK, RunCli
+from own_request import request
+from processes import LEAN, QUICK, RunCli, settings
 
 from jaxaccel.children import MARK, Child, scratch_prefix
 from jaxaccel.measure import client, host
@@ -302,8 +304,10 @@ def test_what_code_starts_on_purpose_works_while_its_process_lives(
             print("ready", flush=True)
     """
     (tmp_path / "pools.py").write_text(dedent(text))
-    child = start("import runpy; runpy.run_module('pools', run_name='__main__', alter_sys=True)")
-    assert child.wait(DEADLINE_S) == 0
+    with tempfile.TemporaryDirectory() as short:  # the path of a forkserver's socket is limited
+        variables["TMPDIR"] = short
+        child = start("import runpy; runpy.run_module('pools', run_name='__main__', alter_sys=True)")
+        assert child.wait(DEADLINE_S) == 0
     none_left(marker)
 
 
@@ -401,8 +405,6 @@ def test_a_worker_that_takes_too_long_says_what_to_do(
 def test_a_worker_that_crashes_is_noticed_though_its_children_hold_its_pipes(
     variables: dict[str, str], marker: str, tmp_path: Path
 ) -> None:
-    from test_own_code import request
-
     text = OWN_CODE.replace(
         "Path(os.environ[", "os.write(2, b'its last words'); os.abort(); Path(os.environ["
     )
@@ -420,8 +422,6 @@ def test_a_worker_that_crashes_is_noticed_though_its_children_hold_its_pipes(
 
 
 def test_a_worker_measures_code_that_leaves_processes_running(variables: dict[str, str], marker: str) -> None:
-    from test_own_code import request
-
     with Worker("cpu", variables={**variables, "STRAY_HANGS": "0"}) as worker:
         assert isinstance(worker.ask(request("straying")), Opened)
         assert len(running(marker)) >= 6
@@ -464,7 +464,7 @@ def test_a_signal_to_the_command_leaves_nothing_running(
 
 
 def test_keeping_runs_offline_leaves_nothing_among_the_temporary_files(run_cli: RunCli) -> None:
-    ran = run_cli("size=8", *QUICK, "wandb=offline")
+    ran = run_cli(*settings("size=8", *QUICK, "wandb=offline"))
     assert "1 run kept offline" in ran.out, ran.said
     place = ran.cwd.with_name(f"{ran.cwd.name}-tmp")
     assert [path.name for path in place.iterdir()] == ["jaxaccel-cpu.lock"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeClock, make_case, make_failed, make_record
-from processes import QUICK, ROOT, python_path
+from processes import QUICK, ROOT, python_path, settings
 from studies import study as module
 from studies.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
 
@@ -573,7 +573,7 @@ def test_a_quick_form_composes_and_takes_a_cpu_and_one_pass_of_few_cases(
     short = read_study(path).in_short
     # one size, as above; peers read what run reads
     words = [[word for word in short.arguments(run) if word != "peers"] for run in short.runs]
-    composed = [compose([*arguments, "size=8"], "0123abcd", GROUPS) for arguments in words]
+    composed = [compose(module.changed(arguments, ["size=8"]), "0123abcd", GROUPS) for arguments in words]
     jobs = [job for each in composed for job in each.jobs]
     assert {job.config.devices for job in jobs} == {("cpu",)}
     assert {job.config.passes for job in jobs} == {1}
@@ -587,7 +587,7 @@ def test_the_sizes_of_the_fields_are_those_of_each_workload(
     monkeypatch.chdir(tmp_path)
     study = read_study(EXPERIMENTS / "fields" / DEFINITION)
     found: dict[str, list[int]] = {}
-    for job in compose([*study.arguments("sizes"), "workload=sort"], "0123abcd").jobs:
+    for job in compose(module.changed(study.arguments("sizes"), ["workload=sort"]), "0123abcd").jobs:
         found.setdefault(job.config.case.workload, []).append(job.config.size)
     assert set(found) == {"sort"}, "of one: the others have their own in the same way"
     for name, sizes in found.items():
@@ -616,16 +616,16 @@ def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
     study = read_study(path)
     devices: set[str] = set()
     for run in study.runs:
-        module, *arguments = command_of(study.arguments(run))[1:]
-        if module == "jaxaccel.crossover":
-            composed = compose([*arguments, "device=both"], "0123abcd", ["crossover=default"])
+        name, *arguments = command_of(study.arguments(run))[1:]
+        if name == "jaxaccel.crossover":
+            composed = compose(module.changed(arguments, ["device=both"]), "0123abcd", ["crossover=default"])
             questions = list(composed.jobs[0].config.crossover.questions)
             assert questions == ASKED[path.parent.name]
-        elif module == "jaxaccel.peers":
+        elif name == "jaxaccel.peers":
             composed = compose_all(arguments, "0123abcd")
         else:
             alone = [] if "workload.file=" in study.runs[run] else ["size=8"]
-            composed = compose([*map(first_of, arguments), *alone], "0123abcd")
+            composed = compose(module.changed([*map(first_of, arguments)], alone), "0123abcd")
         devices |= {device for job in composed.jobs for device in job.config.devices}
     assert devices == set(study.needs)
 
@@ -737,7 +737,7 @@ def test_a_quick_form_is_over_soon_and_leaves_its_records(
 def test_ctrl_c_reaches_the_run_and_the_same_command_goes_on(
     start: Callable[..., subprocess.Popen[str]], here: Path
 ) -> None:
-    slow = shlex.join([*QUICK, "timing.limit_s=1"])
+    slow = shlex.join(settings(*QUICK, "timing.limit_s=1"))
     runs = {"first": f"-m size=16,17,18 {slow}", "second": f"size=9 {slow}"}
     define(here, "slow", needs=["cpu"], runs=runs)
     folder = here / "outputs/studies/slow"

@@ -23,6 +23,11 @@ QUICK = ("timing=quick", "timing.limit_s=0.1", "wandb=disabled", *LEAN)
 TIMEOUT_S = 180
 
 
+def settings(*arguments: str) -> tuple[str, ...]:
+    """Arguments of which the last one of a key stands: a command refuses a key that is given twice."""
+    return tuple({argument.partition("=")[0]: argument for argument in arguments}.values())
+
+
 def python_path(*folders: Path) -> str:
     """PYTHONPATH for a process that imports modules of these folders, and of tests/support."""
     return os.pathsep.join([*map(str, folders), str(SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])])

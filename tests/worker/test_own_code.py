@@ -10,6 +10,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from own_request import request
 
 from jaxaccel.measure.client import Worker
 from jaxaccel.messages import AskRound, Close, Failure, Inspect, Inspected, Message, Open, Opened, Round
@@ -147,15 +148,6 @@ def worker_of(folder: Path, **variables: str) -> Worker:
     hidden = dict.fromkeys(("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"), "-1")
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return Worker("cpu", variables={**hidden, "PYTHONPATH": path, **variables})
-
-
-def request(name: str, *, size: int = 8, dtype: str = "float32") -> Open:
-    params = {"fn": f"{name}:fn", "args": f"{name}:make_args"}
-    case = Case(
-        workload="custom", size=size, dtype=dtype, precision="highest", variant="direct", params=params
-    )
-    arm = Arm(case=case, device="cpu", target="jaxaccel.workloads.custom:Custom")
-    return Open(key=f"{name}-{size}", arm=arm, metrics=(Metric.latency,))
 
 
 def measured(worker: Worker, name: str, **more: Any) -> Opened:
