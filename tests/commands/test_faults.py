@@ -24,7 +24,7 @@ from studies import study
 from jaxaccel import commands, crossover, early, ending, keeping, run
 from jaxaccel.config import BadInputError
 from jaxaccel.keeping import Keeper, require_room
-from jaxaccel.measure.client import LEAVE_S, Worker
+from jaxaccel.measure.client import Worker
 from jaxaccel.measure.session import Plan
 from jaxaccel.messages import Started
 from jaxaccel.peers import __main__ as peers
@@ -616,11 +616,14 @@ def test_a_worker_gets_no_moment_where_a_signal_has_ended_the_command(
     worker = Worker("cpu", command=("timeit", "-s", "import time", "time.sleep(99)"))
     # One that nobody waited for gets none anyway.
     worker._started = Started(arm=ArmFacts(requested="cpu"), ready_at=0.0, environment={})
-    waited = Mock(side_effect=worker._child.wait)
-    monkeypatch.setattr(worker._child, "wait", waited)
+    steps = Mock()
+    monkeypatch.setattr(worker._child, "end", steps.end)
+    monkeypatch.setattr(worker._child, "wait", steps.wait)
     ending.note(ending.Stopped(signal.SIGTERM))
     worker.stop()
-    assert call(LEAVE_S) not in waited.call_args_list
+    assert steps.mock_calls == [call.end()]
+    monkeypatch.undo()
+    worker.kill()
     assert not worker.alive
 
 
