@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from hashlib import sha256
@@ -17,6 +18,9 @@ from jaxaccel.measure.host import LOCKS
 
 # Tests that compute in this process do so as a worker on the CPU does, on a machine with a GPU too.
 os.environ |= {name: value for name, value in worker_variables("cpu").items() if name.startswith("JAX_")}
+# Under nohup, or in the background of a script, these are ignored, and so they would be in each command.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
