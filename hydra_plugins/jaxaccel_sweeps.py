@@ -36,7 +36,7 @@ class OneByOne(BasicSweeper):
             if override.is_discrete_sweep():
                 jobs *= len(list(islice(override.sweep_iterator(), MOST_JOBS + 1)))
         if jobs > MOST_JOBS:
-            raise HydraException(f"a sweep must have at most {MOST_JOBS} jobs")
+            raise HydraException(f"a sweep must have at most {MOST_JOBS} jobs, got at least {jobs}")
         return BasicSweeper.split_arguments(overrides, max_batch_size)
 
 

@@ -194,7 +194,7 @@ class _Keeper:
 
 
 def _sweep(mark: str, session: int, reap: Callable[[], None] = lambda: None) -> None:
-    """End all processes below this one's child of that session and mark, but this one, until none is left."""
+    """Kill what a child started, until none of it is left or `SWEEP_S` is over: see `_left`."""
     until = time.monotonic() + SWEEP_S
     while (left := _left(mark, session)) and time.monotonic() < until:
         for process in left:
@@ -205,7 +205,7 @@ def _sweep(mark: str, session: int, reap: Callable[[], None] = lambda: None) -> 
 
 
 def _left(mark: str, session: int) -> list[psutil.Process]:
-    """Processes of the session, or with the mark, or below this one if it is the session's keeper."""
+    """Living processes of the session or with the mark. In the keeper: also its children, and not itself."""
     own = os.getpid()
     found = psutil.Process().children(recursive=True) if own == session else []
     for process in psutil.process_iter():

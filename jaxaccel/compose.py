@@ -21,10 +21,11 @@ from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, resolvers
 from omegaconf.errors import OmegaConfBaseException
 
+from jaxaccel import foreign
 from jaxaccel.conf_folder import config_folder, renamed
 from jaxaccel.config import BadInputError, Dtype, Precision, RunConfig, own_functions, parse
 from jaxaccel.function_names import Named, near, require_a_file_each
-from jaxaccel.job_folders import discard, noting_folders, require_no_records
+from jaxaccel.job_folders import Made, discard, noting_what_is_made, require_no_records
 from jaxaccel.overrides import ASK_HYDRA, CONFIG_DIR, KEPT, RUN_DIR, SUBDIR, SWEEP_DIR, check_arguments
 from jaxaccel.redact import is_secret, secret_in, without_secrets
 from jaxaccel.redact.values import is_setting
@@ -79,7 +80,7 @@ class Composed:
 
     jobs: Sequence[Job]
     sweep_folder: Path | None
-    made: Sequence[Path] = ()  # the folders that were not there before
+    made: Sequence[Made] = ()  # what Hydra made of folders and files
 
     @property
     def folder(self) -> Path:
@@ -92,8 +93,8 @@ class Composed:
         return next((job.config.cpu_cores for job in self.jobs if "cpu" in job.config.devices), None)
 
     def discard(self) -> None:
-        """Remove the folders that Hydra made, where nothing else has come into them."""
-        discard(self.made, [job.folder for job in self.jobs] + [*filter(None, [self.sweep_folder])])
+        """Leave the folders as they were before Hydra wrote to them."""
+        discard(self.made)
 
 
 def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = ()) -> Composed:
@@ -133,7 +134,7 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
     )
     OmegaConf.register_new_resolver(_ENV, variable, replace=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
-    with noting_folders() as made:
+    with noting_what_is_made() as made:
         try:
             check_arguments(arguments)
             run_hydra([*expand(arguments), *groups], collect)
@@ -150,7 +151,7 @@ def compose(arguments: Sequence[str], command_id: str, groups: Sequence[str] = (
             check_functions(jobs)
             check_folders(jobs, next(iter(sweep_folders), None), resumed=bool(resumed))
         except (HydraException, OmegaConfBaseException, ValueError, OSError, KeyboardInterrupt) as error:
-            discard(made, [*(folder for _, folder in raw), *sweep_folders])
+            discard(made)
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise BadInputError(in_one_line(error, arguments)) from error
@@ -180,7 +181,7 @@ def run_hydra(words: Sequence[str], collect: Callable[[Any], None]) -> None:
     except Exception as error:  # by what Hydra does not check
         first = (str(error).strip().splitlines() or [""])[0]
         raise BadInputError(
-            f"Hydra can't read these arguments: {type(error).__name__}: {first} (among: {' '.join(words)})"
+            f"Hydra can't read these arguments: {type(error).__name__}: {first} {_among(words)}"
         ) from error
     if warned := said.getvalue().strip():
         tell(warned)
@@ -282,7 +283,7 @@ def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, value = error.missing_cfg_file.rpartition("/")
         if not error.options:
-            return f"there is no config {error.missing_cfg_file!r} (among: {' '.join(arguments)})"
+            return f"there is no config {error.missing_cfg_file!r} {_among(arguments)}"
         return f"`{group}` must be one of {', '.join(error.options)}, got {value!r}"
     if isinstance(error, OverrideParseException):
         return (
@@ -299,7 +300,12 @@ def in_one_line(error: BaseException, arguments: Sequence[str]) -> str:
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'$", first):
         return f"`{ambiguous[1]}` is a list of values, which is a sweep: add -m"
     # Hydra does not always say which argument it means.
-    return f"`{key}`: {first}" if key else f"{first} (among: {' '.join(arguments)})"
+    return f"`{key}`: {first}" if key else f"{first} {_among(arguments)}"
+
+
+def _among(arguments: Sequence[str]) -> str:
+    """The arguments, for a message that can't say which of them is wrong."""
+    return f"(among: {foreign.clip(' '.join(arguments), 500)})"
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -277,9 +277,7 @@ def parse(raw: Mapping[str, Any]) -> RunConfig:
     crossover = raw.pop("crossover", None)
     cpu_cores = device.pop("cpu_cores", None)
     peers = raw.pop("peers", None)
-    debug = raw.pop(
-        "debug", False
-    )  # `main` looks at the argument too, for it may come to nothing before this
+    debug = raw.pop("debug", False)  # looked for among the arguments, too: they may be refused before this
     root = _with_modules(workload)
     files = _files(workload)
     config = RunConfig(
@@ -533,13 +531,16 @@ def _with_numbers(value: Any) -> Any:
         return [_with_numbers(entry) for entry in value]
     if not isinstance(value, str) or not _NUMBER.fullmatch(value):
         return value
-    return int(value) if value.lstrip("+-").isdecimal() else float(value)
+    whole = (
+        value.lstrip("+-").isdecimal() and len(value) < 300
+    )  # of one with more digits, a float is infinite
+    return int(value) if whole else float(value)
 
 
 def require_positive(name: str, value: Any, most: float = MONTH_S) -> None:
     """Refuse anything but a finite number above zero, of at most `most`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a number above 0, got {value!r}")
+        raise ValueError(f"`{name}` must be a number above 0, got {_shown(value)}")
     _require_at_most(name, value, most)
 
 
@@ -548,14 +549,20 @@ def require_whole(
 ) -> None:
     """Refuse anything but a whole number from `least` to `most`; `allowed` says which may be."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"`{name}` must be {allowed}, got {value!r}")
+        raise ValueError(f"`{name}` must be {allowed}, got {_shown(value)}")
     _require_at_most(name, value, most)
 
 
 def _require_at_most(name: str, value: float, most: float) -> None:
     if value > most:
-        shown = repr(value) if abs(value) < 1e15 else f"{value:.6g}"  # not 300 digits
-        raise ValueError(f"`{name}` must be at most {most}, got {shown}")
+        raise ValueError(f"`{name}` must be at most {most}, got {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message; a whole number of many digits by the first of them."""
+    text = repr(value)
+    many = isinstance(value, int) and len(text) > 25
+    return f"{text[:15]}… ({len(text.lstrip('-'))} digits)" if many else text
 
 
 def require_texts(name: str, values: Any, or_else: str = "") -> None:

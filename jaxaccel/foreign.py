@@ -60,18 +60,27 @@ def lines(text: str, most: int | None = None, count: int | None = None) -> str:
     """The same of text that may have several lines: ends of lines stay, and tabs become spaces."""
     parts = clip(text, most).replace("\r\n", "\n").split("\n")
     if count is not None and len(parts) > count:
-        half = count // 2
+        half = (count - 1) // 2  # the line in between counts too
         parts = [*parts[:half], f"… {len(parts) - 2 * half} more lines …", *parts[-half:]]
     return "\n".join(inert(part.expandtabs(4), None) for part in parts)
 
 
 def clip(text: str, most: int | None = LINE) -> str:
-    """The text, or its beginning and end where it is longer than `most` characters."""
+    """The text, or `most` characters: its beginning, how much is missing, and its end."""
     if most is None or len(text) <= most:
         return text
-    told = f" … {len(text) - most} more characters … "
-    tail = most // 4
-    return text[: most - tail] + told + text[-tail:]
+    head, missing, tail = cut(len(text), most)
+    return text[:head] + missing + text[len(text) - tail :]
+
+
+def cut(length: int, most: int) -> tuple[int, str, int]:
+    """How many characters of a long text `clip` shows of its beginning, the words in between, and of its end.
+
+    All of it is no longer than `most`: a record that is read again must not be clipped again.
+    """
+    shown = max(0, most - len(f" … {length} more characters … "))
+    tail = shown // 4
+    return shown - tail, f" … {length - shown} more characters … ", tail
 
 
 def report(text: str) -> str:

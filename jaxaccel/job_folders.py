@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,55 @@ from jaxaccel.config import BadInputError
 from jaxaccel.reading import RECORD, RECORDS
 from jaxaccel.records import DEVICES
 
-# What Hydra writes: of each job, and of a sweep.
-CONFIGS, SWEEP = ".hydra", "multirun.yaml"
+CONFIGS, SWEEP = ".hydra", "multirun.yaml"  # what Hydra writes: a folder of each job, a file of a sweep
+_OF_A_JOB = ("config.yaml", "hydra.yaml", "overrides.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A folder or a file that Hydra makes. before: what was in the file; None where there was none."""
+
+    path: Path
+    is_folder: bool = False
+    before: bytes | None = None
+
+    def undo(self) -> None:
+        """Leave it as it was; a folder into which something else has come stays."""
+        with suppress(OSError):  # it is gone, or can't be written to any more
+            if self.is_folder:
+                self.path.rmdir()
+            elif self.before is None:
+                self.path.unlink()
+            elif self.before != self.path.read_bytes():
+                self.path.write_bytes(self.before)
 
 
 @contextmanager
-def noting_folders() -> Iterator[list[Path]]:
-    """The folders that are made meanwhile, parents first.
+def noting_what_is_made() -> Iterator[list[Made]]:
+    """What Hydra makes inside, in that order.
 
-    Hydra makes folders before a job can be refused, and does not say which of them were there before.
+    Hydra makes folders and writes into them before a job can be refused. It does not say which were there
+    before. It asks for each folder that it writes to, so `os.mkdir` is where we learn of them.
     """
-    made: list[Path] = []
+    made: list[Made] = []
+    noted: set[Path] = set()
     mkdir = os.mkdir
 
+    def note_files(folder: Path) -> None:
+        if folder not in noted:
+            noted.add(folder)
+            paths = [folder / name for name in (_OF_A_JOB if folder.name == CONFIGS else [SWEEP])]
+            made.extend(Made(path=p, before=p.read_bytes() if p.is_file() else None) for p in paths)
+
     def noting(path: Any, *arguments: Any, **named: Any) -> None:
-        mkdir(path, *arguments, **named)
-        made.append(Path(path).absolute())
+        folder = Path(path).absolute()
+        try:
+            mkdir(path, *arguments, **named)
+        except FileExistsError:
+            note_files(folder)
+            raise
+        made.append(Made(path=folder, is_folder=True))
+        note_files(folder)
 
     os.mkdir = noting
     try:
@@ -34,21 +68,10 @@ def noting_folders() -> Iterator[list[Path]]:
         os.mkdir = mkdir
 
 
-def discard(made: Sequence[Path], folders: Sequence[Path] = ()) -> None:
-    """Remove the folders that were `made` for jobs that came to nothing, where only Hydra wrote into them.
-
-    `folders` are the jobs' and the sweep's: of those that were there before, what Hydra wrote is removed
-    where nothing else is in them.
-    """
-    for folder in dict.fromkeys([*reversed(made), *folders]):
-        with suppress(OSError):  # it is gone, or can't be written to any more
-            if folder.name == CONFIGS and folder in made:
-                for path in folder.glob("*.yaml"):
-                    path.unlink()
-            if [entry.name for entry in folder.iterdir()] == [SWEEP]:
-                (folder / SWEEP).unlink()
-            if folder in made and not any(folder.iterdir()):
-                folder.rmdir()
+def discard(made: Sequence[Made]) -> None:
+    """Undo what was made for jobs that came to nothing, the last first."""
+    for one in reversed(made):
+        one.undo()
 
 
 def is_resumable(folder: Path) -> bool:

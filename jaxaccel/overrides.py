@@ -43,7 +43,7 @@ _HYDRA_GROUPS = {
 }
 FOLDERS = RUN_DIR, SWEEP_DIR = "hydra.run.dir", "hydra.sweep.dir"
 SUBDIR = "hydra.sweep.subdir"
-# Hydra's settings that say something to a command that only lets it read the jobs.
+# Hydra's settings that have an effect: Hydra only reads the arguments, and jaxaccel runs the jobs.
 _HYDRA_KEYS = (*FOLDERS, SUBDIR, "hydra.mode", "hydra.searchpath")
 KEPT = "which records and config dumps would keep: let your code read it from the environment"
 
@@ -145,7 +145,10 @@ def _check_hydra(key: str, value: str, *, resumed: bool) -> None:
         if value not in allowed:
             raise BadInputError(f"`{key}` must be one of {', '.join(allowed)}, got {value!r}: {why}")
     elif key not in _HYDRA_KEYS:
-        raise BadInputError(f"unknown key `{key}`: of Hydra's own, there are {', '.join(_HYDRA_KEYS)}")
+        raise BadInputError(
+            f"`{key}` can't be set: of Hydra's settings, only {', '.join(_HYDRA_KEYS)} can be; jaxaccel uses "
+            "Hydra to read arguments and runs the jobs itself, so the others would have no effect"
+        )
     elif key in (*FOLDERS, SUBDIR):
         named = value.strip().strip("'\"")
         if named in ("", "null") or named.startswith(("[", "{")):

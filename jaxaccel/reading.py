@@ -34,7 +34,6 @@ _BLOCKS = ("cpu", "gpu", "packages", "framework")
 _TEXTS = ("host_id", "os", "machine", "python")
 _TEXTS_OF = {"cpu": ("model",), "gpu": ("name", "kind", "driver"), "framework": ("library", "version")}
 
-
 LEADS_OUT = "a link that leads out of the folder"
 
 

@@ -40,13 +40,16 @@ _OURS = Path(__file__).resolve().parent.parent
 _NOT_THEIRS = ("jax", "jaxlib")
 _LONGEST_FRAMES = 12
 
+MESSAGE = 500  # characters
+MARGIN = 16_000  # characters read beyond those that are shown: a secret cut in two would not be recognized
+
 
 def describe(error: BaseException) -> Problem:
     """An exception as one line, with a hint where we know one, and the traceback for those who ask.
 
     Its words are a user's, and may be long: they are clipped, and what a terminal would obey is escaped.
     """
-    text = without_secrets(_said(error))
+    text = _said(error)
     if isinstance(error, SystemExit):
         text = f"the code ended the process: SystemExit: {text}"
     theirs = users_traceback(error)
@@ -55,9 +58,9 @@ def describe(error: BaseException) -> Problem:
         type=foreign.inert(
             named if named and isinstance(named, str) else type(error).__name__.removesuffix("Error"), 100
         ),
-        message=foreign.inert(text.splitlines()[0], 500),
+        message=foreign.inert(_first_line(text, MESSAGE), MESSAGE),
         hint=_hint(error, text),
-        details=foreign.report(without_secrets("".join(traceback.format_exception(error)))),
+        details=foreign.report(_clean("".join(traceback.format_exception(error)), foreign.TEXT)),
         traceback=theirs and foreign.report(theirs),
     )
 
@@ -89,6 +92,26 @@ def _said(error: BaseException) -> str:
         return type(error).__name__
 
 
+def _first_line(text: str, most: int) -> str:
+    """The first line of a text, without secrets."""
+    if len(text) <= most + 2 * MARGIN:
+        return without_secrets(text).splitlines()[0]
+    return _clean(text.splitlines()[0], most)
+
+
+def _clean(text: str, most: int) -> str:
+    """The text without secrets; one that is much longer than `most` is clipped to that.
+
+    Finding secrets in megabytes takes seconds, so only what is shown is searched.
+    """
+    if len(text) <= most + 2 * MARGIN:
+        return without_secrets(text)
+    head, missing, tail = foreign.cut(len(text), most)
+    start = without_secrets(text[: head + MARGIN])[:-MARGIN]
+    end = without_secrets(text[len(text) - tail - MARGIN :])[MARGIN:]
+    return start + missing + end
+
+
 def _hint(error: BaseException, text: str) -> str | None:
     if hint := _hint_of_ending(error):
         return hint
@@ -114,16 +137,16 @@ def users_traceback(error: BaseException) -> str | None:
     for cause in reversed(list(_causes(error))):
         frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if _is_theirs(frame.filename)]
         if isinstance(cause, SyntaxError) and cause.filename and _is_theirs(cause.filename):
-            return without_secrets("".join(traceback.format_exception_only(cause)))
+            return _clean("".join(traceback.format_exception_only(cause)), foreign.TEXT)
         if any("site-packages" not in frame.filename for frame in frames):
             lines = ["Traceback of your code (most recent call last):\n"]
             for frame in frames[-_LONGEST_FRAMES:]:
                 line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
                 lines.append(f'  File "{_near(frame.filename)}", line {frame.lineno}, in {frame.name}\n')
                 lines.append(f"    {line}\n" if line else "")
-            name, said = type(cause).__name__, without_secrets(_said(cause)).splitlines()[0]
+            name, said = type(cause).__name__, _first_line(_said(cause), foreign.LINE)
             lines.append(name if said == name else f"{name}: {said}")
-            return without_secrets("".join(lines))
+            return _clean("".join(lines), foreign.TEXT)
     return None
 
 

@@ -95,7 +95,7 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["-m", "hydra/launcher=submitit_local"], ["`hydra/launcher`", "got 'submitit_local'", "one at a time"]),
     (["hydra/sweeper=optuna"], ["`hydra/sweeper` must be one of one_by_one, basic, got 'optuna'"]),
     (["hydra/job_logging=bogus"], ["`hydra/job_logging` must be one of", "'bogus'"]),
-    (["hydra.launcher.n_jobs=2"], ["unknown key `hydra.launcher.n_jobs`"]),
+    (["hydra.launcher.n_jobs=2"], ["`hydra.launcher.n_jobs` can't be set"]),
     (["worklod=mlp"], ["unknown key `worklod`; did you mean workload"]),
     (["timing.limt_s=1"], ["unknown key `timing.limt_s`; did you mean limit_s"]),
     (["fnn=a:b"], ["unknown key `fnn`; did you mean fn"]),
@@ -139,6 +139,13 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["timing.max_rounds=1e12"], ["`timing.max_rounds` must be at most 1000000"]),
     (["timing.max_rounds=true"], ["`timing.max_rounds`", "whole number", "True"]),
     (["timing.passes=x", "passes=1"], ["`timing.passes` must be a whole number, got 'x'"]),
+    (
+        [f"size=1{'0' * 400}"],
+        ["`size` must be at most 4611686018427387904, got 100000000000000… (401 digits)"],
+    ),
+    ([f"seed=-1{'0' * 400}"], ["`seed` must be a whole number of at least 0, got -1000", "(401 digits)"]),
+    ([f"timing.limit_s=1{'0' * 400}"], ["`timing.limit_s` must be at most 86400, got 1000", "(401 digits)"]),
+    ([f"size=1{'0' * 5000}"], ["4300 digits", "size=1000", "more characters"]),
     (["device.cpu_cores=1e300"], ["`device.cpu_cores` must be at most 1000000"]),
     (["device.arms=[cpu,cpu]"], ["`device.arms`", "each once", "['cpu', 'cpu']"]),
     (["-m", "device.name=../../.."], ["`device.name` must be a word", "'../../..'"]),
@@ -169,9 +176,15 @@ TABLE: list[tuple[list[str], list[str]]] = [
     (["--config-dir"], ["--config-dir", "expected one argument"]),
     (["--cfg=x"], ["--cfg", "invalid choice"]),
 ]
-# Of Hydra's own settings, that say nothing to a command that only lets it read the jobs.
+# Hydra's settings without effect: it only reads the arguments.
 TABLE += [
-    ([argument], [f"unknown key `{argument.partition('=')[0]}`", "hydra.run.dir, hydra.sweep.dir"])
+    (
+        [argument],
+        [
+            f"`{argument.partition('=')[0]}` can't be set: of Hydra's settings, only hydra.run.dir, ",
+            "jaxaccel uses Hydra to read arguments and runs the jobs itself",
+        ],
+    )
     for argument in (
         "hydra=null",
         "hydra.run=null",
@@ -186,6 +199,7 @@ TABLE += [
         "hydra.sweeper.max_batch_size=0",
         "hydra.sweeper.params={a:1}",
         "hydra.verbose={a:1}",
+        "hydra.verbose=true",
         "hydra.job_logging.root=x",
         "hydra/env=default",
     )
@@ -275,6 +289,40 @@ def test_a_folder_that_holds_a_record_is_not_written_over(
     # A command that goes on with it may.
     monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
     assert run_here("size=32", *arguments, "resume=same") == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["size=0"], ["size=32", "wait_s=0"], ["-m", "size=32,0"], ["-m", "size=32", "nope=1"]]
+)
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_refused_command_leaves_an_earlier_one_s_configs(
+    arguments: list[str], resumes: bool, run_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "resume" if resumes else "hydra.sweep.dir" if "-m" in arguments else "hydra.run.dir"
+    sweep = [word for word in arguments if word == "-m"] + ["hydra.sweep.subdir=job"] * ("-m" in arguments)
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
+    assert run_here(*sweep, "size=16", f"hydra.{'sweep' if sweep else 'run'}.dir=old")[0] == 0
+
+    def files() -> dict[Path, bytes | None]:
+        return {path: path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")}
+
+    (next(tmp_path.rglob("hydra.yaml"))).unlink()
+    before = files()
+    assert len(before) > 2
+    code, said = run_here(*arguments, *sweep[1:], f"{key}=old")
+    assert code == 2, said
+    assert files() == before
+
+
+def test_a_command_refused_later_leaves_them_too(
+    run_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "measure_jobs", lambda *_: 0)
+    assert run_here("size=16", "hydra.run.dir=old")[0] == 0
+    before = (tmp_path / "old/.hydra/overrides.yaml").read_text()
+    monkeypatch.setattr(run, "measure_jobs", lambda composed, *_: composed.discard() or 2)
+    assert run_here("size=32", "resume=old") == (2, "")
+    assert (tmp_path / "old/.hydra/overrides.yaml").read_text() == before
 
 
 def test_files_that_would_be_one_module_are_refused_in_a_sweep(run_here: Any, tmp_path: Path) -> None:

@@ -60,9 +60,25 @@ def test_a_line_stays_a_line_and_plain_text_stays_as_it_is(text: str) -> None:
 def test_what_is_shown_of_control_characters_is_readable() -> None:
     assert foreign.inert("a\x1b[31m\u202eb\n\u00a0é µ") == r"a\x1b[31m\u202eb\n é µ"
     assert foreign.terminal("a\tb\r\nc") == "a   b\nc"
-    assert foreign.inert("x" * 10_000, 100).count("x") == 100
-    assert "9900 more characters" in foreign.inert("x" * 10_000, 100)
-    assert len(foreign.report("a line\n" * 10_000)) < 2 * foreign.TEXT
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 100_000, "a line\n" * 10_000, "\n" * 401, "x" * 4_999 + "\n" + "y" * 50_000]
+)
+def test_text_that_was_clipped_is_not_clipped_again(text: str) -> None:
+    line, lines = foreign.inert(text.replace("\n", " "), 100), foreign.report(text)
+    assert len(line) in (99, 100)
+    assert foreign.inert(line, 100) == line
+    assert len(lines) <= foreign.TEXT
+    assert lines.count("\n") < foreign.LINES
+    assert foreign.report(lines) == lines
+
+
+def test_what_is_missing_and_what_is_shown_are_all_of_it() -> None:
+    clipped = foreign.clip("x" * 10_000, 100)
+    missing = re.search(r"(\d+) more characters", clipped)
+    assert missing
+    assert int(missing[1]) + clipped.count("x") == 10_000
 
 
 @given(st.lists(st.fixed_dictionaries({"a": TEXTS, "=b": TEXTS | st.integers() | st.floats()}), min_size=1))

@@ -59,6 +59,10 @@ def raises_a_secret(x, y):
     raise RuntimeError(f"the token is {os.environ.get('SOME_TOKEN', 'unknown')}")
 
 
+def raises_megabytes(x, y):
+    raise RuntimeError("begin " + "x" * 5_000_000 + " end")
+
+
 def not_a_number(x, y):
     return x / (y - 1) - x / (y - 1)
 

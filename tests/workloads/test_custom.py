@@ -525,6 +525,19 @@ def test_what_an_exception_says_is_clipped_and_nothing_in_it_is_obeyed() -> None
     assert describe(OddError()).type == "Odd"
 
 
+@pytest.mark.parametrize("place", [0, 100, 340, 460, 14_900, 15_900, 16_300, 20_000, 30_900, 33_000])
+def test_a_secret_that_is_cut_off_with_a_long_message_is_not_shown_in_part(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "".join(f"q{number}z" for number in range(100))
+    monkeypatch.setenv("SOME_TOKEN", secret)
+    text = "." * place + secret
+    for words in (text + "." * 200_000, "." * 200_000 + text[::-1].replace(secret[::-1], secret)):
+        problem = describe(ValueError(words))
+        assert "more characters" in problem.message
+        assert "q" not in problem.message + (problem.details or "").replace("Traceback", "")
+
+
 def test_an_error_of_ours_shows_no_traceback_of_theirs() -> None:
     problem = describe(ValueError("as it is"))
     assert problem == Problem(type="Value", message="as it is", details=problem.details)
@@ -606,6 +619,21 @@ def test_an_error_shows_the_user_s_lines_and_with_debug_all_of_them(run_cli: Run
     assert "if x[0] > 0:" in record["error"]["traceback"]
     shutil.rmtree(beside / "outputs")
     assert "jaxaccel/worker" in run_cli(*arguments, "debug=true", *QUICK, cwd=beside).out
+
+
+def test_a_message_of_megabytes_stays_small_on_the_screen_and_in_the_record(
+    run_cli: RunCli, beside: Path
+) -> None:
+    arguments = ["fn=mine.wrong:raises_megabytes", "args=pair_of_vectors", "device=cpu", "debug=true"]
+    ran = run_cli(*arguments, *QUICK, cwd=beside)
+    assert ran.code == 1
+    assert "RuntimeError: begin xxx" in ran.said
+    assert "more characters" in ran.said
+    assert len(ran.said) < 100_000
+    (record,) = ran.records().values()
+    assert record["error"]["message"].startswith("begin xxx")
+    assert record["error"]["message"].endswith("xxx end")
+    assert len(json.dumps(record)) < 100_000
 
 
 def test_a_wrong_name_is_refused_and_leaves_nothing(run_cli: RunCli, beside: Path) -> None:
