@@ -109,15 +109,17 @@ FORMATS = (
         hints=("private key",),
         # Also where the beginning or the end has been cut off.
         pattern=re.compile(
-            rf"{_BEGIN}(?:[\s\S]*?{_END}|(?:{_NEXT}[\w-]+: [^\n\\]*)*(?:(?:{_NEXT})*[A-Za-z0-9+/=]{{8,}})*)"
-            rf"|(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/=]{{16,}}(?:{_NEXT})+)+{_END}"
+            rf"{_BEGIN}(?:[\s\S]{{0,20000}}?{_END}|(?:{_NEXT}[\w-]+: [^\n\\]*)*(?:(?:{_NEXT})*[A-Za-z0-9+/=]{{8,}})*)"
+            rf"|(?<![A-Za-z0-9+/=])(?:(?>[A-Za-z0-9+/=]{{16,}})(?:{_NEXT})+)+{_END}"
         ),
     ),
     Format(
         name=_IN_URL,
         hints=("://",),
         # user:password@ or user@; a password with / in it, but not a port and a path.
-        pattern=re.compile(r"://((?:[^/\s:@\"'<>]*:(?!\d+(?:[/?#\s]|$))[^\s\"'<>]+|[^/\s\"'<>]+)@)"),
+        pattern=re.compile(
+            r"://((?:[^/\s:@\"'<>]{0,200}:(?!\d+(?:[/?#\s]|$))[^\s\"'<>]{1,400}|[^/\s\"'<>]{1,400})@)"
+        ),
         hidden=lambda match: (match.start(1), match.end(1) - 1),
     ),
     Format(
@@ -152,7 +154,7 @@ FORMATS = (
             r"|(?:glpat-|pypi-|dckr_pat_|dop_v1_|nvapi-|wandb_v1_)[\w-]{20,}"
             r"|xox[a-z]-[A-Za-z0-9-]{10,}|xapp-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/[\w/]{10,}"
             r"|AIza[\w-]{30,}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"
-            r"|sk-(?=[\w-]*\d)[\w-]{20,}|[sr]k_(?:live|test)_[A-Za-z0-9]{10,}"
+            r"|sk-(?=[\w-]{0,200}\d)[\w-]{20,}|[sr]k_(?:live|test)_[A-Za-z0-9]{10,}"
             r"|SG\.[\w-]{16,}\.[\w-]{16,})"
         ),
     ),
@@ -166,8 +168,8 @@ FORMATS = (
         hints=("bearer", "authorization"),
         pattern=re.compile(
             r"""authorization["']?\s*[:=]\s*["']?(?:basic|bearer|token|digest)\s+([^\s"',;*]{6,})"""
-            r"""|authorization["']?\s*[:=]\s*["']?((?=\S*\d)[^\s"',;*]{8,})"""
-            r"|\bbearer\s+((?=\S*\d)[\w.~+/=-]{8,})",
+            r"""|authorization["']?\s*[:=]\s*["']?((?=\S{0,200}\d)[^\s"',;*]{8,})"""
+            r"|\bbearer\s+((?=\S{0,200}\d)[\w.~+/=-]{8,})",
             re.IGNORECASE,
         ),
         hidden=lambda match: match.span(match.lastindex or 0),
@@ -197,7 +199,7 @@ FORMATS = (
             ),
             *("apikey", "accesskey", "accountkey", "privatekey", "signingkey"),
         ),
-        pattern=re.compile(rf"""(?:{_LABEL})[\w-]*(?:\\?["'])?{_SIGN}{_VALUE}""", re.IGNORECASE),
+        pattern=re.compile(rf"""(?:{_LABEL})[\w-]{{0,60}}(?:\\?["'])?{_SIGN}{_VALUE}""", re.IGNORECASE),
         hidden=_value,
     ),
     Format(
@@ -209,7 +211,10 @@ FORMATS = (
     Format(
         name=_BY_LABEL,
         hints=("--",),  # an option, and its value as the next word
-        pattern=re.compile(rf"--(?:[\w-]*-)?(?:{_LABEL}|token)[\w-]*(?P<sign> +){_VALUE}", re.IGNORECASE),
+        pattern=re.compile(
+            rf"(?<![\w-])--(?:[\w-]{{0,60}}-)?(?:{_LABEL}|token)[\w-]{{0,60}}(?P<sign> +){_VALUE}",
+            re.IGNORECASE,
+        ),
         hidden=_value,
     ),
 )

@@ -17,7 +17,7 @@ import pytest
 from fakes import make_failed, make_record, make_timing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import ROOT
+from processes import ROOT, TIMEOUT_S
 
 from jaxaccel.compose import compose
 from jaxaccel.config import BadInputError
@@ -479,3 +479,21 @@ def test_the_folder_of_caches_is_no_persons_either(monkeypatch: pytest.MonkeyPat
         assert without_places(f"at {tmp_path}/caches/jaxaccel/xla") == "at CACHE/jaxaccel/xla"
     monkeypatch.setenv("XDG_CACHE_HOME", "caches")
     assert without_places("of caches") == "of caches", "a relative one is no folder of caches"
+
+
+def test_long_texts_that_repeat_what_formats_look_for_do_not_stall() -> None:
+    """Own code that printed a rule of 20,000 dashes stalled everything for half a minute."""
+    script = (
+        "from jaxaccel.redact import without_secrets\n"
+        "from jaxaccel.redact.formats import FORMATS\n"
+        "for hint in sorted({hint for format in FORMATS for hint in format.hints}):\n"
+        "    for text in (hint, hint + 'a', hint + '-', hint + ' '):\n"
+        "        without_secrets(text * (60_000 // len(text)))\n"
+        "    without_secrets(hint + 'A' * 60_000)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=TIMEOUT_S,
+        check=True,
+    )
