@@ -109,7 +109,8 @@ FORMATS = (
         hints=("private key",),
         # Also where the beginning or the end has been cut off.
         pattern=re.compile(
-            rf"{_BEGIN}(?:[\s\S]{{0,20000}}?{_END}|(?:{_NEXT}[\w-]+: [^\n\\]*)*(?:(?:{_NEXT})*[A-Za-z0-9+/=]{{8,}})*)"
+            rf"{_BEGIN}(?:[\s\S]{{0,20000}}?{_END}"
+            rf"|(?:{_NEXT}[\w-]+: [^\n\\]*)*(?:(?:{_NEXT})*[A-Za-z0-9+/=]{{8,}})*)"
             rf"|(?<![A-Za-z0-9+/=])(?:(?>[A-Za-z0-9+/=]{{16,}})(?:{_NEXT})+)+{_END}"
         ),
     ),
