@@ -9,7 +9,7 @@ if getattr(sys, "argv", [])[:1] == ["-m"]:  # while Python looks for a module of
     if not sys.flags.safe_path:
         sys.path.append(sys.path.pop(0))
     # First of all imports: a signal while the others go on, which take long, has a last line, too.
-    from jaxaccel.early import is_command, leave_on_signals
+    from jaxaccel.process.early import is_command, leave_on_signals
 
     if is_command(sys.orig_argv):
         leave_on_signals()
@@ -23,7 +23,7 @@ _HOMES = {
     "Case": "records",
     "Comparison": "records",
     "Record": "records",
-    "load_records": "publish.store",
+    "load_records": "records.store",
     "pair": "analyze.compare",
     "save_exported": "workloads.saving",
 }

@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxaccel.early import leave_on_signals
+from jaxaccel.process.early import leave_on_signals
 
 
 def main() -> int:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from jaxaccel.arguments import choose, given_prices, load, parse_only
-from jaxaccel.config import BadInputError, Parser, parser_with_examples, whole_number
-from jaxaccel.saying import say, tell
-from jaxaccel.starting import BAD_INPUT, OK, command
+from jaxaccel.cli.exit import BAD_INPUT, OK, command
+from jaxaccel.cli.parser import Parser, parser_with_examples
+from jaxaccel.cli.record_arguments import choose, given_prices, load, parse_only
+from jaxaccel.process.saying import say, tell
+from jaxaccel.records.checks import whole_number
+from jaxaccel.records.errors import BadInputError
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.advice import Ask, Measured
@@ -67,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
 def answer_all(known: "Sequence[Sequence[Measured]]", ask: "Ask", prices: "Prices | None") -> int:
     """One answer for each kind of case. Returns 2 where none of them has been measured around that size."""
     from jaxaccel.analyze.advice import OutsideError, advise, priced
-    from jaxaccel.publish.advice import in_words, title
+    from jaxaccel.render.words.advice import in_words, title
 
     answered = False
     for pairs in known:
@@ -88,9 +90,9 @@ def show_all(known: "Sequence[Sequence[Measured]]") -> None:
     """A table: who wins in which range of sizes, for each kind of case."""
     from jaxaccel.analyze.crossover import conclude
     from jaxaccel.analyze.questions import EVERY_CALL, EVERY_CALL_PINNED, family_size, point
-    from jaxaccel.publish.console import make_console, show_winners
-    from jaxaccel.publish.names import family_name
     from jaxaccel.records import RESIDENT
+    from jaxaccel.render.terminal import make_console, show_winners
+    from jaxaccel.render.words.names import family_name
 
     rows = []
     for pairs in known:

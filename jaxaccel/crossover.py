@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel import ending
-from jaxaccel.commands import (
+from jaxaccel.analyze.crossover_config import CrossoverConfig
+from jaxaccel.cli.commands import (
     Launcher,
     command_line,
     costs_a_warning,
@@ -28,19 +28,21 @@ from jaxaccel.commands import (
     stop_by,
     to_its_end,
 )
-from jaxaccel.config import BadInputError, CeilingsMode, CrossoverConfig, ResumeChanged, RunConfig
-from jaxaccel.early import NO_RESULT
-from jaxaccel.keeping import Keeper
+from jaxaccel.cli.config import CeilingsMode, ResumeChanged, RunConfig
+from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, OK, command
+from jaxaccel.cli.keeping import Keeper
+from jaxaccel.cli.spelling import in_words_typed
+from jaxaccel.process import signals
+from jaxaccel.process.early import NO_RESULT
+from jaxaccel.process.saying import say, tell, warn
 from jaxaccel.records import NOT_NEEDED, Arm, Record
-from jaxaccel.saying import say, tell, warn
-from jaxaccel.spelling import in_words_typed
-from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK, command
+from jaxaccel.records.errors import BadInputError
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.crossover import Answer, Point
-    from jaxaccel.compose import Composed, Job
-    from jaxaccel.measure.ceilings import Book
-    from jaxaccel.measure.session import Group, Place, Watcher
+    from jaxaccel.cli.compose import Composed, Job
+    from jaxaccel.session.ceilings import Book
+    from jaxaccel.session.session import Group, Place, Watcher
 
 HELP = """\
 jaxaccel.crossover finds the sizes at which the faster device changes.
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     line = command_line("jaxaccel.crossover", arguments)
     with ExitStack() as workers:
         launcher = Launcher(BOTH, workers)
-        from jaxaccel.compose import compose
+        from jaxaccel.cli.compose import compose
 
         for argument in arguments:
             if argument.partition("=")[0] in ("device", "size", "metrics"):
@@ -98,9 +100,9 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
 
     **Raises** BadInputError for what `prepare` refuses.
     """
-    from jaxaccel.measure.host import hold_devices
-    from jaxaccel.publish.console import make_console
-    from jaxaccel.publish.progress import ShowProgress
+    from jaxaccel.render.terminal import make_console
+    from jaxaccel.render.terminal.progress import ShowProgress
+    from jaxaccel.session.device_locks import hold_devices
 
     config = composed.jobs[0].config
     with ready_to_write(composed):
@@ -130,11 +132,11 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
             warn(str(error))
             code = BAD_INPUT
         told = [finish(found, command_id) for found in searches if found.records]
-    if not told and ending.stopped():
-        warn(f"{ending.how()} {NO_RESULT}")
+    if not told and signals.stopped():
+        warn(f"{signals.how()} {NO_RESULT}")
     elif code != OK:
         tell("not all was found out: the same command with resume=FOLDER goes on")
-    return ending.exit_code() or (code if code != OK or all(told) else INCOMPLETE)
+    return signals.exit_code() or (code if code != OK or all(told) else INCOMPLETE)
 
 
 @dataclass(kw_only=True)
@@ -152,8 +154,8 @@ class Sessions:
 
     def measure(self, groups: "list[Group]") -> "Iterator[tuple[Place, Record]]":
         """A session: the records of its groups, each as soon as it is there."""
-        from jaxaccel.measure.session import Plan, measure
-        from jaxaccel.measure.tally import Command
+        from jaxaccel.session.arm_run import Command
+        from jaxaccel.session.session import Plan, measure
 
         assert self.watcher is not None
         self._book = self._book or open_book(self.mode)
@@ -169,14 +171,15 @@ class Sessions:
 
 def finish(found: "Search", sweep_id: str) -> bool:
     """Show, save and publish what a search found; whether each question has an answer."""
-    from jaxaccel.publish import console, store
-    from jaxaccel.publish.crossover import save_crossovers
-    from jaxaccel.publish.names import family_name
+    from jaxaccel.records import store
+    from jaxaccel.render import terminal
+    from jaxaccel.render.words.crossover import save_crossovers
+    from jaxaccel.render.words.names import family_name
 
-    screen, records, settings = console.make_console(), list(found.records.values()), found.settings
+    screen, records, settings = terminal.make_console(), list(found.records.values()), found.settings
     answers, case, config = found.answers(), found.config.case, found.config
     unknown = [name for name in settings.questions if name not in {answer.question for answer in answers}]
-    with ending.caught(), ending.held():
+    with signals.caught(), signals.held():
         found.keeper.settle()
         with costs_a_warning(f"can't write to {found.folder}"):  # each record is kept by itself
             store.save_all(records, found.folder)
@@ -184,10 +187,10 @@ def finish(found: "Search", sweep_id: str) -> bool:
     with costs_a_warning("the answers could not be shown"):
         if answers:
             title = f"{family_name(case)}, {settings.over} {settings.low} to {settings.high}"
-            console.show_crossovers(screen, title, answers)
+            terminal.show_crossovers(screen, title, answers)
         if unknown and found.pairs():
             say(f"not known: {', '.join(unknown)} (`absent` in the records says why)")
-        console.show_failures(screen, records)
+        terminal.show_failures(screen, records)
     leave_page(records, found.folder)
     send(records, config.wandb, found.folder, sweep_id=sweep_id, keeper=found.keeper)
     last_lines(found.keeper, found.folder, made=len(records))
@@ -201,8 +204,8 @@ def prepare(job: "Job") -> "Search":
     """
     from jaxaccel.analyze.machines import latest
     from jaxaccel.analyze.questions import check_question, metrics_for
-    from jaxaccel.measure.evidence import asked_for
-    from jaxaccel.publish import store
+    from jaxaccel.cli.record_arguments import load_and_tell
+    from jaxaccel.session.evidence import asked_for
 
     settings = job.config.crossover
     assert settings is not None
@@ -214,7 +217,7 @@ def prepare(job: "Job") -> "Search":
     found = Search(config=job.config, settings=settings, folder=job.folder)
     if not job.config.resume:
         return found
-    for record in latest(store.load_records([job.folder])).values():
+    for record in latest(load_and_tell([job.folder])).values():
         case, device = record.case, record.arm.requested
         at = case.size if settings.over == "size" else case.params.get(settings.over)
         if not isinstance(at, int) or found.arm(at, device).case != case:
@@ -271,7 +274,7 @@ class Search:
 
         **Raises** BadInputError where that was not asked for.
         """
-        from jaxaccel.measure.source import of_other_source, resumed_after_edit, source_of
+        from jaxaccel.session.source import of_other_source, resumed_after_edit, source_of
 
         others, source = of_other_source(self.records.values(), now), source_of(now)
         if others and source and self.config.resume_changed is not ResumeChanged.restart:
@@ -337,7 +340,7 @@ class Search:
     def groups(self, wanted: "Mapping[int, Need]") -> "list[Group]":
         """What a session measures of it."""
         from jaxaccel.analyze.questions import metrics_for
-        from jaxaccel.measure.session import Group
+        from jaxaccel.session.session import Group
 
         return [
             Group(

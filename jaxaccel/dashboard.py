@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxaccel.arguments import given_project
-from jaxaccel.config import BadInputError, Parser, WandbConfig, parser_with_examples
-from jaxaccel.redact import without_secrets
-from jaxaccel.saying import say, warn
-from jaxaccel.starting import OK, command
+from jaxaccel.cli.exit import OK, command
+from jaxaccel.cli.parser import Parser, parser_with_examples
+from jaxaccel.cli.record_arguments import given_project
+from jaxaccel.process.saying import say, warn
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.redact import without_secrets
+from jaxaccel.wandb.config import WandbConfig
 
 NOT_SAVED = 1
 WORKLOADS = ("matvec", "dot", "mlp")
@@ -43,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 def show(arguments: Arguments) -> int:
     """Print what would be saved, as JSON. Asks nobody."""
-    from jaxaccel.publish.wandb.workspace import spec, workspaces
+    from jaxaccel.wandb.workspace import spec, workspaces
 
     entity = arguments.project.entity or SOMEBODY
     found = workspaces(entity, arguments.project.project, arguments.workloads)
@@ -53,8 +55,8 @@ def show(arguments: Arguments) -> int:
 
 def save(arguments: Arguments) -> int:
     """Save both views, over earlier ones of theirs. Returns the exit code."""
-    from jaxaccel.publish.wandb import workspace
-    from jaxaccel.publish.wandb.client import in_words
+    from jaxaccel.wandb import workspace
+    from jaxaccel.wandb.client import in_words
 
     try:
         entity = workspace.default_entity()
@@ -108,7 +110,7 @@ def read(argv: Sequence[str]) -> Arguments:
 
 def known_workloads() -> list[str]:
     """Those that have a YAML file."""
-    from jaxaccel.conf_folder import config_folder
+    from jaxaccel.cli.conf_folder import config_folder
 
     return sorted(path.stem for path in (config_folder() / "workload").glob("*.yaml"))
 

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxaccel.config import BadInputError, Dtype, Parser, Precision
-from jaxaccel.function_names import FORMS, MAKER, common_root, locate
-from jaxaccel.saying import say, tell
-from jaxaccel.starting import OK, command
+from jaxaccel.cli.exit import OK, command
+from jaxaccel.cli.parser import Parser
+from jaxaccel.process.saying import say, tell
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.function_names import FORMS, MAKER, common_root, locate
+from jaxaccel.records.precision import Dtype, Precision
 
 FAILED = 1
 

@@ -11,8 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxaccel import ending
-from jaxaccel.commands import (
+from jaxaccel.cli.commands import (
     Launcher,
     command_line,
     costs_a_warning,
@@ -26,16 +25,18 @@ from jaxaccel.commands import (
     stop_by,
     to_its_end,
 )
-from jaxaccel.config import BadInputError, ResumeChanged
-from jaxaccel.keeping import Keeper
+from jaxaccel.cli.config import ResumeChanged
+from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, OK, command
+from jaxaccel.cli.keeping import Keeper
+from jaxaccel.cli.spelling import device_of, in_words_typed
+from jaxaccel.process import signals
+from jaxaccel.process.saying import say
 from jaxaccel.records import DEVICES, Record, Status
-from jaxaccel.saying import say
-from jaxaccel.spelling import device_of, in_words_typed
-from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK, command
+from jaxaccel.records.errors import BadInputError
 
 if TYPE_CHECKING:
-    from jaxaccel.compose import Composed
-    from jaxaccel.measure.session import Group, Place
+    from jaxaccel.cli.compose import Composed
+    from jaxaccel.session.session import Group, Place
 
 
 HELP = (["--help"], ["-h"])  # with other arguments Hydra gives it, in which these are the defaults
@@ -45,7 +46,7 @@ HELP = (["--help"], ["-h"])  # with other arguments Hydra gives it, in which the
 def main(arguments: Sequence[str]) -> int:
     """Compose, measure, save, show, publish. Returns the exit code."""
     if list(arguments) in HELP:
-        from jaxaccel.conf_folder import usage
+        from jaxaccel.cli.conf_folder import usage
 
         say(usage())
         return OK
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     with ExitStack() as workers:
         # Workers take longest to start: they do it while this process imports and composes.
         launcher = Launcher(likely_devices(arguments), workers)
-        from jaxaccel.compose import compose
+        from jaxaccel.cli.compose import compose
 
         composed = compose(arguments, command_id)
         return measure_jobs(composed, line, command_id, launcher) if composed.jobs else OK
@@ -66,11 +67,11 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, launcher: "Laun
     **Raises** BadInputError where an earlier run that is to be resumed is not one of these jobs, or the CPU
     is to use more cores than there are.
     """
-    from jaxaccel.measure.host import hold_devices
-    from jaxaccel.measure.session import Plan, measure
-    from jaxaccel.measure.tally import Command
-    from jaxaccel.publish.console import make_console
-    from jaxaccel.publish.progress import ShowProgress
+    from jaxaccel.render.terminal import make_console
+    from jaxaccel.render.terminal.progress import ShowProgress
+    from jaxaccel.session.arm_run import Command
+    from jaxaccel.session.device_locks import hold_devices
+    from jaxaccel.session.session import Plan, measure
 
     config = composed.jobs[0].config
     with ready_to_write(composed):
@@ -106,20 +107,21 @@ def finish(
 ) -> int:
     """Write what a sweep adds, show what was measured, publish what is new. Returns the exit code."""
     from jaxaccel.analyze.compare import pair
-    from jaxaccel.publish import console, store
-    from jaxaccel.publish.console import beside
-    from jaxaccel.publish.sections import as_text
+    from jaxaccel.records import store
+    from jaxaccel.render import rows, terminal
+    from jaxaccel.render.terminal import rates
+    from jaxaccel.render.words.sections import as_text
 
-    screen, records = console.make_console(), list(found.values())
+    screen, records = terminal.make_console(), list(found.values())
     details = any(job.config.debug for job in composed.jobs)
     sweep_folder = composed.sweep_folder if records else None
     refused = {place: record for place, record in found.items() if record.status is Status.refused}
-    if records and len(refused) == len(records) and not ending.stopped():
+    if records and len(refused) == len(records) and not signals.stopped():
         composed.discard()
         with costs_a_warning("what failed could not be shown"):
-            console.show_failures(screen, records, details=details)
+            terminal.show_failures(screen, records, details=details)
         return BAD_INPUT
-    with ending.caught(), ending.held():
+    with signals.caught(), signals.held():
         for place, record in refused.items():
             keeper.keep(record, folders[place])
         keeper.settle()
@@ -128,22 +130,22 @@ def finish(
                 if composed.jobs[0].config.resume:
                     records += store.others(sweep_folder, records)
                 store.save_all(records, sweep_folder)
-                store.save_comparisons(pair(records), sweep_folder)
+                rows.save_comparisons(pair(records), sweep_folder)
     with costs_a_warning("the results could not be shown"):
         if sweep_folder:
-            console.show_comparisons(screen, pair(records))
-            if more := as_text(beside.sections(records)):
+            terminal.show_comparisons(screen, pair(records))
+            if more := as_text(rates.sections(records)):
                 say(more)
         elif records:
-            console.show_records(screen, records)
-        console.show_failures(screen, records, details=details)
+            terminal.show_records(screen, records)
+        terminal.show_failures(screen, records, details=details)
     if sweep_folder:
         leave_page(records, sweep_folder)
     send(records, composed.jobs[0].config.wandb, composed.folder, sweep_id=sweep_id, keeper=keeper)
     last_lines(keeper, composed.folder, made=len(found), asked=len(folders))
     complete = all(record.ok and not record.lacks_passes for record in found.values())
     whole = complete and len(found) == len(folders) and keeper.complete
-    return ending.exit_code() or (OK if whole else INCOMPLETE)
+    return signals.exit_code() or (OK if whole else INCOMPLETE)
 
 
 def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[Path]]]:
@@ -153,13 +155,14 @@ def group_arms(composed: "Composed") -> tuple[list["Group"], dict["Place", list[
 
     **Raises** BadInputError for a record in a folder to be resumed that can't be read.
     """
-    from jaxaccel.analyze.differences import without_source
     from jaxaccel.analyze.machines import latest
-    from jaxaccel.measure.session import Group
-    from jaxaccel.publish import store
+    from jaxaccel.cli.record_arguments import load_and_tell
+    from jaxaccel.records import store
+    from jaxaccel.records.source import without_source
+    from jaxaccel.session.session import Group
 
     resumed = composed.jobs[0].config.resume
-    earlier = latest(store.load_records([resumed])) if resumed else {}
+    earlier = latest(load_and_tell([resumed])) if resumed else {}
     groups: dict[tuple[Any, ...], Group] = {}
     folders: dict[Place, list[Path]] = {}
     for job in composed.jobs:

@@ -13,8 +13,8 @@ import pytest
 from filelock import FileLock
 from processes import Ran, RunCli, clean_environment, run_in
 
-from jaxaccel.measure.client import worker_variables
-from jaxaccel.measure.host import LOCKS
+from jaxaccel.session.device_locks import LOCKS
+from jaxaccel.session.worker_process import worker_variables
 
 # Tests that compute in this process do so as a worker on the CPU does, on a machine with a GPU too.
 os.environ |= {name: value for name, value in worker_variables("cpu").items() if name.startswith("JAX_")}

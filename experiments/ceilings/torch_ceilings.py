@@ -1,6 +1,6 @@
 """What PyTorch reaches where jaxaccel's ceilings are measured: run it with OUT.json as its argument.
 
-The same sizes as jaxaccel/measure/ceilings.py, on random data of zero mean, with CUDA events around queued
+The same sizes as jaxaccel/session/ceilings.py, on random data of zero mean, with CUDA events around queued
 calls, after a warm-up of as long. Needs PyTorch with CUDA. Run it beside jaxaccel with ceilings=fresh.
 """
 

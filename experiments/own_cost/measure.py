@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jaxaccel.publish.store import load_records, save_all
 from jaxaccel.records import Record
+from jaxaccel.records.store import load_records, save_all
 
 ROOT = Path(__file__).parent.parent.parent
 COMMANDS = ("run", "crossover", "report", "advise", "peers", "study", "dashboard", "export", "selftest")

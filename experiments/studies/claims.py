@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from jaxaccel.config import BadInputError, parser_with_examples
-from jaxaccel.saying import say
-from jaxaccel.starting import OK, command
+from jaxaccel.cli.exit import OK, command
+from jaxaccel.cli.parser import parser_with_examples
+from jaxaccel.process.saying import say
+from jaxaccel.records.errors import BadInputError
 from studies.claim import Claim, Published, read_claim
 
 CLAIMS = Path(__file__).parent.parent / "claims.yaml"
@@ -64,14 +65,14 @@ def read_claims(path: Path) -> list[Claim]:
 
 def published(claims: Sequence[Claim], folder: Path) -> Published:
     """What the figures of claims are of, as far as it is there; studies are folders of `folder`."""
-    from jaxaccel.publish.store import load_records
+    from jaxaccel.cli.record_arguments import load_and_tell
 
     figures = [figure for claim in claims for figure in claim.figures]
     studies = dict.fromkeys(study for figure in figures for study in figure.records)
     files = dict.fromkeys(figure.file for figure in figures if figure.file)
     return Published(
         records={
-            study: load_records([folder / study])
+            study: load_and_tell([folder / study])
             for study in studies
             if [*folder.glob(f"{study}/**/records.jsonl")]
         },

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from jaxaccel.publish.crossover import in_words
-from jaxaccel.publish.numbers import brief, joules, plain, rate, ratio, seconds, volume
+from jaxaccel.render.words.crossover import in_words
+from jaxaccel.render.words.numbers import brief, joules, plain, rate, ratio, seconds, volume
 from studies.claim import Claim, Judgement, Published, quantities_of
 from studies.quantities import Quantity
 

@@ -7,10 +7,11 @@ from rich import box
 from rich.table import Table
 
 from jaxaccel.analyze.advice import DATA, families
-from jaxaccel.arguments import choose, load, parse_only
-from jaxaccel.config import BadInputError, parser_with_examples
-from jaxaccel.publish.console import make_console
-from jaxaccel.starting import OK, command
+from jaxaccel.cli.exit import OK, command
+from jaxaccel.cli.parser import parser_with_examples
+from jaxaccel.cli.record_arguments import choose, load, parse_only
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.render.terminal import make_console
 from studies.rules import CLOSE, Held, Score, held_cases, inner, rules, score
 
 EXAMPLES = """\

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jaxaccel import ending, foreign
-from jaxaccel.config import BadInputError, Parser, parser_with_examples, require_positive, require_text
-from jaxaccel.records import DEVICES, JAX
-from jaxaccel.saying import say, tell, warn
-from jaxaccel.starting import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, command
+from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, command
+from jaxaccel.cli.parser import Parser, parser_with_examples
+from jaxaccel.process import signals
+from jaxaccel.process.saying import say, tell, warn
+from jaxaccel.records import DEVICES, JAX, escape
+from jaxaccel.records.checks import require_positive, require_text
+from jaxaccel.records.errors import BadInputError
 
 if TYPE_CHECKING:
     from jaxaccel.records import Record
@@ -168,7 +170,7 @@ def main(
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Go over the studies that are asked for. Returns the exit code."""
-    again = foreign.shell(["scripts/study", *argv])
+    again = escape.shell(["scripts/study", *argv])
     asked = read(argv)
     studies = choose(asked, experiments)
     if asked.list:
@@ -176,16 +178,16 @@ def main(
             show(study, outputs)
         return OK
     if asked.publish:
-        from jaxaccel.keeping import require_room
+        from jaxaccel.cli.keeping import require_room
 
         require_room(experiments / study.name for study in studies)
     start_s, code, left = clock(), OK, []
 
     def go_on() -> bool:
         in_time = asked.budget_s is None or clock() - start_s < asked.budget_s
-        return in_time and code != INTERRUPTED and not ending.stopped()
+        return in_time and code != INTERRUPTED and not signals.stopped()
 
-    with ending.caught():
+    with signals.caught():
         for study in on_its_device(studies, asked):
             folder = folder_of(study, asked.overrides, outputs)
             went = go_over(study, folder, asked.overrides, run or run_to_its_end, go_on)
@@ -193,10 +195,10 @@ def main(
             code = max(code, went.code, conclude(went, experiments if asked.publish else None))
     if left:
         tell(f"Left: {', '.join(left)}. To go on: {again}")
-    elif ending.stopped():  # between two runs
-        how = ending.how()
+    elif signals.stopped():  # between two runs
+        how = signals.how()
         tell(f"{how[0].upper()}{how[1:]}. To go on: {again}")
-    return ending.exit_code() or code
+    return signals.exit_code() or code
 
 
 def go_over(
@@ -207,7 +209,7 @@ def go_over(
     go_on: Callable[[], bool],
 ) -> Went:
     """Run what the study consists of, until one is refused or interrupted, or `go_on` says no."""
-    from jaxaccel.reading import RECORDS
+    from jaxaccel.records.reading import RECORDS
 
     codes: dict[str, int] = {}
     for number, name in enumerate(study.runs, start=1):
@@ -217,7 +219,7 @@ def go_over(
         (folder / RECORDS).unlink(missing_ok=True)  # it is there while the study is complete, and only then
         ours = [*overrides, f"resume={(folder / name).as_posix()}"]
         arguments = changed(study.arguments(name), ours)
-        line = foreign.shell(["python", *command_of(arguments)])
+        line = escape.shell(["python", *command_of(arguments)])
         tell(f"{study.name}, {number} of {len(study.runs)}: {line}")
         codes[name] = run(arguments)
     return Went(study=study, folder=folder, codes=codes)
@@ -228,7 +230,7 @@ def conclude(went: Went, experiments: Path | None) -> int:
 
     Returns 1 where it is not complete, or not fit to be published, else 0.
     """
-    from jaxaccel.publish import store
+    from jaxaccel.records import store
 
     study, folder = went.study, went.folder
     readable = [name for name, code in went.codes.items() if code in (OK, INCOMPLETE)]
@@ -254,7 +256,7 @@ def conclude(went: Went, experiments: Path | None) -> int:
         say(f"Published: {store.save_all(records, experiments / study.name)}")
     peers = any(record.arm.framework != JAX for record in records)
     words = ["peers", "report"] if peers else ["report"]
-    say("The table: " + foreign.shell(["python", "-m", f"jaxaccel.{words[0]}", *words[1:], str(folder)]))
+    say("The table: " + escape.shell(["python", "-m", f"jaxaccel.{words[0]}", *words[1:], str(folder)]))
     return OK
 
 
@@ -264,15 +266,15 @@ def run_to_its_end(arguments: Sequence[str]) -> int:
     A signal to us is sent on to it, and it is waited for while it saves what it has.
     """
     process: subprocess.Popen[bytes] | None = None
-    with ending.caught(), ending.held():
+    with signals.caught(), signals.held():
         process = subprocess.Popen([sys.executable, *command_of(arguments)])
     code = None
     while process and code is None:
-        if ending.stopped():
-            process.send_signal(ending.number())
-        with ending.caught():
+        if signals.stopped():
+            process.send_signal(signals.number())
+        with signals.caught():
             code = process.wait()
-    if ending.stopped() or (code is not None and ending.is_of_signal(code)):
+    if signals.stopped() or (code is not None and signals.is_of_signal(code)):
         return INTERRUPTED
     return code if code in (OK, BAD_INPUT) else INCOMPLETE
 
@@ -286,7 +288,7 @@ def command_of(arguments: Sequence[str]) -> list[str]:
 
 def show(study: Study, outputs: Path) -> None:
     """A study's question, and what of it has been measured, in each folder that it has."""
-    from jaxaccel.reading import RECORDS
+    from jaxaccel.records.reading import RECORDS
 
     say(f"{study.name}: {study.question.strip()}\n  needs {', '.join(study.needs)}")
     places = [outputs / study.name, *sorted(outputs.glob(f"{study.name}+*"))]
@@ -320,11 +322,16 @@ def records_of(folder: Path, broken: list[str] | None = None) -> list["Record"]:
     What can't be read is passed over: it is added to `broken`, a line each, or else named on standard error.
     """
     from jaxaccel.analyze.machines import latest_by_framework
-    from jaxaccel.publish.store import load_records
+    from jaxaccel.cli.record_arguments import load_and_tell
+    from jaxaccel.records.store import load_records
 
     if not folder.is_dir():
         return []
-    return list(latest_by_framework(load_records([folder], broken, peers=True)).values())
+    if broken is None:
+        records = load_and_tell([folder], peers=True)
+    else:
+        records = load_records([folder], broken, peers=True)
+    return list(latest_by_framework(records).values())
 
 
 def folder_of(study: Study, overrides: Iterable[str], outputs: Path) -> Path:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jaxaccel.analyze.compare import EQUIVALENT, geometric_mean, welch_half_width
-from jaxaccel.analyze.differences import Aspect, Difference, differences, without_source
+from jaxaccel.analyze.differences import Aspect, Difference, differences
 from jaxaccel.analyze.machines import latest
 from jaxaccel.analyze.stats import bursts_of, pass_medians, severe
 from jaxaccel.records import Case, Metric, Record, Trend
+from jaxaccel.records.source import without_source
 
 # What a change is looked for in. Device time would tell of the same change again, and each further ratio
 # takes from the chance of finding any; transfers, and calls that they are part of, are the machine's.

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from jaxaccel.records import BEST, CODE_PACKAGES, MADE_BY_CODE, Case, Record
+from jaxaccel.records import BEST, CODE_PACKAGES, MADE_BY_CODE, Record
+from jaxaccel.records.source import source_digest
 
 UNKNOWN, UNSET = "unknown", "not set"
-OLD_SOURCE = "source"  # the parameter of earlier cases that had the digest of the function's file
 
 # What of an environment's `gpu` says with what software it was driven; the rest is the machine.
 GPU_VERSIONS = ("driver", "runtime")
@@ -96,21 +96,11 @@ def identity(environment: Mapping[str, Any], flags: Mapping[str, str]) -> dict[s
     return kept | {"gpu": coarse or None, "flags": settings}
 
 
-def source_digest(record: Record) -> str | None:
-    """What identifies the user's source; of records made before there was `code`, that of their case."""
-    return record.code.digest if record.code else record.case.params.get(OLD_SOURCE)
-
-
 def other_source(cpu: Record, gpu: Record) -> str | None:
     """Why the two sides of a pair are not of one program, in words; None where nothing says so."""
     if cpu.code is None or gpu.code is None or cpu.code.digest == gpu.code.digest:
         return None
     return f"the source is {cpu.code.digest} on the CPU, and {gpu.code.digest} on the GPU"
-
-
-def without_source(case: Case) -> Case:
-    """The case as it is now, whenever it was measured."""
-    return replace(case, params={name: told for name, told in case.params.items() if name != OLD_SOURCE})
 
 
 def _facts(record: Record) -> dict[tuple[Aspect, str], Any]:

@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from jaxaccel.commands import command_line
-from jaxaccel.saying import say
-from jaxaccel.starting import OK, command
+from jaxaccel.cli.commands import command_line
+from jaxaccel.cli.exit import OK, command
+from jaxaccel.process.saying import say
 
 HELP = """\
 jaxaccel.peers measures a JAX workload beside other frameworks: the same data, tolerance and statistics, each

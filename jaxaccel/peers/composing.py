@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel.config import BadInputError
+from jaxaccel.records.errors import BadInputError
 
 if TYPE_CHECKING:
-    from jaxaccel.compose import Composed
+    from jaxaccel.cli.compose import Composed
 
 GROUPS = ("peers=default",)
 FILE = "cases="
@@ -21,7 +21,7 @@ def compose_all(arguments: Sequence[str], command_id: str) -> "Composed":
 
     **Raises** BadInputError for a file that can't be read, or has no line, and for what `compose` refuses.
     """
-    from jaxaccel.compose import Composed, compose
+    from jaxaccel.cli.compose import Composed, compose
 
     files = [argument.removeprefix(FILE) for argument in arguments if argument.startswith(FILE)]
     if not files:

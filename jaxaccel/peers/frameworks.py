@@ -4,8 +4,8 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxaccel.config import BadInputError
 from jaxaccel.records import DEVICES
+from jaxaccel.records.errors import BadInputError
 
 WORKLOADS = ("matvec", "dot", "mlp", "mlp_article", "training")  # those that peers are written for
 

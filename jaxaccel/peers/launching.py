@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
-from jaxaccel.measure.client import Worker
-from jaxaccel.measure.session import WorkerLike
-from jaxaccel.messages import COMPANIONS, Failure, Message, Started
 from jaxaccel.peers.frameworks import FRAMEWORKS
 from jaxaccel.records import JAX
+from jaxaccel.records.messages import COMPANIONS, Failure, Message, Started
+from jaxaccel.session.session import WorkerLike
+from jaxaccel.session.worker_process import Worker
 
 Start = Callable[[str, str], WorkerLike]  # device, library
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel import ending
-from jaxaccel.commands import (
+from jaxaccel.cli.commands import (
     costs_a_warning,
     keep_measured,
     last_lines,
@@ -17,16 +16,18 @@ from jaxaccel.commands import (
     stop_by,
     to_its_end,
 )
-from jaxaccel.config import BadInputError, ResumeChanged, RunConfig
-from jaxaccel.keeping import Keeper
+from jaxaccel.cli.config import ResumeChanged, RunConfig
+from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, OK
+from jaxaccel.cli.keeping import Keeper
 from jaxaccel.peers.frameworks import LIBRARIES, WORKLOADS, Framework, chosen, missing_lines
 from jaxaccel.peers.launching import SharedLauncher, arm_name, starter
+from jaxaccel.process import signals
 from jaxaccel.records import JAX, RESIDENT, Record, Status
-from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK
+from jaxaccel.records.errors import BadInputError
 
 if TYPE_CHECKING:
-    from jaxaccel.compose import Composed
-    from jaxaccel.measure.session import Group, Place
+    from jaxaccel.cli.compose import Composed
+    from jaxaccel.session.session import Group, Place
 
 
 @dataclass(kw_only=True)
@@ -47,11 +48,11 @@ def measure_jobs(composed: "Composed", line: str, sweep_id: str, stack: ExitStac
 
     **Raises** BadInputError for what no peer is written for.
     """
-    from jaxaccel.measure.host import hold_devices
-    from jaxaccel.measure.session import Plan, measure
-    from jaxaccel.measure.tally import Command
-    from jaxaccel.publish.console import make_console
-    from jaxaccel.publish.progress import ShowProgress
+    from jaxaccel.render.terminal import make_console
+    from jaxaccel.render.terminal.progress import ShowProgress
+    from jaxaccel.session.arm_run import Command
+    from jaxaccel.session.device_locks import hold_devices
+    from jaxaccel.session.session import Plan, measure
 
     config = composed.jobs[0].config
     with ready_to_write(composed):
@@ -85,13 +86,14 @@ def finish(
 ) -> int:
     """Leave what was measured in one file, and show it. Returns the exit code."""
     from jaxaccel.analyze.peers import beside
-    from jaxaccel.publish import console, store
-    from jaxaccel.publish.console.peers import failure_lines, show_peers
+    from jaxaccel.records import store
+    from jaxaccel.render import terminal
+    from jaxaccel.render.terminal.peers import failure_lines, show_peers
 
-    screen, records = console.make_console(), list(found.values())
+    screen, records = terminal.make_console(), list(found.values())
     refused = records and all(record.status is Status.refused for record in records)
-    with ending.caught(), ending.held():
-        if refused and not ending.stopped():
+    with signals.caught(), signals.held():
+        if refused and not signals.stopped():
             composed.discard()
         else:
             for folder, record in found.items():
@@ -107,12 +109,12 @@ def finish(
             screen.print(line, style="yellow", markup=False, soft_wrap=True)
         for line in failure_lines(records):
             screen.print(line, style="red", markup=False, soft_wrap=True)
-    if refused and not ending.stopped():
+    if refused and not signals.stopped():
         return BAD_INPUT
     last_lines(keeper, composed.folder, made=len(found), asked=asked)
     complete = all(record.ok and not record.lacks_passes for record in records)
     whole = complete and len(found) == asked and keeper.complete
-    return ending.exit_code() or (OK if whole else INCOMPLETE)
+    return signals.exit_code() or (OK if whole else INCOMPLETE)
 
 
 def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
@@ -120,7 +122,7 @@ def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
 
     **Raises** BadInputError for a workload, framework or metric that is not for peers.
     """
-    from jaxaccel.measure.session import Group
+    from jaxaccel.session.session import Group
 
     sessions: dict[str, Session] = {}
     notes: dict[str, None] = {}
@@ -158,9 +160,9 @@ def plan(composed: "Composed") -> tuple[list[Session], list[str]]:
 def records_of(folder: Path) -> dict[tuple[str, str, str], Record]:
     """The records of an earlier run that count, by case, device and framework."""
     from jaxaccel.analyze.machines import latest_by_framework
-    from jaxaccel.publish.store import load_records
+    from jaxaccel.cli.record_arguments import load_and_tell
 
-    return latest_by_framework(load_records([folder], peers=True))
+    return latest_by_framework(load_and_tell([folder], peers=True))
 
 
 def _frameworks(config: RunConfig, device: str, notes: dict[str, None]) -> list[Framework]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from jaxaccel.arguments import choose, parse_only
-from jaxaccel.config import BadInputError, parser_with_examples
-from jaxaccel.saying import say, warn
-from jaxaccel.starting import INCOMPLETE, OK
+from jaxaccel.cli.exit import INCOMPLETE, OK
+from jaxaccel.cli.parser import parser_with_examples
+from jaxaccel.cli.record_arguments import choose, load_and_tell, parse_only
+from jaxaccel.process.saying import say, warn
+from jaxaccel.records.errors import BadInputError
 
 EXAMPLES = """\
 examples:
@@ -20,9 +21,8 @@ def report(argv: Sequence[str]) -> int:
     **Raises** BadInputError for what is no record, or has no peer in it.
     """
     from jaxaccel.analyze.peers import beside, fastest
-    from jaxaccel.publish.console import make_console
-    from jaxaccel.publish.console.peers import failure_lines, peers_markdown, show_peers
-    from jaxaccel.publish.store import load_records
+    from jaxaccel.render.terminal import make_console
+    from jaxaccel.render.terminal.peers import failure_lines, peers_markdown, show_peers
 
     parser = parser_with_examples(
         prog="python -m jaxaccel.peers report",
@@ -36,7 +36,7 @@ def report(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     try:
         only = parse_only("--only", given.only)
-        (records,) = choose([load_records(given.places, peers=True)], only)
+        (records,) = choose([load_and_tell(given.places, peers=True)], only)
     except ValueError as error:
         raise BadInputError(str(error)) from error
     found = beside(records)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel import foreign
-from jaxaccel.arguments import choose, load
-from jaxaccel.config import BadInputError, WandbConfig
+from jaxaccel.cli.exit import command
+from jaxaccel.cli.record_arguments import choose, load
+from jaxaccel.process.saying import say
+from jaxaccel.records import escape
+from jaxaccel.records.errors import BadInputError
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
-from jaxaccel.saying import say
-from jaxaccel.starting import command
+from jaxaccel.wandb.config import WandbConfig
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 def publish(records: "Sequence[Record]", project: WandbConfig) -> bool:
     """Send to W&B what it has not, and say what came of it; whether W&B has all."""
-    from jaxaccel.publish.wandb.publishing import publish_later
+    from jaxaccel.wandb.publish import publish_later
 
     published = publish_later(records, project)
     say(published.message)
@@ -78,7 +79,7 @@ def refuse_what_differs(comparison: "BaselineComparison", allow: Sequence[Allowe
 
     **Raises** BadInputError, with what differs and which value of --allow permits it.
     """
-    from jaxaccel.publish.baseline import labels
+    from jaxaccel.render.words.baseline import labels
 
     forbidden = {str(aspect) for aspect in Allowed if aspect not in allow}
     refused = [found for found in comparison.differences if str(found.aspect) in forbidden]
@@ -92,7 +93,8 @@ def refuse_what_differs(comparison: "BaselineComparison", allow: Sequence[Allowe
 
 def show_baseline(comparison: "BaselineComparison", arguments: Arguments) -> None:
     """The comparison on standard output, or in the file that was asked for."""
-    from jaxaccel.publish import baseline, console
+    from jaxaccel.render import terminal
+    from jaxaccel.render.words import baseline
 
     match arguments.format:
         case Format.csv:
@@ -100,7 +102,7 @@ def show_baseline(comparison: "BaselineComparison", arguments: Arguments) -> Non
         case Format.json:
             hand_over(baseline.as_json(comparison), arguments.output)
         case _:
-            console.show_baseline(console.make_console(), comparison)
+            terminal.show_baseline(terminal.make_console(), comparison)
 
 
 def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[str] = ()) -> None:
@@ -109,7 +111,8 @@ def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[st
     **Raises** BadInputError where the file that was asked for can't be written.
     """
     from jaxaccel.analyze.compare import pair
-    from jaxaccel.publish import money, store, tables
+    from jaxaccel.render import files, rows
+    from jaxaccel.render.words import money
 
     comparisons, prices = pair(records), arguments.prices
     match arguments.format:
@@ -118,16 +121,16 @@ def show(records: "Sequence[Record]", arguments: Arguments, skipped: Sequence[st
             if arguments.format is Format.html:
                 leave_page(records, comparisons, arguments, skipped)
         case Format.markdown:
-            from jaxaccel.publish.console.markdown import markdown
+            from jaxaccel.render.terminal.markdown import markdown
 
             hand_over(markdown(records, comparisons, prices, skipped), arguments.output)
         case Format.csv | Format.json:
-            rows = [
-                store.row(comparison) | (money.columns(comparison, prices) if prices else {})
+            table = [
+                rows.row(comparison) | (money.columns(comparison, prices) if prices else {})
                 for comparison in comparisons
             ]
-            as_text = tables.csv_text if arguments.format is Format.csv else tables.json_text
-            hand_over(as_text(rows), arguments.output)
+            as_text = files.csv_text if arguments.format is Format.csv else files.json_text
+            hand_over(as_text(table), arguments.output)
 
 
 def show_table(
@@ -135,17 +138,18 @@ def show_table(
 ) -> None:
     """The tables of the terminal."""
     from jaxaccel.analyze.machines import standing
-    from jaxaccel.publish import console, training
-    from jaxaccel.publish.console import beside
-    from jaxaccel.publish.sections import as_text
+    from jaxaccel.render import terminal
+    from jaxaccel.render.terminal import rates
+    from jaxaccel.render.words import training
+    from jaxaccel.render.words.sections import as_text
 
-    screen = console.make_console()
-    console.show_comparisons(screen, comparisons)
-    if more := as_text((*training.sections(comparisons), *beside.sections(records))):
+    screen = terminal.make_console()
+    terminal.show_comparisons(screen, comparisons)
+    if more := as_text((*training.sections(comparisons), *rates.sections(records))):
         say(more)
     if prices:
-        console.show_bills(screen, comparisons, prices)
-    console.show_failures(screen, [placed.record for placed in standing(records)])
+        terminal.show_bills(screen, comparisons, prices)
+    terminal.show_failures(screen, [placed.record for placed in standing(records)])
 
 
 def leave_page(
@@ -158,7 +162,7 @@ def leave_page(
 
     **Raises** BadInputError where it can't be written.
     """
-    from jaxaccel.publish.page import PAGE, write_page
+    from jaxaccel.render.page import PAGE, write_page
 
     first = Path(arguments.new[0])
     path = arguments.output or (first if first.is_dir() else first.parent) / PAGE
@@ -167,7 +171,7 @@ def leave_page(
         write_page(records, path, arguments.prices, notes, comparisons)
     except OSError as error:
         raise unwritable(path, error) from error
-    say(f"Page: {foreign.inert(str(path))}")
+    say(f"Page: {escape.inert(str(path))}")
 
 
 def hand_over(text: str, output: Path | None) -> None:
@@ -175,7 +179,7 @@ def hand_over(text: str, output: Path | None) -> None:
 
     **Raises** BadInputError where the file can't be written.
     """
-    from jaxaccel.publish.store import write_whole
+    from jaxaccel.records.store import write_whole
 
     if output is None:
         say(text, end="")

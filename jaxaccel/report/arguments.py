@@ -8,8 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel.arguments import given_prices, given_project, parse_only
-from jaxaccel.config import BadInputError, Parser, WandbConfig, choice, parser_with_examples
+from jaxaccel.cli.parser import Parser, parser_with_examples
+from jaxaccel.cli.record_arguments import given_prices, given_project, parse_only
+from jaxaccel.records.checks import choice
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.wandb.config import WandbConfig
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices

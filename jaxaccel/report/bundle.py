@@ -12,24 +12,24 @@ from pathlib import Path
 import msgspec
 
 import jaxaccel
-from jaxaccel import foreign
-from jaxaccel.analyze.differences import OLD_SOURCE, without_source
-from jaxaccel.arguments import choose
-from jaxaccel.commands import require_cores, say_waiting
-from jaxaccel.config import BadInputError, contents, sources
-from jaxaccel.function_names import file_of, folders_of
-from jaxaccel.measure.client import Worker
-from jaxaccel.measure.host import DeviceBusyError, hold_devices
-from jaxaccel.messages import Dump, Dumped, Failure, Started
-from jaxaccel.publish.names import case_name
-from jaxaccel.records import CPU_CORES, MADE_BY_CODE, Arm, Record
-from jaxaccel.redact import all_without_secrets, without_places
-from jaxaccel.redact.outlets import scrub
+from jaxaccel.cli.commands import require_cores, say_waiting
+from jaxaccel.cli.identify import contents, sources
+from jaxaccel.cli.record_arguments import choose
+from jaxaccel.cli.spelling import as_typed, root_of, words_of
+from jaxaccel.process.saying import say, tell, warn
+from jaxaccel.records import CPU_CORES, MADE_BY_CODE, Arm, Record, escape
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.function_names import file_of, folders_of
+from jaxaccel.records.messages import Dump, Dumped, Failure, Started
+from jaxaccel.records.redact import all_without_secrets, without_places
+from jaxaccel.records.redact.outlets import scrub
+from jaxaccel.records.source import OLD_SOURCE, without_source
+from jaxaccel.render.words.names import case_name
 from jaxaccel.report.arguments import Arguments
 from jaxaccel.report.repro import NOT_SET, repro, timed
 from jaxaccel.report.settings import PLATFORMS, left_out, speed_settings
-from jaxaccel.saying import say, tell, warn
-from jaxaccel.spelling import as_typed, root_of, words_of
+from jaxaccel.session.device_locks import DeviceBusyError, hold_devices
+from jaxaccel.session.worker_process import Worker
 
 WAIT_S = 600.0  # for another jaxaccel that is measuring on the device
 DEVICE = "device"  # of `--only`, beside what tells cases apart
@@ -69,7 +69,7 @@ def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
     first = Path(arguments.new[0])
     parent = arguments.output or (first if first.is_dir() else first.parent)
     words = ["bundle", *case_name(record.case).split(), record.arm.requested]
-    folder = parent / foreign.file_name([foreign.file_name(words), record.case_id[:6]], most=100)
+    folder = parent / escape.file_name([escape.file_name(words), record.case_id[:6]], most=100)
     if folder.exists():
         raise BadInputError(f"`--bundle`: {folder} is there already: remove it, or choose another `--output`")
     try:
@@ -85,7 +85,7 @@ def bundle(records: Sequence[Record], arguments: Arguments) -> bool:
         raise BadInputError(f"`--bundle` can't write to {parent}: {error.strerror or error}") from error
     for name, reason in absent.items():
         warn(f"the bundle has no {name}: {reason}")
-    say(f"Bundle: {foreign.inert(str(folder))}.tar.gz, unpacked beside it")
+    say(f"Bundle: {escape.inert(str(folder))}.tar.gz, unpacked beside it")
     return not absent
 
 
@@ -136,7 +136,7 @@ def fill(folder: Path, record: Record, arm: Arm) -> dict[str, str]:
     else:
         (folder / "repro.py").write_text(repro(record, reply.takes), encoding="utf-8")
     told = [
-        f"{name}={foreign.inert(without_places(text))}\n" for name, text in sorted(record.arm.flags.items())
+        f"{name}={escape.inert(without_places(text))}\n" for name, text in sorted(record.arm.flags.items())
     ]
     (folder / "flags.txt").write_text("".join(told), encoding="utf-8")
     plain = all_without_secrets(msgspec.to_builtins(record))
@@ -183,7 +183,7 @@ def arm_of(record: Record, arguments: Arguments) -> Arm:
     **Raises** BadInputError where nothing here is known by this name, where it is no longer what was
     measured, and where it is own code that nobody has allowed to run.
     """
-    from jaxaccel.conf_folder import target_of
+    from jaxaccel.cli.conf_folder import target_of
 
     case = record.case
     target = target_of(case.workload)
@@ -306,7 +306,7 @@ def readme(folder: Path, record: Record, notes: Sequence[str], absent: Mapping[s
         *(f"- {note}" for note in [*(turns if record.paired else []), *notes]),
         *(f"- there is no {name}: {reason}" for name, reason in absent.items()),
     ]
-    return without_places("\n".join(foreign.inert(line) for line in lines) + "\n")
+    return without_places("\n".join(escape.inert(line) for line in lines) + "\n")
 
 
 def pack(folder: Path, archive: Path) -> None:

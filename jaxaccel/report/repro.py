@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from jaxaccel.foreign import docstring, python
 from jaxaccel.records import CPU_CORES, Metric, Record, Timing
-from jaxaccel.redact import without_places
+from jaxaccel.records.escape import docstring, python
+from jaxaccel.records.redact import without_places
 from jaxaccel.report.settings import speed_settings
 
 TIMED = (Metric.latency, Metric.throughput)

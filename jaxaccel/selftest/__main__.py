@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from jaxaccel import ending
-from jaxaccel.commands import costs_a_warning
-from jaxaccel.keeping import require_room
+from jaxaccel.cli.commands import costs_a_warning
+from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, OK, command
+from jaxaccel.cli.keeping import require_room
+from jaxaccel.process import signals
+from jaxaccel.process.saying import say, tell, warn
 from jaxaccel.records import DEVICES
-from jaxaccel.saying import say, tell, warn
 from jaxaccel.selftest.check import Check, Outcome
-from jaxaccel.starting import BAD_INPUT, INCOMPLETE, OK, command
 
 QUICK_TRIALS, TRIALS = 100, 1000
 _STYLES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skipped": "dim"}
@@ -28,7 +28,7 @@ _STYLES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skippe
 def main(argv: Sequence[str]) -> int:
     """Run the checks, show them, write them as JSON. Returns 1 if one failed, else 0."""
     options = _parser().parse_args(argv)
-    from jaxaccel.measure.host import DeviceBusyError, hold_devices
+    from jaxaccel.session.device_locks import DeviceBusyError, hold_devices
 
     output = options.output
     if output is None and not options.rerun:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if output:
         require_room([output.parent])
     found: list[Check] = []
-    with ending.caught():
+    with signals.caught():
         if options.rerun:
             found += _rerun(*options.rerun)
         else:
@@ -54,10 +54,10 @@ def main(argv: Sequence[str]) -> int:
         with costs_a_warning(f"can't write to {output}"):
             _write(found, output)
             say(f"Checks: {output}")
-    if ending.stopped():
-        tell(f"{ending.how()}: {len(found)} checks were made")
+    if signals.stopped():
+        tell(f"{signals.how()}: {len(found)} checks were made")
     failed = any(check.outcome is Outcome.failed for check in found)
-    return ending.exit_code() or (INCOMPLETE if failed else OK)
+    return signals.exit_code() or (INCOMPLETE if failed else OK)
 
 
 def _all(devices: Sequence[str], *, quick: bool) -> Iterator[Check]:
@@ -71,10 +71,10 @@ def _all(devices: Sequence[str], *, quick: bool) -> Iterator[Check]:
 
 
 def _rerun(first: Path, second: Path) -> Iterable[Check]:
-    from jaxaccel.publish.store import load_records
+    from jaxaccel.cli.record_arguments import load_and_tell
     from jaxaccel.selftest import rerun
 
-    return rerun.checks(load_records([first]), load_records([second]))
+    return rerun.checks(load_and_tell([first]), load_and_tell([second]))
 
 
 def _tell(what: str) -> None:
@@ -86,7 +86,7 @@ def _show(found: Sequence[Check]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from jaxaccel.publish.console import make_console
+    from jaxaccel.render.terminal import make_console
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("check", "expected", "found", ""):
@@ -101,8 +101,8 @@ def _show(found: Sequence[Check]) -> None:
 
 
 def _write(found: Sequence[Check], path: Path) -> None:
-    from jaxaccel.publish.store import write_whole
-    from jaxaccel.publish.tables import json_text
+    from jaxaccel.records.store import write_whole
+    from jaxaccel.render.files import json_text
 
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     write_whole(path, json_text({"at": when, "checks": list(map(asdict, found))}).encode())

@@ -9,20 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from jaxaccel.measure.client import worker_variables
-from jaxaccel.measure.sampling import why
-from jaxaccel.messages import (
-    AskRound,
-    Close,
-    Failure,
-    Inspect,
-    Inspected,
-    Message,
-    Open,
-    Round,
-)
 from jaxaccel.records import Arm, Metric
+from jaxaccel.records.messages import AskRound, Close, Failure, Inspect, Inspected, Message, Open, Round
 from jaxaccel.selftest.check import Check, Outcome, holds
+from jaxaccel.session.rounds import why
+from jaxaccel.session.worker_process import worker_variables
 
 SIZE = 16384  # of a matrix-vector product, whose kernel takes 335 µs on an H100: a trip adds 1 to 3
 AGREE, FROM_S = 0.03, 50e-6
@@ -41,7 +32,7 @@ def cupti() -> Sequence[float] | str:
     """Seconds of calls by CUPTI, in a process that is thrown away, or why there are none."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "jaxaccel.worker.cupti", str(SIZE)],
+            [sys.executable, "-m", "jaxaccel.selftest.cupti", str(SIZE)],
             env={**os.environ, **worker_variables("gpu")},
             capture_output=True,
             text=True,

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from jaxaccel.analyze import compare, stats
-from jaxaccel.measure import session
-from jaxaccel.measure.ceilings import Book
-from jaxaccel.measure.client import Worker
-from jaxaccel.measure.evidence import WITHIN_CEILING
-from jaxaccel.measure.host import LoadMeter
-from jaxaccel.measure.sampling import OpenArm, Sampled, Stop, sample
-from jaxaccel.measure.tally import Command
-from jaxaccel.messages import AskRound, Close, Failure, Message, Open, Opened, Round
+from jaxaccel.hardware.host import LoadMeter
 from jaxaccel.records import RESIDENT, Arm, Case, Metric, Record, Verdict
+from jaxaccel.records.messages import AskRound, Close, Failure, Message, Open, Opened, Round
 from jaxaccel.selftest import clocks
 from jaxaccel.selftest.check import Check, Outcome, holds, share
+from jaxaccel.session import session
+from jaxaccel.session.arm_run import Command
+from jaxaccel.session.ceilings import Book
+from jaxaccel.session.evidence import WITHIN_CEILING
+from jaxaccel.session.rounds import OpenArm, Sampled, Stop, sample
+from jaxaccel.session.worker_process import Worker
 
 EQUAL_ARMS_STOP = Stop(relative_ci=0.01, limit_s=0.15)
 SLEEP_S = 0.005  # of worker.mutants.Sleeper
@@ -119,7 +119,7 @@ def _measure(
 
 def _mutant(worker: Worker, device: str, name: str, invariant: str) -> Check:
     size = LONG_CALL[device] if name == "NoBlock" else MUTANT_SIZE
-    failure, _ = _measure(worker, _arm(device, f"jaxaccel.worker.mutants:{name}", size=size))
+    failure, _ = _measure(worker, _arm(device, f"jaxaccel.selftest.mutants:{name}", size=size))
     found = failure.error.type if failure else "nothing"
     return holds(
         f"{device}: mutant {name}",
@@ -131,7 +131,7 @@ def _mutant(worker: Worker, device: str, name: str, invariant: str) -> Check:
 
 def _known_duration(worker: Worker, device: str) -> Check:
     name = f"{device}: a call that sleeps {1e3 * SLEEP_S:.0f} ms"
-    failure, rounds = _measure(worker, _arm(device, "jaxaccel.worker.mutants:Sleeper", size=8))
+    failure, rounds = _measure(worker, _arm(device, "jaxaccel.selftest.mutants:Sleeper", size=8))
     expected = f"never below {1e3 * SLEEP_S:.0f} ms"
     if failure:
         return Check(name=name, expected=expected, found=failure.error.message, outcome=Outcome.failed)
@@ -228,7 +228,7 @@ class _Silent:
 
 def _rates(device: str, launch: session.Launch, meter: session.Meter | None = None) -> Iterator[Check]:
     """A session's own verdict on rates: an honest one is within its ceiling, ten times that is not."""
-    targets = (MATVEC, "jaxaccel.worker.mutants:OverstatedCost")
+    targets = (MATVEC, "jaxaccel.selftest.mutants:OverstatedCost")
     groups = [
         session.Group(
             stop=CEILING_STOP, metrics=RESIDENT, arms={device: _arm(device, target, size=MUTANT_SIZE)}

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from jaxaccel.analyze import stats
-from jaxaccel.config import BadInputError
 from jaxaccel.records import Metric, Record, Timing
+from jaxaccel.records.errors import BadInputError
 from jaxaccel.selftest.check import Check, Outcome, share
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxaccel.analyze import compare, stats
 from jaxaccel.analyze.differences import Aspect, differences
-from jaxaccel.measure.sampling import Sampled, Stop, sample
-from jaxaccel.messages import Round
 from jaxaccel.records import SCHEMA_VERSION, ArmFacts, Case, Metric, Record, Status, Timing, Verdict
+from jaxaccel.records.messages import Round
 from jaxaccel.selftest.check import Check, holds, share
+from jaxaccel.session.rounds import Sampled, Stop, sample
 
 TYPICAL_S = 1e-3
 PER_ROUND = 20

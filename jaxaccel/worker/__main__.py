@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxaccel.children import keep
-from jaxaccel.messages import AskRound, Close, Dump, Inspect, Message, Open, Started
+from jaxaccel.process.children import keep
 from jaxaccel.records import CPU_CORES, ArmFacts, Spent
+from jaxaccel.records.messages import AskRound, Close, Dump, Inspect, Message, Open, Started
 from jaxaccel.worker.serving import answer_all, answering, claim_channels, round_of, send, start_failure
 
 

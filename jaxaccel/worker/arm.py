@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxaccel.messages import Closed, Inspected, Opened, Round, Unavailable
 from jaxaccel.records import (
     BEST,
     NO_TRANSFER,
@@ -29,6 +28,7 @@ from jaxaccel.records import (
     Spent,
     Transfers,
 )
+from jaxaccel.records.messages import Closed, Inspected, Opened, Round, Unavailable
 from jaxaccel.worker import energy
 from jaxaccel.worker.best import Chosen, candidates, choose
 from jaxaccel.worker.carry_check import check_carry

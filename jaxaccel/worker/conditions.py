@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
-from jaxaccel.messages import COMPANIONS
-from jaxaccel.nvml import Gpu
+from jaxaccel.hardware.nvml import Gpu
 from jaxaccel.records import Flag
+from jaxaccel.records.messages import COMPANIONS
 from jaxaccel.worker.devices import open_nvml
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import psutil
 
-from jaxaccel.nvml import Gpu, open_gpu
+from jaxaccel.hardware.nvml import Gpu, open_gpu
 from jaxaccel.records import ArmFacts
-from jaxaccel.redact import without_secrets
+from jaxaccel.records.redact import without_secrets
 
 # What of the environment variables changes speed or results. Paths and secrets are not among them.
 SPEED_VARIABLES = (

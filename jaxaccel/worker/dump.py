@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from jaxaccel.children import scratch_prefix
-from jaxaccel.messages import Dumped
+from jaxaccel.process.children import scratch_prefix
 from jaxaccel.records import Arm
-from jaxaccel.redact import without_places
+from jaxaccel.records.messages import Dumped
+from jaxaccel.records.redact import without_places
 from jaxaccel.worker.checks import make_workload, predict_memory
 from jaxaccel.worker.hlo import operations, outline
 from jaxaccel.worker.own_code import OwnCode

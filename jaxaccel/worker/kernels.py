@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxaccel.children import scratch_prefix
-from jaxaccel.messages import Round, Unavailable
+from jaxaccel.process.children import scratch_prefix
 from jaxaccel.records import Kernel
+from jaxaccel.records.messages import Round, Unavailable
 from jaxaccel.worker.timing import LONGEST_CALL_S, Block, Call, quiet
 
 TRIES = 3

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from jaxaccel.messages import Opened
 from jaxaccel.records import NAMES_OF_CODE, Arm, Code
-from jaxaccel.redact import learn
+from jaxaccel.records.messages import Opened
+from jaxaccel.records.redact import learn
 from jaxaccel.worker import process_state, settings
 from jaxaccel.worker.devices import PACKAGES
 from jaxaccel.worker.imports import Imports, top

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import jax
 
-from jaxaccel import foreign
-from jaxaccel.records import Problem
-from jaxaccel.redact import without_secrets
+from jaxaccel.records import Problem, escape
+from jaxaccel.records.redact import without_secrets
 from jaxaccel.worker.checks import RefusedError
 from jaxaccel.worker.program import ARGUMENTS
 from jaxaccel.workloads.importing import BadCodeError
@@ -55,13 +54,13 @@ def describe(error: BaseException) -> Problem:
     theirs = users_traceback(error)
     named = getattr(error, "name", None)
     return Problem(
-        type=foreign.inert(
+        type=escape.inert(
             named if named and isinstance(named, str) else type(error).__name__.removesuffix("Error"), 100
         ),
-        message=foreign.inert(_first_line(text, MESSAGE), MESSAGE),
+        message=escape.inert(_first_line(text, MESSAGE), MESSAGE),
         hint=_hint(error, text),
-        details=foreign.report(_clean("".join(traceback.format_exception(error)), foreign.TEXT)),
-        traceback=theirs and foreign.report(theirs),
+        details=escape.report(_clean("".join(traceback.format_exception(error)), escape.TEXT)),
+        traceback=theirs and escape.report(theirs),
     )
 
 
@@ -106,7 +105,7 @@ def _clean(text: str, most: int) -> str:
     """
     if len(text) <= most + 2 * MARGIN:
         return without_secrets(text)
-    head, missing, tail = foreign.cut(len(text), most)
+    head, missing, tail = escape.cut(len(text), most)
     start = without_secrets(text[: head + MARGIN])[:-MARGIN]
     end = without_secrets(text[len(text) - tail - MARGIN :])[MARGIN:]
     return start + missing + end
@@ -137,16 +136,16 @@ def users_traceback(error: BaseException) -> str | None:
     for cause in reversed(list(_causes(error))):
         frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if _is_theirs(frame.filename)]
         if isinstance(cause, SyntaxError) and cause.filename and _is_theirs(cause.filename):
-            return _clean("".join(traceback.format_exception_only(cause)), foreign.TEXT)
+            return _clean("".join(traceback.format_exception_only(cause)), escape.TEXT)
         if any("site-packages" not in frame.filename for frame in frames):
             lines = ["Traceback of your code (most recent call last):\n"]
             for frame in frames[-_LONGEST_FRAMES:]:
                 line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
                 lines.append(f'  File "{_near(frame.filename)}", line {frame.lineno}, in {frame.name}\n')
                 lines.append(f"    {line}\n" if line else "")
-            name, said = type(cause).__name__, _first_line(_said(cause), foreign.LINE)
+            name, said = type(cause).__name__, _first_line(_said(cause), escape.LINE)
             lines.append(name if said == name else f"{name}: {said}")
-            return _clean("".join(lines), foreign.TEXT)
+            return _clean("".join(lines), escape.TEXT)
     return None
 
 

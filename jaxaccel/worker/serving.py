@@ -4,10 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Protocol
 
-from jaxaccel import foreign
-from jaxaccel.messages import Failure, Message, Round, Unavailable, decode_message, encode_message
-from jaxaccel.records import Metric, Problem
-from jaxaccel.redact import all_without_secrets
+from jaxaccel.records import Metric, Problem, escape
+from jaxaccel.records.messages import Failure, Message, Round, Unavailable, decode_message, encode_message
+from jaxaccel.records.redact import all_without_secrets
 
 
 class Arm(Protocol):
@@ -33,7 +32,7 @@ def claim_channels() -> tuple[BinaryIO, BinaryIO]:
 
 def send(replies: BinaryIO, message: Message) -> None:
     """Say it, without the secrets that this process knows. Text of own code's exceptions is made inert."""
-    told = foreign.everywhere(all_without_secrets(message), foreign.MULTILINE)
+    told = escape.everywhere(all_without_secrets(message), escape.MULTILINE)
     replies.write(encode_message(told))
 
 

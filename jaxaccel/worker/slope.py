@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from jaxaccel.messages import Round, Unavailable
+from jaxaccel.records.messages import Round, Unavailable
 from jaxaccel.worker.hlo import array_operations, operations, operations_outside
 from jaxaccel.worker.program import Resident, wait
 from jaxaccel.worker.timing import LONG_CALL_S, LONGEST_CALL_S, AbsentError, burst

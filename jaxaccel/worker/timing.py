@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxaccel.messages import Round
 from jaxaccel.records import Metric
+from jaxaccel.records.messages import Round
 
 BLOCKED = (Metric.latency, Metric.throughput)  # timed from Python, around calls that are awaited
 AWAITED = "output awaited"

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxaccel.messages import Round, Unavailable
 from jaxaccel.records import Metric, Transfers
+from jaxaccel.records.messages import Round, Unavailable
 from jaxaccel.worker.checks import ANSWER, binary
 from jaxaccel.worker.devices import capacity_bytes, host_available_bytes
 from jaxaccel.worker.program import is_narrow, place, wait

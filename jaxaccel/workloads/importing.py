@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxaccel.function_names import FORMS, MAKER, Named, file_of, folders_of, locate, near, usual_folders
+from jaxaccel.records.function_names import (
+    FORMS,
+    MAKER,
+    Named,
+    file_of,
+    folders_of,
+    locate,
+    near,
+    usual_folders,
+)
 
 
 class BadCodeError(ValueError):

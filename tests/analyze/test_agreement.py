@@ -11,9 +11,9 @@ from fakes import make_case, make_failed, make_record
 
 from jaxaccel.analyze.agreement import agreement, difference, of_pair
 from jaxaccel.analyze.compare import compare
-from jaxaccel.publish.console import make_console, show_comparisons, show_records
-from jaxaccel.publish.store import row
 from jaxaccel.records import Accuracy, Cost, Record, decode_record, encode_record
+from jaxaccel.render.rows import row
+from jaxaccel.render.terminal import make_console, show_comparisons, show_records
 from jaxaccel.worker import sketch as sketches
 from jaxaccel.worker.sketch import PROJECTIONS, sketch, sketch_leaf
 

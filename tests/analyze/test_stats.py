@@ -26,9 +26,9 @@ from jaxaccel.analyze.stats import (
     summarize,
     t_half_width,
 )
-from jaxaccel.measure.sampling import Stop, sample
-from jaxaccel.publish.page import rows
 from jaxaccel.records import NOT_FINITE, Flag, Metric, Timing
+from jaxaccel.render.page import rows
+from jaxaccel.session.rounds import Stop, sample
 
 Floats = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]

@@ -9,8 +9,7 @@ from fakes import make_case, make_record
 from processes import QUICK, RunCli
 
 from jaxaccel import run
-from jaxaccel.publish import store
-from jaxaccel.records import Metric
+from jaxaccel.records import Metric, store
 
 WORKLOADS = [
     "attention",

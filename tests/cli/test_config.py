@@ -5,18 +5,11 @@ from typing import Any
 
 import pytest
 
-from jaxaccel.config import (
-    CeilingsMode,
-    Dtype,
-    Precision,
-    ResumeChanged,
-    RunConfig,
-    TimingConfig,
-    WandbMode,
-    WorkloadConfig,
-    parse,
-)
+from jaxaccel.cli.config import CeilingsMode, ResumeChanged, RunConfig, TimingConfig, WorkloadConfig
+from jaxaccel.cli.parse import parse
 from jaxaccel.records import Metric
+from jaxaccel.records.precision import Dtype, Precision
+from jaxaccel.wandb.config import WandbMode
 
 
 def raw(**changes: Any) -> dict[str, Any]:

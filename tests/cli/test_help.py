@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import TIMEOUT_S, RunCli
 
-from jaxaccel.conf_folder import target_of, usage
+from jaxaccel.cli.conf_folder import target_of, usage
 
 COMMANDS = ("run", "crossover", "advise", "report", "dashboard", "export", "selftest")
 # Each takes a good part of the 0.8 s that --help may take, or all of it.

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from jaxaccel.compose import compose
-from jaxaccel.config import BadInputError, parse
-from jaxaccel.overrides import check_arguments
+from jaxaccel.cli.compose import compose
+from jaxaccel.cli.overrides import check_arguments
+from jaxaccel.cli.parse import parse
+from jaxaccel.records.errors import BadInputError
 
 COMPOSED: dict[str, Any] = {
     "workload": {"name": "dot", "_target_": "jaxaccel.workloads.dot:Dot", "variant": "direct"},

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fakes import make_case, make_failed, make_record
 
-from jaxaccel import spelling
-from jaxaccel.config import BadInputError
+from jaxaccel.cli import spelling
+from jaxaccel.cli.spelling import as_typed, expand, in_words_typed, root_of, split_values
 from jaxaccel.records import Flag
-from jaxaccel.spelling import as_typed, expand, in_words_typed, root_of, split_values
+from jaxaccel.records.errors import BadInputError
 
 
 @pytest.fixture(autouse=True)

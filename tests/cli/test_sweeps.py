@@ -9,7 +9,7 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.utils import JobReturn
 
-from jaxaccel.compose import compose
+from jaxaccel.cli.compose import compose
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from processes import ROOT
 from jaxaccel.advise import main
 from jaxaccel.analyze.advice import Ask, Measured, OutsideError, advise, families, priced
 from jaxaccel.analyze.questions import answer
-from jaxaccel.publish import store
-from jaxaccel.publish.store import load_records
-from jaxaccel.records import Metric, Record, Verdict
+from jaxaccel.records import Metric, Record, Verdict, store
+from jaxaccel.records.store import load_records
 
 ACCOUNTING = ROOT / "experiments/accounting"
 

@@ -15,19 +15,18 @@ from browser import CHROMIUM, in_browser
 from fakes import make_case, make_record, make_timing
 from markdown_it import MarkdownIt
 
-from jaxaccel import foreign, report
+from jaxaccel import report
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.stats import SEVERE_FLAGS
-from jaxaccel.publish import store
-from jaxaccel.publish.figures import draw
-from jaxaccel.publish.figures.samples import draw_samples
-from jaxaccel.publish.page import content, write_page
-from jaxaccel.publish.wandb.layout import runs_of
-from jaxaccel.reading import way_out
-from jaxaccel.records import Code, Flag, Record, encode_record
-from jaxaccel.redact import all_without_secrets
-from jaxaccel.redact.outlets import document
+from jaxaccel.records import Code, Flag, Record, encode_record, escape, store
+from jaxaccel.records.reading import way_out
+from jaxaccel.records.redact import all_without_secrets
+from jaxaccel.records.redact.outlets import document
+from jaxaccel.render.figures import draw
+from jaxaccel.render.figures.samples import draw_samples
+from jaxaccel.render.page import content, write_page
+from jaxaccel.wandb.layout import runs_of
 
 # A link, as Plotly reads it, beside templates by which it would put in a text that was not escaped.
 LINK = '<a href="https&#58;//example.org">x</a>'
@@ -109,7 +108,7 @@ def test_a_page_and_its_saved_figures_have_no_link_of_a_record(tmp_path: Path) -
 @pytest.mark.parametrize("text", ['x;"=1+1;y', 'x; " \'"=1+1', 'x;""@SUM(1);', 'a;\u00a0"＝1'])
 def test_no_cell_is_a_formula_where_a_semicolon_ends_it(text: str) -> None:
     """Excel and LibreOffice take it for the separator where a comma is the decimal point."""
-    table = foreign.csv_table([{"a": "x", "b": text, "c": "y"}])
+    table = escape.csv_table([{"a": "x", "b": text, "c": "y"}])
     for row in csv.reader(io.StringIO(table), delimiter=";"):
         for cell in row:
             assert cell.lstrip()[:1] not in {*"=+-@＝"}, row
@@ -120,7 +119,7 @@ def test_no_cell_is_a_formula_where_a_semicolon_ends_it(text: str) -> None:
 )
 def test_words_at_the_begin_of_a_line_of_markdown_are_no_list_no_rule_and_no_heading(text: str) -> None:
     render = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render
-    words = foreign.markdown(text)
+    words = escape.markdown(text)
     assert re.findall(r"<(\w+)", render(words).replace("<!-- -->", "")) == ["p"]
     assert re.findall(r"<(\w+)", render(f"- {words}").replace("<!-- -->", "")) == ["ul", "li"]
     assert render(words).replace("<!-- -->", "").replace("&gt;", ">") == f"<p>{text.strip()}</p>\n"
@@ -128,7 +127,7 @@ def test_words_at_the_begin_of_a_line_of_markdown_are_no_list_no_rule_and_no_hea
 
 @pytest.mark.parametrize("text", ["#1", "owner/name#12", "GH-7", "see gh-8", "@someone", "@a/team"])
 def test_nobody_is_notified_whatever_is_left_once_markdown_has_been_read(text: str) -> None:
-    shown = MarkdownIt("commonmark").render(foreign.markdown(text))
+    shown = MarkdownIt("commonmark").render(escape.markdown(text))
     assert not re.search(r"[@#]\w|GH-\d", shown, re.IGNORECASE)
 
 

@@ -17,9 +17,9 @@ import pytest
 from fakes import make_case, make_failed, make_record, make_timing, started
 from processes import TIMEOUT_S
 
-from jaxaccel.config import BadInputError, sources
-from jaxaccel.publish import store
-from jaxaccel.records import CPU_CORES, ArmFacts, Code, Record
+from jaxaccel.cli.identify import sources
+from jaxaccel.records import CPU_CORES, ArmFacts, Code, Record, store
+from jaxaccel.records.errors import BadInputError
 from jaxaccel.report import main
 from jaxaccel.report.arguments import read
 from jaxaccel.report.bundle import arm_of, differences
@@ -477,7 +477,7 @@ def test_functions_beside_an_exported_program_are_own_code_too(
 
 
 def test_a_class_outside_of_jaxaccel_is_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jaxaccel.conf_folder.target_of", lambda _: "os:system")
+    monkeypatch.setattr("jaxaccel.cli.conf_folder.target_of", lambda _: "os:system")
     with pytest.raises(BadInputError, match=r"workload=os:system \(.*os\.py\)"):
         arm_of(make_record(), read(["run", "--bundle"]))
 

@@ -26,25 +26,18 @@ from jaxaccel.analyze.crossover import (
     next_sizes,
     rounded,
 )
+from jaxaccel.analyze.crossover_config import CrossoverConfig
 from jaxaccel.analyze.questions import by_pass
-from jaxaccel.compose import Job
-from jaxaccel.config import (
-    BadInputError,
-    CrossoverConfig,
-    Dtype,
-    Precision,
-    ResumeChanged,
-    RunConfig,
-    TimingConfig,
-    WandbConfig,
-    WandbMode,
-    WorkloadConfig,
-)
+from jaxaccel.cli.compose import Job
+from jaxaccel.cli.config import ResumeChanged, RunConfig, TimingConfig, WorkloadConfig
 from jaxaccel.crossover import Search, prepare
 from jaxaccel.crossover import search as search_records
-from jaxaccel.measure.session import Group
-from jaxaccel.publish.store import load_records
 from jaxaccel.records import NOT_NEEDED, Arm, Code, Record, Timing, Verdict
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.precision import Dtype, Precision
+from jaxaccel.records.store import load_records
+from jaxaccel.session.session import Group
+from jaxaccel.wandb.config import WandbConfig, WandbMode
 
 CPU, GPU, EQUAL, OPEN = Verdict.cpu, Verdict.gpu, Verdict.equivalent, Verdict.undecided
 

@@ -21,18 +21,19 @@ from fakes import make_record
 from processes import ROOT
 from studies import study
 
-from jaxaccel import commands, crossover, early, ending, keeping, run
-from jaxaccel.config import BadInputError
-from jaxaccel.keeping import Keeper, require_room
-from jaxaccel.measure.client import Worker
-from jaxaccel.measure.session import Plan
-from jaxaccel.messages import Started
+from jaxaccel import crossover, run
+from jaxaccel.cli import commands, keeping
+from jaxaccel.cli.exit import command
+from jaxaccel.cli.keeping import Keeper, require_room
 from jaxaccel.peers import __main__ as peers
-from jaxaccel.publish import store
-from jaxaccel.records import ArmFacts, Record, decode_record
-from jaxaccel.saying import say
-from jaxaccel.starting import command
-from jaxaccel.streams import SafeStream, safe_streams
+from jaxaccel.process import early, signals
+from jaxaccel.process.saying import say
+from jaxaccel.process.streams import SafeStream, safe_streams
+from jaxaccel.records import ArmFacts, Record, decode_record, store
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.messages import Started
+from jaxaccel.session.session import Plan
+from jaxaccel.session.worker_process import Worker
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1)
@@ -44,7 +45,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     yield
-    ending._state.reset()
+    signals._state.reset()
 
 
 # --- streams ---------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_a_terminal_that_vanishes_changes_nothing(environment: dict[str, str], t
 def test_the_next_file_does_not_take_the_place_of_a_closed_standard_output(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
-        "from jaxaccel.streams import safe_streams\n"
+        "from jaxaccel.process.streams import safe_streams\n"
         "with safe_streams():\n"
         f"    file = open({str(tmp_path / 'record')!r}, 'w')\n"
         "    os.system('echo a child speaks')\n"
@@ -351,8 +352,8 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     for module in (run, crossover):
         monkeypatch.setattr(module, "Launcher", lambda *_: Mock())
-    monkeypatch.setattr("jaxaccel.measure.session.measure", made.measure)
-    monkeypatch.setattr("jaxaccel.publish.page.write_page", lambda _, path, *__: path)
+    monkeypatch.setattr("jaxaccel.session.session.measure", made.measure)
+    monkeypatch.setattr("jaxaccel.render.page.write_page", lambda _, path, *__: path)
     return made
 
 
@@ -457,7 +458,7 @@ def test_a_signal_before_the_first_record_leaves_no_folder(stage: Stage, name: s
 def test_a_signal_while_arguments_are_read_leaves_no_folder(
     stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaxaccel.compose.check_functions", lambda _: os.kill(os.getpid(), signal.SIGHUP))
+    monkeypatch.setattr("jaxaccel.cli.compose.check_functions", lambda _: os.kill(os.getpid(), signal.SIGHUP))
     code, _, err = stage(name)
     assert (code, err) == (129, "jaxaccel: interrupted by SIGHUP before there was a result\n")
     assert not Path("out").exists()
@@ -471,7 +472,7 @@ def test_further_signals_lose_no_record(stage: Stage, monkeypatch: pytest.Monkey
             os.kill(os.getpid(), sent)
         return save(record, folder)
 
-    monkeypatch.setattr(ending, "AT_ONCE_S", 0.0)
+    monkeypatch.setattr(signals, "AT_ONCE_S", 0.0)
     monkeypatch.setattr(store, "save", slowly)
     code, out, _ = stage("run")
     assert code == 143
@@ -483,7 +484,7 @@ def test_a_signal_skips_what_is_done_with_records_that_are_kept(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = Mock(side_effect=lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
-    monkeypatch.setattr("jaxaccel.publish.page.write_page", sent)
+    monkeypatch.setattr("jaxaccel.render.page.write_page", sent)
     code, out, _ = stage("run")
     assert (code, sent.call_count) == (143, 1)
     assert out.splitlines()[-2] == "interrupted by SIGTERM: 3 of 3 results are there"
@@ -519,27 +520,27 @@ def test_what_the_machine_refuses_in_between_ends_the_command_in_order(stage: St
 def test_a_signal_that_was_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with ending.listening():
+        with signals.listening():
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not ending.stopped()
+            assert not signals.stopped()
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_signals_that_come_together_stop_a_command_once() -> None:
-    with ending.listening():
-        with ending.caught():
+    with signals.listening():
+        with signals.caught():
             os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert ending.exit_code() == 128 + signal.SIGHUP
+        assert signals.exit_code() == 128 + signal.SIGHUP
 
 
 def test_a_command_in_another_thread_leaves_signals_alone() -> None:
     before, during = signal.getsignal(signal.SIGTERM), []
 
     def look() -> None:
-        with ending.listening():
+        with signals.listening():
             during.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=look)
@@ -619,7 +620,7 @@ def test_a_worker_gets_no_moment_where_a_signal_has_ended_the_command(
     steps = Mock()
     monkeypatch.setattr(worker._child, "end", steps.end)
     monkeypatch.setattr(worker._child, "wait", steps.wait)
-    ending.note(ending.Stopped(signal.SIGTERM))
+    signals.note(signals.Stopped(signal.SIGTERM))
     worker.stop()
     assert steps.mock_calls == [call.end()]
     monkeypatch.undo()
@@ -645,9 +646,9 @@ def test_a_study_sends_a_signal_on_and_waits(
         return processes[0]
 
     monkeypatch.setattr(study.subprocess, "Popen", start)
-    with ending.listening():
+    with signals.listening():
         assert study.run_to_its_end(["size=16"]) == study.INTERRUPTED
-        assert ending.exit_code() == 143
+        assert signals.exit_code() == 143
     assert processes[0].returncode == 143
     processes[0].stdout.close()
 

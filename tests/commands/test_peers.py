@@ -29,11 +29,7 @@ from processes import QUICK, ROOT
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.peers import Beside, Standing, beside, fastest
-from jaxaccel.compose import compose
-from jaxaccel.config import BadInputError
-from jaxaccel.measure.sampling import Stop
-from jaxaccel.measure.tally import Command, Tally
-from jaxaccel.messages import COMPANIONS, AskRound, Close, Failure, Message, Open, Opened, Round, Started
+from jaxaccel.cli.compose import compose
 from jaxaccel.peers import launching
 from jaxaccel.peers.__main__ import main
 from jaxaccel.peers.composing import compose_all
@@ -45,10 +41,6 @@ from jaxaccel.peers.worker.arm import PeerArm
 from jaxaccel.peers.worker.program import fed_epoch
 from jaxaccel.peers.worker.with_numpy import NumpyLibrary, Training
 from jaxaccel.peers.worker.with_torch import WARM_CALLS, TorchLibrary
-from jaxaccel.publish.console import make_console
-from jaxaccel.publish.console.peers import peers_markdown, show_peers
-from jaxaccel.publish.console.sweep import ONE_PROCESS
-from jaxaccel.publish.store import load_records, save_all
 from jaxaccel.records import (
     JAX,
     Arm,
@@ -61,6 +53,24 @@ from jaxaccel.records import (
     decode_record,
     encode_record,
 )
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.messages import (
+    COMPANIONS,
+    AskRound,
+    Close,
+    Failure,
+    Message,
+    Open,
+    Opened,
+    Round,
+    Started,
+)
+from jaxaccel.records.store import load_records, save_all
+from jaxaccel.render.terminal import make_console
+from jaxaccel.render.terminal.comparisons import ONE_PROCESS
+from jaxaccel.render.terminal.peers import peers_markdown, show_peers
+from jaxaccel.session.arm_run import Command, Tally
+from jaxaccel.session.rounds import Stop
 
 INSTALLED = [name for name, framework in FRAMEWORKS.items() if "cpu" in framework.devices]
 TARGETS = {
@@ -478,7 +488,7 @@ def case_of(workload: str, size: int, **changes: Any) -> Case:
 )
 def test_a_peer_computes_the_workload_and_is_timed(framework: str, case: Case) -> None:
     """That its answer is right, the workload's own `verify` says: of an mlp, of loss and gradients."""
-    from jaxaccel.messages import encode_message
+    from jaxaccel.records.messages import encode_message
 
     answer = answers(framework)
     arm = Arm(case=case, device="cpu", target=TARGETS[case.workload], framework=framework)
@@ -518,7 +528,7 @@ def losses_of_jax() -> Any:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, where it is installed
 @pytest.mark.parametrize(("framework", "feed"), TRAININGS)
 def test_a_peer_trains_as_jax_does_however_it_is_fed(framework: str, feed: str) -> None:
-    from jaxaccel.messages import encode_message
+    from jaxaccel.records.messages import encode_message
 
     answer = answers(framework)
     facts = answer(encode_message(Open(key="a", arm=training_arm(framework, feed))))

@@ -15,8 +15,7 @@ import pytest
 from fakes import CPU_ENVIRONMENT, make_case, make_failed, make_record, make_timing, make_timings
 
 from jaxaccel.analyze.baseline import ONE_PASS
-from jaxaccel.publish import store
-from jaxaccel.records import Flag, Record, Timing
+from jaxaccel.records import Flag, Record, Timing, store
 from jaxaccel.report import main, read
 
 # --- builders --------------------------------------------------------------------------------------

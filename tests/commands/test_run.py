@@ -21,12 +21,13 @@ import pytest
 from filelock import FileLock
 from processes import QUICK, Ran, RunCli, python_path, settings
 
-from jaxaccel import commands, run, spelling
-from jaxaccel.compose import Composed, compose
-from jaxaccel.config import BadInputError, CeilingsMode
-from jaxaccel.keeping import Keeper
-from jaxaccel.publish import store
-from jaxaccel.records import SCHEMA_VERSION, Metric, Record
+from jaxaccel import run
+from jaxaccel.cli import commands, spelling
+from jaxaccel.cli.compose import Composed, compose
+from jaxaccel.cli.config import CeilingsMode
+from jaxaccel.cli.keeping import Keeper
+from jaxaccel.records import SCHEMA_VERSION, Metric, Record, store
+from jaxaccel.records.errors import BadInputError
 from jaxaccel.workloads.matvec import Matvec
 
 BOTH = ("device=both", "size=16", *QUICK)
@@ -742,7 +743,7 @@ def test_ctrl_c_while_arguments_are_read_ends_in_order(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "Launcher", lambda *_: None)
-    monkeypatch.setattr("jaxaccel.compose.compose", interrupted)
+    monkeypatch.setattr("jaxaccel.cli.compose.compose", interrupted)
     try:
         code = run.main(["size=16"])
     except KeyboardInterrupt:

@@ -21,18 +21,17 @@ from fakes import make_failed, make_record
 from processes import ROOT, TIMEOUT_S, Ran, clean_environment
 
 import jaxaccel.report.bundle as bundling
-from jaxaccel.measure import client
-from jaxaccel.measure.client import Worker
-from jaxaccel.messages import Failure, Open, Started, encode_message
-from jaxaccel.publish import store
-from jaxaccel.publish.page import write_page
-from jaxaccel.publish.wandb.order import Order
-from jaxaccel.publish.wandb.process import carry_out
-from jaxaccel.publish.wandb.runs import Run
-from jaxaccel.records import Arm, ArmFacts, Case, Problem
-from jaxaccel.redact import values
+from jaxaccel.records import Arm, ArmFacts, Case, Problem, store
+from jaxaccel.records.messages import Failure, Open, Started, encode_message
+from jaxaccel.records.redact import values
+from jaxaccel.render.page import write_page
 from jaxaccel.report import main as report
 from jaxaccel.report import read
+from jaxaccel.session import worker_process
+from jaxaccel.session.worker_process import Worker
+from jaxaccel.wandb.process import carry_out
+from jaxaccel.wandb.runs import Run
+from jaxaccel.wandb.send_job import Order
 
 PEM = "\n".join(
     [
@@ -265,7 +264,7 @@ def test_a_worker_that_is_ended_leaves_no_secret(
     with Worker("cpu") as worker:
         started = worker.ready()
         assert isinstance(started, Started), started
-        monkeypatch.setattr(client, "ANSWER_TIMEOUT_S", 2.0)
+        monkeypatch.setattr(worker_process, "ANSWER_TIMEOUT_S", 2.0)
         failure = worker.ask(Open(key="a", arm=Arm(case=case, device="cpu", target="planted:Hangs")))
     assert isinstance(failure, Failure)
     assert failure.error.type == "Timeout"

@@ -10,10 +10,9 @@ import pytest
 from fakes import FakeMeter, failure, make_failed, make_record, make_timing, opened
 
 from jaxaccel.analyze import stats
-from jaxaccel.config import BadInputError
-from jaxaccel.measure import ceilings, session
-from jaxaccel.measure.client import Worker
-from jaxaccel.messages import (
+from jaxaccel.records import DeviceTime, Metric, Problem, Status, store
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.messages import (
     AskRound,
     Close,
     Closed,
@@ -24,11 +23,11 @@ from jaxaccel.messages import (
     Round,
     Unavailable,
 )
-from jaxaccel.publish import store
-from jaxaccel.records import DeviceTime, Metric, Problem, Status
 from jaxaccel.selftest import __main__ as selftest
 from jaxaccel.selftest import clocks, hardware, rerun, simulated
 from jaxaccel.selftest.check import Check, Outcome, share
+from jaxaccel.session import ceilings, session
+from jaxaccel.session.worker_process import Worker
 
 
 @pytest.mark.parametrize(
@@ -66,14 +65,14 @@ def test_each_mutant_is_caught_by_the_invariant_meant_for_it(name: str, worker: 
 
 def test_an_honest_workload_passes_for_no_mutant(worker: Worker) -> None:
     failure, rounds = hardware._measure(
-        worker, hardware._arm("cpu", "jaxaccel.worker.mutants:Matvec", size=64)
+        worker, hardware._arm("cpu", "jaxaccel.selftest.mutants:Matvec", size=64)
     )
     assert failure is None
     assert len(rounds) == 2
 
 
 def test_a_cost_that_is_overstated_is_caught_by_no_other_invariant(worker: Worker) -> None:
-    arm = hardware._arm("cpu", "jaxaccel.worker.mutants:OverstatedCost", size=256)
+    arm = hardware._arm("cpu", "jaxaccel.selftest.mutants:OverstatedCost", size=256)
     failure, rounds = hardware._measure(worker, arm)
     assert failure is None
     assert set(rounds) == set(hardware.TIMED)

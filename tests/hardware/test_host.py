@@ -13,22 +13,15 @@ from typing import Any
 import pytest
 from processes import QUICK, RunCli
 
-from jaxaccel.config import BadInputError
-from jaxaccel.measure import host
-from jaxaccel.measure.host import (
-    LOCKS,
-    DeviceBusyError,
-    LoadMeter,
-    hold_devices,
-    lock_folder,
-    physical_name,
-    pressure_percent,
-)
+from jaxaccel.hardware import host
+from jaxaccel.hardware.host import LoadMeter, physical_name, pressure_percent
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.session.device_locks import LOCKS, DeviceBusyError, hold_devices, lock_folder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from jaxaccel.measure.host import hold_devices
+from jaxaccel.hardware.host import hold_devices
 with hold_devices(["cpu"], wait_s=1, waiting=print, folder=Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

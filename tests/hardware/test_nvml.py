@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fake_nvml import MIG_OF_B, UNSUPPORTED, A, B, C, FakeNvml, install
 
-from jaxaccel.measure.host import physical_name
-from jaxaccel.messages import COMPANIONS
-from jaxaccel.nvml import Gpu, open_gpu
+from jaxaccel.hardware.host import physical_name
+from jaxaccel.hardware.nvml import Gpu, open_gpu
 from jaxaccel.records import POWER_CAP
+from jaxaccel.records.messages import COMPANIONS
 from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.devices import nvml_facts
 

@@ -98,7 +98,7 @@ def test_a_wheel_carries_the_configs_and_nothing_of_the_tests(built: Path) -> No
 
 
 def test_an_installed_wheel_is_what_runs_and_not_the_checkout(built: Path, elsewhere: Path) -> None:
-    where = "import jaxaccel, jaxaccel.compose as c; print(jaxaccel.__file__); print(c.config_folder())"
+    where = "import jaxaccel, jaxaccel.cli.compose as c; print(jaxaccel.__file__); print(c.config_folder())"
     module, configs = must([str(built / "venv/bin/python"), "-c", where], elsewhere).splitlines()
     assert Path(module).is_relative_to(built / "venv")
     assert Path(configs).is_relative_to(built / "venv")
@@ -135,7 +135,7 @@ def test_the_checkout_runs_from_any_folder(elsewhere: Path) -> None:
     said = must(show, elsewhere, PYTHONPATH=str(ROOT))
     assert "_target_: jaxaccel.workloads.mlp:Mlp" in said
     where = must(
-        [sys.executable, "-c", "import jaxaccel.compose as c; print(c.config_folder())"],
+        [sys.executable, "-c", "import jaxaccel.cli.compose as c; print(c.config_folder())"],
         elsewhere,
         PYTHONPATH=str(ROOT),
     )
@@ -146,7 +146,7 @@ def test_the_wheel_has_what_a_page_is_made_of(built: Path, elsewhere: Path) -> N
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         for name in ("page.html", "page.css", "page.js"):
-            path = f"jaxaccel/publish/page/{name}"
+            path = f"jaxaccel/render/page/{name}"
             assert archive.read(path) == (ROOT / path).read_bytes()
     records = ROOT / "experiments/clocks/records.jsonl"
     python = str(built / "venv/bin/python")

@@ -13,87 +13,54 @@ from processes import ROOT
 import jaxaccel
 
 PACKAGE = ROOT / "jaxaccel"
+# A module imports from floors below its own, and from its own room. What stands on no floor is a command.
 FLOORS = {
-    "early": 0,
-    "ending": 1,
-    "foreign": 0,
-    "records": 0,
-    "reading": 1,
-    "saying": 1,
-    "children": 1,
-    "function_names": 1,
-    "messages": 2,
-    "config": 2,
-    "nvml": 2,
-    "redact": 2,
+    "records": 1,
     "analyze": 2,
+    "hardware": 2,
+    "process": 2,
     "workloads": 2,
-    "measure": 3,
-    "publish": 3,
+    "render": 3,
+    "session": 3,
     "worker": 3,
-    "streams": 3,
-    "run": 4,
-    "compose": 4,
-    "conf_folder": 4,
-    "commands": 4,
-    "keeping": 4,
-    "starting": 4,
-    "spelling": 4,
-    "overrides": 4,
-    "job_folders": 4,
-    "arguments": 4,
-    "crossover": 4,
-    "advise": 4,
-    "report": 4,
-    "dashboard": 4,
-    "export": 4,
-    "selftest": 4,
-    "peers": 4,
-    "__main__": 5,
+    "wandb": 4,
+    "cli": 5,
 }
-# Shared by the commands on their floor.
-SHARED = (
-    "compose",
-    "conf_folder",
-    "commands",
-    "keeping",
-    "starting",
-    "arguments",
-    "spelling",
-    "overrides",
-    "job_folders",
-)
+COMMANDS = ("advise", "crossover", "dashboard", "export", "peers", "report", "run", "selftest")
+FLOORS |= dict.fromkeys(COMMANDS, 6)
+FLOORS["__main__"] = 7  # the front door, which starts a command
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.
 NAMED_BY = {
-    "jax": ("worker", "workloads"),
-    "jaxlib": ("worker", "workloads"),
-    "flax": ("worker", "workloads"),
-    "optax": ("worker", "workloads"),
-    "hydra": ("compose",),
-    "omegaconf": ("compose", "conf_folder"),
-    "rich": ("publish.console", "publish.progress", "selftest"),
-    "wandb": ("publish.wandb.client", "publish.wandb.workspace"),
-    "wandb_workspaces": ("publish.wandb.workspace",),
-    "plotly": ("publish.figures", "publish.page", "publish.wandb.client"),
-    "pynvml": ("nvml",),
+    "jax": ("worker", "workloads", "selftest.mutants", "selftest.cupti"),
+    "jaxlib": ("worker", "workloads", "selftest.mutants", "selftest.cupti"),
+    "flax": ("worker", "workloads", "selftest.mutants", "selftest.cupti"),
+    "optax": ("worker", "workloads", "selftest.mutants", "selftest.cupti"),
+    "hydra": ("cli.compose",),
+    "omegaconf": ("cli.compose", "cli.conf_folder"),
+    "rich": ("render.terminal", "selftest"),
+    "wandb": ("wandb.client", "wandb.workspace"),
+    "wandb_workspaces": ("wandb.workspace",),
+    "plotly": ("render.figures", "render.page", "wandb.client"),
+    "pynvml": ("hardware.nvml",),
     "sklearn": ("workloads",),
     "torch": ("peers.worker.with_torch", "peers.worker.torch_training"),
     "tensorflow": ("peers.worker.with_tensorflow",),
 }
 # What makes text of others safe, or shows it, and the only modules that may call it: by hand it is forgotten.
 BY_HAND = {
-    "print": ("saying", "worker.cupti"),
-    "html.escape": ("foreign", "redact.values"),  # the latter knows a secret in what others have escaped
-    "shlex.join": ("foreign",),
-    "shlex.quote": ("foreign",),
-    "csv.writer": ("foreign",),
-    "csv.DictWriter": ("foreign",),
+    "print": ("process.saying", "selftest.cupti"),
+    # The latter knows a secret in what others have escaped.
+    "html.escape": ("records.escape", "records.redact.values"),
+    "shlex.join": ("records.escape",),
+    "shlex.quote": ("records.escape",),
+    "csv.writer": ("records.escape",),
+    "csv.DictWriter": ("records.escape",),
     "rich.markup.escape": (),
     "rich.print": (),
-    "rich.console.Console": ("publish.console.screen",),
+    "rich.console.Console": ("render.terminal.screen",),
     "sys.stdout.write": (),
     "sys.stderr.write": (),
-    "sys.stdout.buffer.write": ("reading",),  # the schema, as a command of its own
+    "sys.stdout.buffer.write": ("records.reading",),  # the schema, as a command of its own
     "traceback.print_exc": (),
     "pickle.load": (),
     "pickle.loads": (),
@@ -105,7 +72,7 @@ BY_HAND = {
 LOADED_BY = NAMED_BY | {
     # The peers' worker has the workloads' data and references.
     **{name: (*NAMED_BY[name], "peers.worker") for name in ("jax", "jaxlib", "flax", "optax")},
-    "rich": ("publish.console", "publish.progress", "worker", "workloads", "peers.worker"),  # by Flax
+    "rich": ("render.terminal", "worker", "workloads", "peers.worker", "selftest.mutants"),  # by Flax
     "wandb": (),
     "wandb_workspaces": (),
     "plotly": (),
@@ -174,16 +141,15 @@ def test_a_module_imports_only_from_lower_floors_or_its_own_room(module: str) ->
         other = name.split(".")[1]
         if other == "__version__" or other == room:
             continue
-        top = FLOORS[room] == FLOORS[other] == 4 and other in SHARED
-        assert FLOORS[other] < FLOORS[room] or top, f"{module} imports {name}, which is not below it"
+        assert FLOORS[other] < FLOORS[room], f"{module} imports {name}, which is not below it"
 
 
 def test_the_parent_and_its_workers_share_nothing_but_words() -> None:
     for module in MODULES:
-        if within(module, ("measure",)):
+        if within(module, ("session",)):
             assert not [name for name in imports(module) if name.startswith("jaxaccel.worker")]
         if within(module, ("worker",)):
-            assert not [name for name in imports(module) if name.startswith("jaxaccel.measure")]
+            assert not [name for name in imports(module) if name.startswith("jaxaccel.session")]
 
 
 @pytest.mark.parametrize("package", sorted(NAMED_BY))
@@ -232,7 +198,7 @@ def test_a_script_and_a_console_have_no_other_way_to_show_text_of_a_record() -> 
     markup = [
         module
         for module in MODULES
-        if within(module, ("publish", "selftest"))
+        if within(module, ("render", "selftest"))
         for node in ast.walk(tree(module))
         if isinstance(node, ast.keyword) and node.arg == "markup" and ast.unparse(node.value) != "False"
     ]

@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.table import Table
 
-from jaxaccel import advise, foreign, report
+from jaxaccel import advise, report
 from jaxaccel.analyze.compare import pair
-from jaxaccel.publish import store
-from jaxaccel.publish.console import show_comparisons, show_failures, show_records
-from jaxaccel.publish.console.markdown import markdown
-from jaxaccel.publish.console.screen import Screen
-from jaxaccel.publish.page import content
-from jaxaccel.publish.wandb.layout import runs_of
-from jaxaccel.reading import read_record
-from jaxaccel.records import Problem
+from jaxaccel.process.saying import say, tell, warn
+from jaxaccel.records import Problem, escape
+from jaxaccel.records.reading import read_record
+from jaxaccel.render import rows
+from jaxaccel.render.page import content
+from jaxaccel.render.terminal import show_comparisons, show_failures, show_records
+from jaxaccel.render.terminal.markdown import markdown
+from jaxaccel.render.terminal.screen import Screen
 from jaxaccel.report.bundle import readme
 from jaxaccel.report.repro import repro
-from jaxaccel.saying import say, tell, warn
+from jaxaccel.wandb.layout import runs_of
 
 TEXTS = st.text(st.characters(codec=None), max_size=60) | st.sampled_from(HOSTILE)
 FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -47,35 +47,35 @@ def is_inert(text: str) -> bool:
 
 @given(TEXTS)
 def test_a_line_stays_a_line_and_plain_text_stays_as_it_is(text: str) -> None:
-    shown = foreign.inert(text)
+    shown = escape.inert(text)
     assert shown.isprintable()
-    assert len(shown) <= 10 * foreign.LINE + 100
-    assert foreign.inert(foreign.inert(text, None), None) == foreign.inert(text, None)
-    if text.isascii() and text.isprintable() and len(text) <= foreign.LINE:
+    assert len(shown) <= 10 * escape.LINE + 100
+    assert escape.inert(escape.inert(text, None), None) == escape.inert(text, None)
+    if text.isascii() and text.isprintable() and len(text) <= escape.LINE:
         assert shown == text
-    assert is_inert(foreign.terminal(text))
-    assert is_inert(foreign.report(text))
+    assert is_inert(escape.terminal(text))
+    assert is_inert(escape.report(text))
 
 
 def test_what_is_shown_of_control_characters_is_readable() -> None:
-    assert foreign.inert("a\x1b[31m\u202eb\n\u00a0é µ") == r"a\x1b[31m\u202eb\n é µ"
-    assert foreign.terminal("a\tb\r\nc") == "a   b\nc"
+    assert escape.inert("a\x1b[31m\u202eb\n\u00a0é µ") == r"a\x1b[31m\u202eb\n é µ"
+    assert escape.terminal("a\tb\r\nc") == "a   b\nc"
 
 
 @pytest.mark.parametrize(
     "text", ["x" * 100_000, "a line\n" * 10_000, "\n" * 401, "x" * 4_999 + "\n" + "y" * 50_000]
 )
 def test_text_that_was_clipped_is_not_clipped_again(text: str) -> None:
-    line, lines = foreign.inert(text.replace("\n", " "), 100), foreign.report(text)
+    line, lines = escape.inert(text.replace("\n", " "), 100), escape.report(text)
     assert len(line) in (99, 100)
-    assert foreign.inert(line, 100) == line
-    assert len(lines) <= foreign.TEXT
-    assert lines.count("\n") < foreign.LINES
-    assert foreign.report(lines) == lines
+    assert escape.inert(line, 100) == line
+    assert len(lines) <= escape.TEXT
+    assert lines.count("\n") < escape.LINES
+    assert escape.report(lines) == lines
 
 
 def test_what_is_missing_and_what_is_shown_are_all_of_it() -> None:
-    clipped = foreign.clip("x" * 10_000, 100)
+    clipped = escape.clip("x" * 10_000, 100)
     missing = re.search(r"(\d+) more characters", clipped)
     assert missing
     assert int(missing[1]) + clipped.count("x") == 10_000
@@ -83,7 +83,7 @@ def test_what_is_missing_and_what_is_shown_are_all_of_it() -> None:
 
 @given(st.lists(st.fixed_dictionaries({"a": TEXTS, "=b": TEXTS | st.integers() | st.floats()}), min_size=1))
 def test_a_spreadsheet_computes_nothing(rows: list[dict[str, Any]]) -> None:
-    text = foreign.csv_table(rows)
+    text = escape.csv_table(rows)
     assert is_inert(text)
     head, *found = list(csv.reader(io.StringIO(text)))
     assert (sorted(head), len(found)) == (["'=b", "a"], len(rows))
@@ -112,13 +112,13 @@ def test_a_browser_finds_no_markup(text: str) -> None:
     tags = Tags()
     tags.handle_endtag = tags.found.append  # type: ignore[method-assign]
     tags.handle_pi = tags.handle_decl = tags.found.append  # type: ignore[method-assign]
-    tags.feed(foreign.html(text))
+    tags.feed(escape.html(text))
     assert tags.found == []
 
 
 @given(TEXTS)
 def test_markdown_shows_words_and_no_links_pictures_or_markup(text: str) -> None:
-    words = foreign.markdown(text)
+    words = escape.markdown(text)
     assert words.isprintable()
     tags = Tags()
     tags.handle_endtag = lambda tag: None  # type: ignore[method-assign,assignment]
@@ -134,7 +134,7 @@ def test_markdown_shows_words_and_no_links_pictures_or_markup(text: str) -> None
 )
 @settings(deadline=None, max_examples=20)
 def test_a_shell_takes_each_word_as_one_argument(words: list[str]) -> None:
-    line = foreign.shell(["printf", r"%s\0", "", *words])
+    line = escape.shell(["printf", r"%s\0", "", *words])
     ran = subprocess.run(["bash", "-c", line], capture_output=True, check=True)
     assert ran.stdout.decode().split("\0")[1:-1] == words
 
@@ -142,18 +142,17 @@ def test_a_shell_takes_each_word_as_one_argument(words: list[str]) -> None:
 @given(TEXTS)
 def test_a_command_from_a_record_runs_nothing_but_itself(text: str) -> None:
     for line in (text, f"python -m jaxaccel.run {text}", f"python -m jaxaccel; {text}"):
-        assert foreign.command(line).isprintable()
+        assert escape.command(line).isprintable()
     assert (
-        foreign.command("python -m jaxaccel.run size=4; touch x")
-        == "python -m jaxaccel.run 'size=4;' touch x"
+        escape.command("python -m jaxaccel.run size=4; touch x") == "python -m jaxaccel.run 'size=4;' touch x"
     )
-    assert foreign.command("touch x") == "'touch x'"
-    assert foreign.command("python -m jaxaccel.run 'a b' c=[1,2]") == "python -m jaxaccel.run 'a b' 'c=[1,2]'"
+    assert escape.command("touch x") == "'touch x'"
+    assert escape.command("python -m jaxaccel.run 'a b' c=[1,2]") == "python -m jaxaccel.run 'a b' 'c=[1,2]'"
 
 
 @given(st.recursive(TEXTS | st.none() | st.integers() | st.booleans(), st.lists, max_leaves=5))
 def test_python_reads_a_literal_and_nothing_else(value: Any) -> None:
-    literal = foreign.python(value)
+    literal = escape.python(value)
     assert literal.isascii()
     assert literal.isprintable()
     assert ast.literal_eval(literal) == value
@@ -161,34 +160,34 @@ def test_python_reads_a_literal_and_nothing_else(value: Any) -> None:
 
 @given(TEXTS)
 def test_words_of_a_docstring_stay_in_it(text: str) -> None:
-    (only,) = ast.parse(f'"""{foreign.docstring(text)}."""\n').body
+    (only,) = ast.parse(f'"""{escape.docstring(text)}."""\n').body
     assert isinstance(only, ast.Expr)
     assert isinstance(only.value, ast.Constant)
 
 
 @given(st.lists(TEXTS, max_size=4))
 def test_a_file_name_leads_nowhere_else(words: list[str]) -> None:
-    name = foreign.file_name(words)
+    name = escape.file_name(words)
     assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name)
-    assert (len(name) <= foreign.NAME, name) == (True, Path(name).name)
+    assert (len(name) <= escape.NAME, name) == (True, Path(name).name)
 
 
 @given(st.dictionaries(TEXTS, TEXTS))
 def test_json_says_the_same_and_nothing_is_obeyed(value: dict[str, str]) -> None:
-    text = foreign.json_text(json.dumps(value, ensure_ascii=False, indent=1))
+    text = escape.json_text(json.dumps(value, ensure_ascii=False, indent=1))
     assert is_inert(text)
     assert json.loads(text) == value
 
 
 def test_nested_text_is_made_inert_and_clean_data_is_the_same_object() -> None:
     clean = full_record()
-    assert foreign.everywhere(clean) is clean
-    found = foreign.everywhere(
+    assert escape.everywhere(clean) is clean
+    found = escape.everywhere(
         {"a\x1b": [1, "b\x1b", 2], "c": ("d\u202e",), "details": "e\nf\x1b"}, ("details",)
     )
     assert found == {r"a\x1b": [1, r"b\x1b", 2], "c": (r"d\u202e",), "details": r"e\nf\x1b"}
     problem = Problem(type="a\nb", message="c\nd", details="e\nf\x1b")
-    assert foreign.everywhere(problem, ("details",)) == Problem(
+    assert escape.everywhere(problem, ("details",)) == Problem(
         type=r"a\nb", message=r"c\nd", details="e\nf\\x1b"
     )
 
@@ -231,13 +230,13 @@ def test_what_a_record_says_is_inert_in_every_output(
     assert len(said) < 300_000
 
     assert is_inert(markdown(records, comparisons))
-    table = foreign.csv_table([store.row(comparison) for comparison in comparisons])
+    table = escape.csv_table([rows.row(comparison) for comparison in comparisons])
     assert is_inert(table)
     for row in csv.DictReader(io.StringIO(table)):
         for cell in row.values():
             number = re.fullmatch(r"-?[\d.e+-]+", cell)
             assert number or cell[:1] not in {*"=+-@\t\r"}, cell
-    page = foreign.everywhere(content(records, comparisons=comparisons))
+    page = escape.everywhere(content(records, comparisons=comparisons))
     assert is_inert("".join(strings(page)))
     runs = msgspec.to_builtins(runs_of(records))
     assert is_inert("".join(strings(runs)))
@@ -285,8 +284,8 @@ def test_commands_show_and_run_nothing_of_a_record(
 
 
 def test_a_command_that_measures_again_takes_text_as_it_is() -> None:
-    from jaxaccel.publish.page.rows import command_of
     from jaxaccel.records import Case
+    from jaxaccel.render.page.rows import command_of
 
     document = put(full_record(), ("case", "params"), {"kind": "${oc.env:HOME} 'x' $(touch y)"})
     document["case_id"] = Case(**document["case"]).case_id

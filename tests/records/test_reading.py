@@ -17,14 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import ROOT
 
-from jaxaccel import advise, reading, report
-from jaxaccel.publish import store
-from jaxaccel.publish.page import content
-from jaxaccel.publish.wandb.layout import runs_of
-from jaxaccel.reading import NoRecordError, read_record
-from jaxaccel.records import decode_record, encode_record
+from jaxaccel import advise, report
+from jaxaccel.records import decode_record, encode_record, reading, store
+from jaxaccel.records.reading import NoRecordError, read_record
+from jaxaccel.render.page import content
+from jaxaccel.wandb.layout import runs_of
 
-SCHEMA = ROOT / "jaxaccel" / "record.schema.json"
+SCHEMA = ROOT / "jaxaccel/records/record.schema.json"
 
 
 @pytest.fixture
@@ -241,7 +240,7 @@ def everywhere_in(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, .
 
 
 def test_the_schema_that_is_shipped_is_that_of_the_code() -> None:
-    renew = "python -m jaxaccel.reading > jaxaccel/record.schema.json"
+    renew = "python -m jaxaccel.records.reading > jaxaccel/records/record.schema.json"
     assert json.loads(SCHEMA.read_text()) == json.loads(json.dumps(reading.schema())), renew
 
 

@@ -19,21 +19,6 @@ from fakes import (
     started,
 )
 
-from jaxaccel.messages import (
-    AskRound,
-    Close,
-    Closed,
-    Dump,
-    Dumped,
-    Inspect,
-    Inspected,
-    Message,
-    Open,
-    Round,
-    Unavailable,
-    decode_message,
-    encode_message,
-)
 from jaxaccel.records import (
     RESIDENT,
     Accuracy,
@@ -50,6 +35,21 @@ from jaxaccel.records import (
     decode_record,
     digest,
     encode_record,
+)
+from jaxaccel.records.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Dump,
+    Dumped,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Round,
+    Unavailable,
+    decode_message,
+    encode_message,
 )
 from jaxaccel.worker.checks import refuse_wrong
 from jaxaccel.worker.timing import InvariantError

@@ -19,14 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import ROOT, TIMEOUT_S
 
-from jaxaccel.compose import compose
-from jaxaccel.config import BadInputError
-from jaxaccel.early import COMMANDS
-from jaxaccel.measure.ceilings import Book, Page
-from jaxaccel.messages import Failure
-from jaxaccel.publish import store
-from jaxaccel.records import Problem, decode_record, encode_record
-from jaxaccel.redact import (
+from jaxaccel.cli.compose import compose
+from jaxaccel.process.early import COMMANDS
+from jaxaccel.process.streams import SafeStream, safe_streams
+from jaxaccel.records import Problem, decode_record, encode_record, store
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.messages import Failure
+from jaxaccel.records.redact import (
     all_without_secrets,
     holds_secret,
     is_secret,
@@ -35,9 +34,9 @@ from jaxaccel.redact import (
     without_places,
     without_secrets,
 )
-from jaxaccel.redact.outlets import document, scrub
-from jaxaccel.redact.values import Kind, kind_of
-from jaxaccel.streams import SafeStream, safe_streams
+from jaxaccel.records.redact.outlets import document, scrub
+from jaxaccel.records.redact.values import Kind, kind_of
+from jaxaccel.session.ceilings import Book, Page
 from jaxaccel.worker.serving import send
 
 KEY_LINES = ["MIIEvQIBADANBgkqhkiG9w0BAQEFAASC", "c2VjcmV0LWtleS1tYXRlcmlhbC0xMjM0"]
@@ -400,7 +399,7 @@ def test_an_exception_that_nobody_expects_is_printed_without_secrets(tmp_path: P
     program = tmp_path / "program.py"
     program.write_text(
         "import os\n"
-        "from jaxaccel.starting import command\n"
+        "from jaxaccel.cli.exit import command\n"
         "@command\n"
         "def main(argv) -> int:\n"
         "    print('first', os.environ['A_TOKEN'], end='')\n"
@@ -484,8 +483,8 @@ def test_the_folder_of_caches_is_no_persons_either(monkeypatch: pytest.MonkeyPat
 def test_long_texts_that_repeat_what_formats_look_for_do_not_stall() -> None:
     """Own code that printed a rule of 20,000 dashes stalled everything for half a minute."""
     script = (
-        "from jaxaccel.redact import without_secrets\n"
-        "from jaxaccel.redact.formats import FORMATS\n"
+        "from jaxaccel.records.redact import without_secrets\n"
+        "from jaxaccel.records.redact.formats import FORMATS\n"
         "for hint in sorted({hint for format in FORMATS for hint in format.hints}):\n"
         "    for text in (hint, hint + 'a', hint + '-', hint + ' '):\n"
         "        without_secrets(text * (60_000 // len(text)))\n"

@@ -9,9 +9,9 @@ import pytest
 from fakes import make_case, make_failed, make_record, make_timings
 
 from jaxaccel.analyze.compare import pair
-from jaxaccel.config import BadInputError
-from jaxaccel.publish import store
-from jaxaccel.records import Code, Flag, Metric, Problem, Record
+from jaxaccel.records import Code, Flag, Metric, Problem, Record, store
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.render import rows
 
 # --- whole or not at all ---------------------------------------------------------------------------
 
@@ -144,8 +144,8 @@ def test_the_other_arms_of_a_sweep_are_those_that_are_not_measured_again(tmp_pat
 # --- comparisons -----------------------------------------------------------------------------------
 
 
-def rows(records: list[Record], folder: Path) -> list[dict[str, str]]:
-    path = store.save_comparisons(pair(records), folder)
+def saved(records: list[Record], folder: Path) -> list[dict[str, str]]:
+    path = rows.save_comparisons(pair(records), folder)
     assert path == folder / "comparison.csv"
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -154,7 +154,7 @@ def rows(records: list[Record], folder: Path) -> list[dict[str, str]]:
 def test_a_comparison_is_a_row_that_holds_what_the_records_hold(tmp_path: Path) -> None:
     cpu = make_record("cpu", case=make_case(params={"batch": 512, "depth": 3}))
     gpu = make_record("gpu", case=cpu.case)
-    (row,) = rows([cpu, gpu], tmp_path)
+    (row,) = saved([cpu, gpu], tmp_path)
     (comparison,) = pair([cpu, gpu])
     assert row["case_id"] == cpu.case_id
     assert (row["workload"], row["size"], row["params"]) == ("matvec", "1024", "batch=512 depth=3")
@@ -186,7 +186,7 @@ def test_a_row_has_the_timings_the_ceilings_and_the_energy_of_both_arms(tmp_path
     cpu, gpu = whole("cpu", 3e-4, 1e-7), whole("gpu", 1e-4, 4e-3)
     assert cpu.transfers is not None
     cpu = replace(cpu, transfers=replace(cpu.transfers, h2d="partly aliased"))
-    (row,) = rows([cpu, gpu], tmp_path)
+    (row,) = saved([cpu, gpu], tmp_path)
     for device, record in (("cpu", cpu), ("gpu", gpu)):
         for metric in Metric:
             timing = record.timings.get(metric)
@@ -215,7 +215,7 @@ def test_a_row_says_what_the_data_s_place_makes_of_the_speedup(tmp_path: Path) -
     cpu, gpu = whole("cpu", 3e-4, 1e-9), whole("gpu", 1e-4, 4.1e-3)
     assert gpu.compile is not None
     gpu = replace(gpu, compile=replace(gpu.compile, compile_s=0.6))  # 0.1 s longer than the CPU's
-    (row,) = rows([cpu, gpu], tmp_path)
+    (row,) = saved([cpu, gpu], tmp_path)
     # A call saves 0.2 ms, transfers cost 4.51 ms, pinned a quarter of that.
     assert row["break_even_calls"] == "23"
     assert row["break_even_calls_pinned"] == "6"
@@ -227,12 +227,12 @@ def test_a_row_says_what_the_data_s_place_makes_of_the_speedup(tmp_path: Path) -
     assert float(row["end_to_end_pinned_speedup"]) == pytest.approx(3e-4 / (1e-4 + 4.51e-3 / 4), rel=1e-4)
     assert row["end_to_end_pinned_verdict"] == "cpu"
     cached = replace(gpu, compile=replace(gpu.compile, cache="hit"))
-    (row,) = rows([cpu, cached], tmp_path)
+    (row,) = saved([cpu, cached], tmp_path)
     assert (row["break_even_calls"], row["break_even_calls_with_compile"]) == ("23", "")
 
 
 def test_no_column_is_of_what_no_device_can_have(tmp_path: Path) -> None:
-    (row,) = rows([whole("cpu", 3e-4, 1e-9), whole("gpu", 1e-4, 4.1e-3)], tmp_path)
+    (row,) = saved([whole("cpu", 3e-4, 1e-9), whole("gpu", 1e-4, 4.1e-3)], tmp_path)
     pinned = [name for name in row if "pinned" in name]
     assert [name for name in pinned if name.startswith("cpu_")] == []
     assert [name for name in pinned if name.endswith("_speedup")] == ["end_to_end_pinned_speedup"]
@@ -247,20 +247,20 @@ def test_a_gpu_that_is_not_ahead_from_some_call_on_says_so(
     tmp_path: Path, cpu_s: float, cpu_transfer_s: float, gpu_s: float, gpu_transfer_s: float, told: str
 ) -> None:
     records = [whole("cpu", cpu_s, cpu_transfer_s), whole("gpu", gpu_s, gpu_transfer_s)]
-    assert rows(records, tmp_path)[0]["break_even_calls"] == told
+    assert saved(records, tmp_path)[0]["break_even_calls"] == told
 
 
 def test_a_row_at_unmatched_precision_says_why(tmp_path: Path) -> None:
     cpu, gpu = whole("cpu", 3e-4, 1e-9), whole("gpu", 1e-4, 1e-9)
     assert gpu.accuracy is not None
     other = replace(gpu, accuracy=replace(gpu.accuracy, relative_error=3e-4))
-    assert rows([cpu, gpu], tmp_path)[0]["unmatched"] == ""
-    told = rows([cpu, other], tmp_path)[0]["unmatched"]
+    assert saved([cpu, gpu], tmp_path)[0]["unmatched"] == ""
+    told = saved([cpu, other], tmp_path)[0]["unmatched"]
     assert told == "precision=highest: error 3e-04 on the GPU, 1e-07 on the CPU"
 
 
 def test_what_is_unknown_is_an_empty_field(tmp_path: Path) -> None:
-    (row,) = rows([make_record("cpu"), make_failed("gpu")], tmp_path)
+    (row,) = saved([make_record("cpu"), make_failed("gpu")], tmp_path)
     assert row["gpu_status"] == "failed"
     assert row["gpu_error"] == "no GPU that JAX supports"
     for name in ("latency_speedup", "latency_verdict", "break_even_calls", "once_10_speedup", "unmatched"):
@@ -278,8 +278,8 @@ def test_what_is_unknown_is_an_empty_field(tmp_path: Path) -> None:
 
 
 def test_an_arm_that_was_not_asked_for_has_its_columns_too(tmp_path: Path) -> None:
-    (row,) = rows([make_record("cpu")], tmp_path)
-    (other,) = rows([make_record("cpu"), make_record("gpu")], tmp_path)
+    (row,) = saved([make_record("cpu")], tmp_path)
+    (other,) = saved([make_record("cpu"), make_record("gpu")], tmp_path)
     assert row.keys() == other.keys()
     assert row["gpu_status"] == ""
 
@@ -287,20 +287,20 @@ def test_an_arm_that_was_not_asked_for_has_its_columns_too(tmp_path: Path) -> No
 def test_a_row_a_case_in_the_order_of_the_sweep(tmp_path: Path) -> None:
     sizes = [4096, 16, 256]
     records = [make_record(d, case=make_case(size=size)) for size in sizes for d in ("cpu", "gpu")]
-    assert [row["size"] for row in rows(records, tmp_path)] == ["4096", "16", "256"]
+    assert [row["size"] for row in saved(records, tmp_path)] == ["4096", "16", "256"]
 
 
 def test_commas_quotes_and_line_breaks_stay_in_their_field(tmp_path: Path) -> None:
     odd = 'a "b", c;\nd'
     error = Problem(type="Runtime", message=odd)
     flags = (Flag(name="noisy, very", metric=None, message="x"),)
-    (row,) = rows([make_failed("gpu", error=error, warnings=flags)], tmp_path)
+    (row,) = saved([make_failed("gpu", error=error, warnings=flags)], tmp_path)
     assert row["gpu_error"] == odd.replace("\n", r"\n")
     assert row["gpu_flags"] == "all: noisy, very"
 
 
 def test_no_comparisons_make_an_empty_file(tmp_path: Path) -> None:
-    assert store.save_comparisons([], tmp_path).read_bytes() == b""
+    assert rows.save_comparisons([], tmp_path).read_bytes() == b""
 
 
 def of_code(digest: str, **changes: Any) -> Record:

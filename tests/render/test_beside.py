@@ -6,10 +6,10 @@ from typing import Any
 from fakes import make_case, make_failed, make_record, make_timing, make_timings, noisy_timing
 
 from jaxaccel.analyze.compare import pair
-from jaxaccel.publish.console.beside import sections
-from jaxaccel.publish.console.markdown import markdown
-from jaxaccel.publish.sections import Section, as_text
 from jaxaccel.records import Case, Flag, Rates, Record
+from jaxaccel.render.terminal.markdown import markdown
+from jaxaccel.render.terminal.rates import sections
+from jaxaccel.render.words.sections import Section, as_text
 
 
 def steady(time_s: float, passes: int = 1) -> Any:

@@ -19,12 +19,6 @@ from rich.console import Console
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.stats import NOISE_FLAGS, RARE_FLAGS, SEVERE_FLAGS
-from jaxaccel.measure.sampling import Sampled
-from jaxaccel.publish import console
-from jaxaccel.publish.console.job import flag_lines, speedup_words
-from jaxaccel.publish.names import case_name, device_name, told_apart
-from jaxaccel.publish.numbers import amount, brief, count, interval, joules, rate, ratio, seconds, volume
-from jaxaccel.publish.progress import ShowProgress
 from jaxaccel.records import (
     Accuracy,
     Comparison,
@@ -41,6 +35,12 @@ from jaxaccel.records import (
     Status,
     Verdict,
 )
+from jaxaccel.render import terminal as console
+from jaxaccel.render.terminal.one_case import flag_lines, speedup_words
+from jaxaccel.render.terminal.progress import ShowProgress
+from jaxaccel.render.words.names import case_name, device_name, told_apart
+from jaxaccel.render.words.numbers import amount, brief, count, interval, joules, rate, ratio, seconds, volume
+from jaxaccel.session.rounds import Sampled
 
 Show = Callable[..., str]
 

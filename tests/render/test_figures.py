@@ -12,11 +12,11 @@ from pictured import SIZES, arm, pairs
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
 from jaxaccel.analyze.money import Prices
-from jaxaccel.publish import figures
-from jaxaccel.publish.figures.drawing import COLOURS, SYMBOLS, Drawing, log_axis, seconds_tick, size_axis
-from jaxaccel.publish.figures.parts import parts_of
-from jaxaccel.publish.figures.samples import draw_record, draw_samples, flagged
 from jaxaccel.records import Flag, Record
+from jaxaccel.render import figures
+from jaxaccel.render.figures.drawing import COLOURS, SYMBOLS, Drawing, log_axis, seconds_tick, size_axis
+from jaxaccel.render.figures.parts import parts_of
+from jaxaccel.render.figures.samples import draw_record, draw_samples, flagged
 
 CROSSING = {256: 0.25, 1024: 0.5, 4096: 4.0, 16384: 16.0}
 PRICES = Prices(per_hour={"cpu": 1.0, "gpu": 3.0}, date="2026-01-02", currency="EUR")
@@ -51,7 +51,7 @@ def test_plotly_is_loaded_only_to_build(tmp_path: Any) -> None:
         "from pictured import pairs\n"
         "from jaxaccel.analyze.compare import pair\n"
         "from jaxaccel.analyze.findings import families\n"
-        "from jaxaccel.publish import figures, page\n"
+        "from jaxaccel.render import figures, page\n"
         "records = pairs({256: 2.0})\n"
         "figures.draw(records, families(pair(records)))\n"
         "assert 'plotly' not in sys.modules\n"

@@ -7,9 +7,9 @@ from processes import ROOT
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.findings import families
-from jaxaccel.publish.findings import Headline, headlines
-from jaxaccel.publish.store import load_records
 from jaxaccel.records import Record, Verdict
+from jaxaccel.records.store import load_records
+from jaxaccel.render.words.findings import Headline, headlines
 
 ELSEWHERE = {"host_id": "far", "python": "3.12.4", "cpu": {"model": "Xeon", "cores": 64}}
 

@@ -15,13 +15,12 @@ from fakes import make_case, make_failed
 from pictured import arm, pairs
 from processes import ROOT
 
-from jaxaccel import commands
 from jaxaccel.analyze.money import Prices
-from jaxaccel.publish import store
-from jaxaccel.publish.console.markdown import markdown
-from jaxaccel.publish.page import content, page, write_page
-from jaxaccel.publish.page.rows import command_of
-from jaxaccel.records import Flag, Record, encode_record
+from jaxaccel.cli import commands
+from jaxaccel.records import Flag, Record, encode_record, store
+from jaxaccel.render.page import content, page, write_page
+from jaxaccel.render.page.rows import command_of
+from jaxaccel.render.terminal.markdown import markdown
 from jaxaccel.report import main
 
 CROSSING = {256: 0.25, 1024: 0.5, 4096: 4.0, 16384: 16.0}
@@ -83,7 +82,7 @@ def test_the_page_has_each_record_with_its_command_and_environment() -> None:
 def test_the_command_of_a_record_composes_to_its_case() -> None:
     import shlex
 
-    from jaxaccel.compose import compose
+    from jaxaccel.cli.compose import compose
 
     record = store.load_records([ROOT / "experiments/accounting"])
     mlp = next(r for r in record if r.case.workload == "mlp" and r.case.dtype == "bfloat16")
@@ -156,7 +155,7 @@ def test_the_published_page_is_that_of_its_records_and_small() -> None:
     assert [figure["name"] for figure in told["figures"]] == [figure["name"] for figure in now["figures"]]
     assert [row["name"] for row in told["rows"]] == [row["name"] for row in now["rows"]]
     for name in ("page.js", "page.css"):
-        assert (study.parents[1] / "jaxaccel/publish/page" / name).read_text() in text, f"{name} has changed"
+        assert (study.parents[1] / "jaxaccel/render/page" / name).read_text() in text, f"{name} has changed"
     assert len(text) < 6_000_000
     pictures = sorted((study / "figures").glob("*.png"))
     assert [path.name for path in pictures] == ["parts.png", "roofline.png", "speedup.png", "time.png"]

@@ -10,11 +10,12 @@ from rich.console import Console
 from jaxaccel.analyze.advice import families
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.differences import Aspect, differences
-from jaxaccel.publish import store, variants
-from jaxaccel.publish.console import show_comparisons, show_records
-from jaxaccel.publish.names import family_name
-from jaxaccel.publish.wandb.points import point
 from jaxaccel.records import BEST, Cost, Record, Trial
+from jaxaccel.render import rows
+from jaxaccel.render.terminal import show_comparisons, show_records
+from jaxaccel.render.words import variants
+from jaxaccel.render.words.names import family_name
+from jaxaccel.wandb.point_run import point
 
 TRIALS = {
     "direct": Trial(time_s=2e-4, ok=True),
@@ -104,10 +105,10 @@ def test_xla_s_flags_are_in_both_tables() -> None:
 
 def test_rows_and_runs_name_what_ran() -> None:
     (comparison,) = pair([chosen("cpu", "multiply_reduce"), chosen("gpu", "direct")])
-    row = store.row(comparison)
+    row = rows.row(comparison)
     assert (row["variant"], row["cpu_variant"], row["gpu_variant"]) == (BEST, "multiply_reduce", "direct")
     (stepped,) = pair([stepping("cpu", 1e-3)])
-    assert store.row(stepped)["cpu_steps"] == 100
+    assert rows.row(stepped)["cpu_steps"] == 100
     run = point(chosen("cpu", "multiply_reduce"), "cpu best")
     assert run.name == "matvec-best-1024-cpu"
     assert (run.config["variant"], run.config["variant_run"]) == (BEST, "multiply_reduce")

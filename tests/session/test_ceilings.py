@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 from fakes import failure, make_case, opened, started
 
-from jaxaccel.measure.ceilings import (
+from jaxaccel.records import Case, Ceiling, Ceilings, Cost, Memory, Metric, Transfers
+from jaxaccel.records.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Message,
+    Open,
+    Opened,
+    Round,
+    Unavailable,
+)
+from jaxaccel.session.ceilings import (
     KINDS,
     LADDER_BYTES,
     MATMULS,
@@ -20,8 +32,6 @@ from jaxaccel.measure.ceilings import (
     Found,
     around,
 )
-from jaxaccel.messages import AskRound, Close, Closed, Failure, Message, Open, Opened, Round, Unavailable
-from jaxaccel.records import Case, Ceiling, Ceilings, Cost, Memory, Metric, Transfers
 
 KIB, MIB = 1024, 1024**2
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from processes import python_path
 
-from jaxaccel.measure import client
-from jaxaccel.measure.client import Worker, worker_variables
-from jaxaccel.messages import (
+from jaxaccel.records import CPU_CORES, Arm, Case, Metric, Problem
+from jaxaccel.records.messages import (
     AskRound,
     Close,
     Closed,
@@ -32,7 +31,8 @@ from jaxaccel.messages import (
     decode_message,
     encode_message,
 )
-from jaxaccel.records import CPU_CORES, Arm, Case, Metric, Problem
+from jaxaccel.session import worker_process
+from jaxaccel.session.worker_process import Worker, worker_variables
 from jaxaccel.worker.serving import send
 from jaxaccel.workloads.matvec import Matvec
 
@@ -267,10 +267,11 @@ def test_a_value_that_xla_can_not_read_is_a_failure_that_names_its_flag() -> Non
 
 def test_flags_come_after_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", "--xla_a=1")
-    assert client.with_flags(["--xla_b=2", "--xla_a=3"]) == {"XLA_FLAGS": "--xla_a=1 --xla_b=2 --xla_a=3"}
-    assert client.with_flags([]) == {}  # the environment's own are inherited
+    flags = worker_process.with_flags(["--xla_b=2", "--xla_a=3"])
+    assert flags == {"XLA_FLAGS": "--xla_a=1 --xla_b=2 --xla_a=3"}
+    assert worker_process.with_flags([]) == {}  # the environment's own are inherited
     monkeypatch.delenv("XLA_FLAGS")
-    assert client.with_flags(["--xla_b=2"]) == {"XLA_FLAGS": "--xla_b=2"}
+    assert worker_process.with_flags(["--xla_b=2"]) == {"XLA_FLAGS": "--xla_b=2"}
 
 
 def test_a_worker_ends_when_its_parent_leaves() -> None:
@@ -300,7 +301,7 @@ def test_waiting_for_a_slow_answer_costs_the_parent_no_processor_time(pretend: A
 
 
 def test_silence_ends_in_a_failure(pretend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "START_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(worker_process, "START_TIMEOUT_S", 0.3)
     with pretend("echo still thinking >&2; exec sleep 600") as silent:
         problem = failure_of(silent.ready())
         assert problem.type == "Timeout"
@@ -364,7 +365,7 @@ def test_the_gpu_s_platform_is_that_of_the_plugin(monkeypatch: pytest.MonkeyPatc
     }.items():
         plugins = [Plugin(name) for name in names]
         monkeypatch.setattr("importlib.metadata.entry_points", lambda group, found=plugins: found)
-        assert client.gpu_platform() == platform
+        assert worker_process.gpu_platform() == platform
 
 
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,17 +6,6 @@ import pytest
 from fakes import FLOOR_S, failure, make_case, make_record, make_timing, opened
 
 from jaxaccel.analyze.stats import MIN_SAMPLES
-from jaxaccel.measure.evidence import (
-    DEVICE_LAST,
-    LATENCY_FIRST,
-    NOT_ASKED,
-    WITHIN_CEILING,
-    Evidence,
-    asked_for,
-    derived,
-)
-from jaxaccel.measure.sampling import Stop
-from jaxaccel.messages import Inspected
 from jaxaccel.records import (
     RESIDENT,
     Arm,
@@ -30,6 +19,17 @@ from jaxaccel.records import (
     Status,
     Timing,
 )
+from jaxaccel.records.messages import Inspected
+from jaxaccel.session.evidence import (
+    DEVICE_LAST,
+    LATENCY_FIRST,
+    NOT_ASKED,
+    WITHIN_CEILING,
+    Evidence,
+    asked_for,
+    derived,
+)
+from jaxaccel.session.rounds import Stop
 
 LATENCY, THROUGHPUT, DEVICE = RESIDENT
 STOP = Stop(relative_ci=0.01, limit_s=1.0)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxaccel.measure.last_words import KEPT_BYTES, SECRET_BYTES, LastWords
-from jaxaccel.redact import values
+from jaxaccel.records.redact import values
+from jaxaccel.session.last_words import KEPT_BYTES, SECRET_BYTES, LastWords
 
 SECRET = hashlib.sha512(b"a secret").hexdigest()
 
@@ -94,7 +94,7 @@ def test_closing_leaves_no_thread_and_no_descriptor() -> None:
 def test_a_worker_needs_no_folder_for_its_last_words(environment: dict[str, str], tmp_path: Path) -> None:
     text = """
 import os, sys, tempfile
-from jaxaccel.measure.client import Worker
+from jaxaccel.session.worker_process import Worker
 def full(*_, **__):
     raise OSError(28, "No space left on device")
 for name in ("TemporaryFile", "NamedTemporaryFile", "TemporaryDirectory", "mkstemp", "mkdtemp", "gettempdir"):

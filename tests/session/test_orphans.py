@@ -18,11 +18,12 @@ import pytest
 from own_request import request
 from processes import LEAN, QUICK, RunCli, settings
 
-from jaxaccel.children import MARK, Child, scratch_prefix
-from jaxaccel.measure import client, host
-from jaxaccel.measure.client import Worker
-from jaxaccel.messages import Failure, Opened, encode_message
+from jaxaccel.hardware import host
+from jaxaccel.process.children import MARK, Child, scratch_prefix
 from jaxaccel.records import Problem
+from jaxaccel.records.messages import Failure, Opened, encode_message
+from jaxaccel.session import worker_process
+from jaxaccel.session.worker_process import Worker
 
 DEADLINE_S = 60.0
 Start = Callable[[str], Child]
@@ -58,7 +59,7 @@ def stray():
     while len(list(folder.iterdir())) < 4:
         time.sleep(0.01)
 """
-STRAYING = "from jaxaccel.children import keep\nkeep()\n" + STRAY + "stray()\n"
+STRAYING = "from jaxaccel.process.children import keep\nkeep()\n" + STRAY + "stray()\n"
 PROGRAM = STRAYING + "print('ready', flush=True)\n"
 HANGS = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(600)\n"
 OWN_CODE = (
@@ -218,7 +219,7 @@ def test_a_child_ends_when_its_parent_is_gone(
     child = PROGRAM.replace("keep()\n", f"from pathlib import Path\nkeep(Path({str(folder)!r}))\n", 1) + HANGS
     text = f"""
         import os, subprocess, sys, time
-        from jaxaccel.children import Child
+        from jaxaccel.process.children import Child
         child = Child([sys.executable, "-c", {child!r}], variables=os.environ, stdin=subprocess.PIPE,
                       stdout=subprocess.PIPE, stderr=None)
         {"child.stdout.readline()" if when == "ready" else ""}
@@ -240,11 +241,11 @@ def test_a_child_ends_when_its_parent_is_gone(
 def test_a_child_ends_when_its_parent_and_its_keeper_are_killed_at_once(
     variables: dict[str, str], marker: str
 ) -> None:
-    child = "from jaxaccel.children import keep\nkeep()\nimport os, signal, time\n"
+    child = "from jaxaccel.process.children import keep\nkeep()\nimport os, signal, time\n"
     child += "print(os.getppid(), flush=True)\n" + HANGS
     text = f"""
         import os, subprocess, sys, time
-        from jaxaccel.children import Child
+        from jaxaccel.process.children import Child
         child = Child([sys.executable, "-c", {child!r}], variables=os.environ, stdin=subprocess.PIPE,
                       stdout=None, stderr=None)
         time.sleep(600)
@@ -284,7 +285,7 @@ def test_what_code_starts_on_purpose_works_while_its_process_lives(
     variables: dict[str, str], marker: str, tmp_path: Path, start: Start
 ) -> None:
     text = """
-        from jaxaccel.children import keep
+        from jaxaccel.process.children import keep
         if __name__ == "__main__":
             keep()
         import multiprocessing, os, subprocess, sys
@@ -316,7 +317,7 @@ def test_temporary_folders_of_a_child_that_is_killed_are_removed_and_no_others(
 ) -> None:
     text = """
         import sys, tempfile, time
-        from jaxaccel.children import keep, scratch_prefix
+        from jaxaccel.process.children import keep, scratch_prefix
         keep()
         tempfile.mkdtemp(prefix=scratch_prefix("trace"))
         print("ready", flush=True)
@@ -333,7 +334,7 @@ def test_temporary_folders_of_a_child_that_is_killed_are_removed_and_no_others(
 
 
 @pytest.mark.parametrize(
-    "module", ["jaxaccel.worker.__main__", "jaxaccel.peers.worker.__main__", "jaxaccel.publish.wandb.sender"]
+    "module", ["jaxaccel.worker.__main__", "jaxaccel.peers.worker.__main__", "jaxaccel.wandb.sender"]
 )
 def test_a_program_that_is_kept_has_one_thread_before_it_is_split(module: str) -> None:
     text = f"import os, {module}; print(len(os.listdir('/proc/self/task')))"
@@ -342,7 +343,8 @@ def test_a_program_that_is_kept_has_one_thread_before_it_is_split(module: str) -
 
 
 def test_a_process_that_nobody_keeps_goes_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "import os; from jaxaccel.children import keep; p = os.getpid(); keep(); print(p == os.getpid())"
+    text = "import os; from jaxaccel.process.children import keep\n"
+    text += "p = os.getpid(); keep(); print(p == os.getpid())"
     environment = {name: value for name, value in os.environ.items() if name != MARK}
     for variables in (environment, {**environment, MARK: f"{os.getpid()}-inherited"}):
         done = subprocess.run(
@@ -367,7 +369,7 @@ def test_a_worker_ends_before_its_device_s_lock_is_free(
 ) -> None:
     saw = []
     lock = tmp_path / "jaxaccel-cpu.lock"
-    ended = client.end_workers
+    ended = worker_process.end_workers
 
     def end_workers(devices: list[str], *, now: bool) -> None:
         ended(devices, now=now)
@@ -392,7 +394,7 @@ def test_a_worker_ends_before_its_device_s_lock_is_free(
 def test_a_worker_that_takes_too_long_says_what_to_do(
     variables: dict[str, str], marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "START_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(worker_process, "START_TIMEOUT_S", 3.0)
     command = light(tmp_path, b"")
     with Worker("cpu", variables=variables, command=command) as worker:
         answer = worker.ready()
@@ -478,8 +480,8 @@ def test_a_command_that_is_ended_while_it_publishes_leaves_no_client_and_no_file
     hangs = STRAY + "stray()\nPath(os.environ['STRAY_READY']).touch()\n" + HANGS
     (tmp_path / "wandb" / "__init__.py").write_text(hangs)
     text = """
-        from jaxaccel.publish.wandb.order import Order
-        from jaxaccel.publish.wandb.process import carry_out
+        from jaxaccel.wandb.send_job import Order
+        from jaxaccel.wandb.process import carry_out
         carry_out(Order(runs=(), project="p", entity=None, folder="", mode="online", keep=False))
     """
     with subprocess.Popen(

@@ -6,9 +6,9 @@ import pytest
 from fakes import Behaviour, FakeArm, failure, noisy, shaken, steady
 
 from jaxaccel.analyze.stats import MIN_ROUNDS, summarize
-from jaxaccel.measure.sampling import Sampled, Stop, as_round, sample, stop_of
-from jaxaccel.messages import Closed, Message, Round, Unavailable
 from jaxaccel.records import Metric
+from jaxaccel.records.messages import Closed, Message, Round, Unavailable
+from jaxaccel.session.rounds import Sampled, Stop, as_round, sample, stop_of
 
 PRECISE = Stop(relative_ci=0.01, limit_s=1000.0)
 NEVER_SURE = Stop(relative_ci=1e-9, limit_s=1000.0)

@@ -27,24 +27,6 @@ from fakes import (
 from jaxaccel.analyze.compare import compare, pair
 from jaxaccel.analyze.differences import identity
 from jaxaccel.analyze.stats import relative_half_width, severe
-from jaxaccel.config import BadInputError
-from jaxaccel.measure.ceilings import Found
-from jaxaccel.measure.evidence import asked_for
-from jaxaccel.measure.sampling import Stop
-from jaxaccel.measure.session import CeilingsOf, Group, Place, Plan, WorkerLike, measure
-from jaxaccel.measure.tally import Command
-from jaxaccel.messages import (
-    AskRound,
-    Close,
-    Closed,
-    Failure,
-    Inspect,
-    Inspected,
-    Message,
-    Open,
-    Opened,
-    Started,
-)
 from jaxaccel.records import (
     CARRY_NOT_FINITE,
     CARRY_UNCHECKED,
@@ -65,6 +47,24 @@ from jaxaccel.records import (
     decode_record,
     encode_record,
 )
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Opened,
+    Started,
+)
+from jaxaccel.session.arm_run import Command
+from jaxaccel.session.ceilings import Found
+from jaxaccel.session.evidence import asked_for
+from jaxaccel.session.rounds import Stop
+from jaxaccel.session.session import CeilingsOf, Group, Place, Plan, WorkerLike, measure
 
 SMALL, MIDDLE, LARGE = make_case(256), make_case(1024), make_case(4096)
 TWO = (Metric.latency, Metric.throughput)

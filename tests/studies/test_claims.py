@@ -16,8 +16,7 @@ from studies.claim import Published, quantities_of, read_claim, selected
 from studies.claims import CLAIMS, main, published, read_claims
 from studies.claims_text import PLACEHOLDER, in_text, markdown
 
-from jaxaccel.publish import store
-from jaxaccel.records import Energy, Memory, Metric
+from jaxaccel.records import Energy, Memory, Metric, store
 
 EXPERIMENTS = CLAIMS.parent
 BLOCK = re.compile(r"<!-- claims -->\n(.*?)\n<!-- end -->", re.DOTALL)

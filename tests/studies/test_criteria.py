@@ -12,8 +12,7 @@ from studies.criteria import main
 from studies.rules import Facts, Held, Task, best_limit, held_cases, inner, rules, score
 
 from jaxaccel.analyze.advice import Measured, families
-from jaxaccel.publish import store
-from jaxaccel.records import Metric, Verdict
+from jaxaccel.records import Metric, Verdict, store
 
 CPU, GPU = Verdict.cpu, Verdict.gpu
 

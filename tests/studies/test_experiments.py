@@ -20,9 +20,9 @@ from jaxaccel.analyze.crossover import Point, conclude
 from jaxaccel.analyze.peers import beside, fastest
 from jaxaccel.analyze.questions import family_size, point
 from jaxaccel.analyze.ranges import value_at
-from jaxaccel.config import contents
-from jaxaccel.publish.store import load_records
+from jaxaccel.cli.identify import contents
 from jaxaccel.records import DEVICES, Comparison, Metric, Verdict, decode_record
+from jaxaccel.records.store import load_records
 
 TEXTS = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/README.md"))]
 KINDS = "report|rerun|advise|criteria|peers"

@@ -5,7 +5,7 @@ import sys
 
 from processes import ROOT
 
-from jaxaccel.publish.store import load_records
+from jaxaccel.records.store import load_records
 
 
 def test_the_table_of_own_code_on_a_gpu_is_what_the_records_give() -> None:

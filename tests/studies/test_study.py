@@ -18,12 +18,12 @@ from processes import QUICK, ROOT, python_path, settings
 from studies import study as module
 from studies.study import DEFINITION, EXPERIMENTS, command_of, main, read_study, run_to_its_end
 
-from jaxaccel.compose import compose
-from jaxaccel.config import BadInputError, CeilingsMode
+from jaxaccel.cli.compose import compose
+from jaxaccel.cli.config import CeilingsMode
 from jaxaccel.peers import composing
 from jaxaccel.peers.composing import GROUPS, compose_all, read_cases
-from jaxaccel.publish import store
-from jaxaccel.records import Flag, Problem, Record
+from jaxaccel.records import Flag, Problem, Record, store
+from jaxaccel.records.errors import BadInputError
 
 ASKED = {
     "crossover": ["device", "throughput"],

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 from fakes import make_failed, make_record
 
-from jaxaccel.reading import NoRecordError, read_record
 from jaxaccel.records import Case, Record, encode_record
+from jaxaccel.records.reading import NoRecordError, read_record
 
 PWNED = "pwned"  # the file that exists once something of a record was executed
 # What terminals, spreadsheets, browsers, shells, Python, Rich, Markdown and Hydra would obey.

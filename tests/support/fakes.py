@@ -8,22 +8,6 @@ import numpy as np
 
 from jaxaccel import __version__
 from jaxaccel.analyze.stats import Burst, summarize
-from jaxaccel.measure.sampling import Sampled, Stop
-from jaxaccel.measure.session import Group
-from jaxaccel.messages import (
-    AskRound,
-    Close,
-    Closed,
-    Failure,
-    Inspect,
-    Inspected,
-    Message,
-    Open,
-    Opened,
-    Round,
-    Started,
-    Unavailable,
-)
 from jaxaccel.records import (
     RESIDENT,
     SCHEMA_VERSION,
@@ -52,6 +36,22 @@ from jaxaccel.records import (
     Timing,
     Transfers,
 )
+from jaxaccel.records.messages import (
+    AskRound,
+    Close,
+    Closed,
+    Failure,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Opened,
+    Round,
+    Started,
+    Unavailable,
+)
+from jaxaccel.session.rounds import Sampled, Stop
+from jaxaccel.session.session import Group
 
 # --- a clock ---------------------------------------------------------------------------------------
 

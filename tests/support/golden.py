@@ -24,10 +24,10 @@ from processes import ROOT, SUPPORT
 
 from jaxaccel import advise, report
 from jaxaccel.peers.reporting import report as peers_report
-from jaxaccel.publish.page import content
-from jaxaccel.publish.store import load_records
-from jaxaccel.publish.wandb.layout import runs_of
 from jaxaccel.records import encode_record
+from jaxaccel.records.store import load_records
+from jaxaccel.render.page import content
+from jaxaccel.wandb.layout import runs_of
 
 EXPERIMENTS = ROOT / "experiments"
 GOLDEN = SUPPORT / "golden.json"

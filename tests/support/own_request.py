@@ -1,7 +1,7 @@
 """What a session asks a worker to open, of own code in a module."""
 
-from jaxaccel.messages import Open
 from jaxaccel.records import Arm, Case, Metric
+from jaxaccel.records.messages import Open
 
 
 def request(name: str, *, size: int = 8, dtype: str = "float32") -> Open:

@@ -12,7 +12,7 @@ from typing import Any
 
 import platformdirs
 
-from jaxaccel.measure.host import LOCKS
+from jaxaccel.session.device_locks import LOCKS
 
 SUPPORT = Path(__file__).resolve().parent
 TESTS = SUPPORT.parent

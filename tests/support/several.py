@@ -10,9 +10,9 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from jaxaccel.commands import Launcher
-from jaxaccel.compose import Composed, compose
-from jaxaccel.config import BadInputError
+from jaxaccel.cli.commands import Launcher
+from jaxaccel.cli.compose import Composed, compose
+from jaxaccel.records.errors import BadInputError
 from jaxaccel.run import measure_jobs
 
 ID = "several"

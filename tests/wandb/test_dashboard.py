@@ -13,10 +13,10 @@ from fakes import make_case, make_record, make_timings
 from loopback import Fault, serving
 
 from jaxaccel import dashboard
-from jaxaccel.config import BadInputError
-from jaxaccel.publish.wandb import workspace
-from jaxaccel.publish.wandb.layout import runs_of
-from jaxaccel.publish.wandb.runs import Run
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.wandb import workspace
+from jaxaccel.wandb.layout import runs_of
+from jaxaccel.wandb.runs import Run
 
 # Of the library's own, as it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:Pydantic V1 style:DeprecationWarning")

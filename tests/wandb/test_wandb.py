@@ -16,15 +16,16 @@ from processes import LEAN, ROOT, Ran, RunCli
 
 from jaxaccel import report
 from jaxaccel.analyze.compare import pair
-from jaxaccel.config import BadInputError, WandbConfig, WandbMode
-from jaxaccel.publish import store
-from jaxaccel.publish.wandb import client, points, process, publishing
-from jaxaccel.publish.wandb.comparison import CROSSOVER_COLUMNS, PAIR_COLUMNS, crossover_rows
-from jaxaccel.publish.wandb.layout import comparisons_by_sweep, runs_of
-from jaxaccel.publish.wandb.order import Event, Kind, Limits, Order
-from jaxaccel.publish.wandb.process import Outcome, outcome_of
-from jaxaccel.publish.wandb.runs import CONTENT, Run, There, lacks
-from jaxaccel.records import Metric, Record
+from jaxaccel.records import Metric, Record, store
+from jaxaccel.records.errors import BadInputError
+from jaxaccel.render import rows
+from jaxaccel.wandb import client, point_run, process, publish
+from jaxaccel.wandb.comparison import CROSSOVER_COLUMNS, PAIR_COLUMNS, crossover_rows
+from jaxaccel.wandb.config import WandbConfig, WandbMode
+from jaxaccel.wandb.layout import comparisons_by_sweep, runs_of
+from jaxaccel.wandb.process import Outcome, outcome_of
+from jaxaccel.wandb.runs import CONTENT, Run, There, lacks
+from jaxaccel.wandb.send_job import Event, Kind, Limits, Order
 
 ARGUMENTS = ("size=16", "timing=quick", "timing.limit_s=0.1", *LEAN)
 PLAIN = (*ARGUMENTS, "wandb=disabled")
@@ -114,7 +115,7 @@ def test_a_run_is_flat_so_that_dashboards_can_group_and_plot_it(anonymous: Ran) 
 
 def test_a_summary_has_every_block_under_flat_names_with_units() -> None:
     record = make_record("gpu", timings=make_timings("gpu", 1e-4, transfer_s=4e-3))
-    found = points.point_summary(record)
+    found = point_run.point_summary(record)
     medians = {metric: found[f"{metric}/median_s"] for metric in Metric}
     assert medians == {metric: record.timings[metric].median_s for metric in Metric}
     for name, value in {
@@ -143,7 +144,7 @@ def test_a_summary_has_every_block_under_flat_names_with_units() -> None:
 
 def test_a_summary_leaves_out_what_is_not_known() -> None:
     blank = dict.fromkeys(("rates", "ceilings", "transfers", "device_time", "energy", "memory"))
-    found = points.point_summary(make_record(**blank))
+    found = point_run.point_summary(make_record(**blank))
     assert not [name for name in found if name.partition("/")[0] in ("rate", "limit", "ceiling", "transfer")]
     assert not [name for name in found if name.partition("/")[0] in ("device", "energy", "memory")]
     assert None not in found.values()
@@ -187,7 +188,7 @@ def test_offline_runs_have_their_history_and_their_table(tmp_path: Path, config:
     def draw(_: Any) -> dict[str, str]:
         return {name: figure.to_json() for name, figure in figures.items()}
 
-    found = publishing.publish(records, config, tmp_path, figures=draw)
+    found = publish.publish(records, config, tmp_path, figures=draw)
     wanted = {run.id: run for run in runs_of(records, figures=draw)}
     assert found.message.startswith(f"W&B: {len(wanted)} runs kept offline; to look at: wandb leet")
     there = {path.name.split("-", 3)[-1]: path for path in offline_runs(tmp_path)}
@@ -294,7 +295,7 @@ def test_a_comparison_has_the_pairs_and_where_the_winner_changes() -> None:
 def test_every_column_of_the_tables_is_one_that_rows_have() -> None:
     (first, *_) = pair(sweep())
     derived = {"cpu_machine", "gpu_machine"}
-    assert set(PAIR_COLUMNS) <= store.row(first).keys() | derived
+    assert set(PAIR_COLUMNS) <= rows.row(first).keys() | derived
     assert set(CROSSOVER_COLUMNS) <= {key for row in crossover_rows(pair(sweep())) for key in row}
 
 
@@ -452,7 +453,7 @@ def test_events_add_up_to_an_outcome() -> None:
 )
 def test_one_line_says_what_became_of_the_runs(outcome: Outcome, line: str) -> None:
     order = Order(runs=(), project="p", entity=None, folder="/a b", mode="auto", keep=True)
-    assert publishing.closing_line(outcome, order, "AGAIN") == line
+    assert publish.closing_line(outcome, order, "AGAIN") == line
 
 
 @pytest.mark.parametrize(
@@ -472,9 +473,9 @@ def test_an_exception_of_wandb_s_is_one_true_line(error: Exception, words: str) 
 
 
 def test_a_later_publish_names_the_project_where_it_is_not_the_usual_one(config: WandbConfig) -> None:
-    assert publishing.later(config, Path("a b")) == "python -m jaxaccel.report 'a b' --wandb"
+    assert publish.later(config, Path("a b")) == "python -m jaxaccel.report 'a b' --wandb"
     other = replace(config, project="p", entity="e")
-    assert publishing.later(other, Path("d")).endswith("--wandb --wandb-project e/p")
+    assert publish.later(other, Path("d")).endswith("--wandb --wandb-project e/p")
 
 
 # --- modes -----------------------------------------------------------------------------------------
@@ -484,20 +485,20 @@ def test_an_unknown_mode_in_the_environment_costs_a_line(
     config: WandbConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "bogus")
-    found = publishing.publish(sweep(), config, tmp_path)
+    found = publish.publish(sweep(), config, tmp_path)
     assert "WANDB_MODE must be one of auto, online, offline, disabled, got 'bogus'" in found.message
 
 
 def test_disabled_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "Child", None)  # to start one would raise
     config = WandbConfig(mode=WandbMode.disabled, project="jaxaccel")
-    assert publishing.publish(sweep(), config, tmp_path).message == ""
-    assert publishing.publish([], replace(config, mode=WandbMode.online), tmp_path).message == ""
+    assert publish.publish(sweep(), config, tmp_path).message == ""
+    assert publish.publish([], replace(config, mode=WandbMode.online), tmp_path).message == ""
 
 
 def test_records_that_make_no_runs_cost_a_line(config: WandbConfig, tmp_path: Path) -> None:
     nothing = [make_record(device, timings=make_timings(device, 1e-4)) for device in ("cpu", "gpu")]
-    found = publishing.publish(nothing, config, tmp_path)  # their transfers take no time at all
+    found = publish.publish(nothing, config, tmp_path)  # their transfers take no time at all
     assert found.message.startswith("W&B: these records make no runs: ")
     assert found.message.endswith("; all records are on disk")
 
@@ -509,7 +510,7 @@ def test_a_process_that_can_t_be_started_costs_a_line(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(process.tempfile, "TemporaryDirectory", full)
-    found = publishing.publish(sweep(), config, tmp_path)
+    found = publish.publish(sweep(), config, tmp_path)
     assert found.message == (
         "W&B: its client can't be started: No space left on device; all records are on disk"
     )
@@ -522,7 +523,7 @@ def test_a_process_that_breaks_tells_its_last_words(
     python.write_text("#!/bin/sh\necho it is broken >&2\nexit 3\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    found = publishing.publish(sweep()[:1], config, tmp_path)
+    found = publish.publish(sweep()[:1], config, tmp_path)
     assert found.message.startswith(
         "W&B: its client ended with code 3: it is broken; all records are on disk"
     )
@@ -593,8 +594,8 @@ def test_it_goes_on_for_as_long_as_more_arrives(
         faults = () if there + confirmed == 10 else ("up",)
         return Outcome(asked=10, there=there, confirmed=confirmed, address="http://w/p", faults=faults)
 
-    monkeypatch.setattr(publishing, "carry_out", carry_out)
-    found = publishing.publish_later(sweep(), config)
+    monkeypatch.setattr(publish, "carry_out", carry_out)
+    found = publish.publish_later(sweep(), config)
     assert (found.message, found.complete) == (line, complete)
     assert list(left) == []
 
@@ -604,7 +605,7 @@ def test_an_environment_that_says_offline_is_heard(
     mode: str, config: WandbConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
-    found = publishing.publish_later(sweep(), config)
+    found = publish.publish_later(sweep(), config)
     assert not found.complete
     assert found.message == f"W&B: nothing is sent, for WANDB_MODE is {mode!r}"
 

@@ -21,13 +21,12 @@ from fakes import make_case, make_record, make_timings
 from loopback import Backend, Fault, serving
 from processes import LEAN, RunCli
 
-from jaxaccel.config import WandbConfig, WandbMode
-from jaxaccel.publish import store
-from jaxaccel.publish.wandb.layout import runs_of
-from jaxaccel.publish.wandb.order import Limits
-from jaxaccel.publish.wandb.publishing import Published, publish, publish_later
-from jaxaccel.publish.wandb.runs import CONTENT
-from jaxaccel.records import Record
+from jaxaccel.records import Record, store
+from jaxaccel.wandb.config import WandbConfig, WandbMode
+from jaxaccel.wandb.layout import runs_of
+from jaxaccel.wandb.publish import Published, publish, publish_later
+from jaxaccel.wandb.runs import CONTENT
+from jaxaccel.wandb.send_job import Limits
 
 PROJECT = WandbConfig(mode=WandbMode.auto, project="sizes")
 SHORT = Limits(ask_s=2, init_s=2, finish_s=2, settle_s=1, online_s=15, total_s=22, offline_s=12)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from fakes import FakeClock, make_case, patiently
 
-from jaxaccel.measure.client import Worker
-from jaxaccel.messages import (
+from jaxaccel.records import RESIDENT, Accuracy, Arm, ArmFacts, Case, DeviceTime, Energy, Metric, Transfers
+from jaxaccel.records.messages import (
     AskRound,
     Close,
     Closed,
@@ -30,7 +30,7 @@ from jaxaccel.messages import (
     decode_message,
     encode_message,
 )
-from jaxaccel.records import RESIDENT, Accuracy, Arm, ArmFacts, Case, DeviceTime, Energy, Metric, Transfers
+from jaxaccel.session.worker_process import Worker
 from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker import arm as worker_arm
 from jaxaccel.worker import checks, devices
@@ -723,7 +723,7 @@ def test_a_broken_harness_or_workload_is_caught_by_the_invariant_that_it_breaks(
     mutant: str, invariant: str, size: int
 ) -> None:
     with pytest.raises(InvariantError) as caught:
-        open_arm(f"jaxaccel.worker.mutants:{mutant}", size=size).round(Metric.latency)
+        open_arm(f"jaxaccel.selftest.mutants:{mutant}", size=size).round(Metric.latency)
     assert caught.value.name == invariant
 
 

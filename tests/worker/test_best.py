@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from fakes import FakeLab, FakeMeter, FakeWatcher, make_case, make_group
 
-from jaxaccel.measure.session import Plan, measure
-from jaxaccel.measure.tally import Command
-from jaxaccel.messages import Message, Open, Opened
 from jaxaccel.records import BEST, Arm, ArmFacts, Case, Metric, Record, Trial, decode_record, encode_record
+from jaxaccel.records.messages import Message, Open, Opened
+from jaxaccel.session.arm_run import Command
+from jaxaccel.session.session import Plan, measure
 from jaxaccel.worker import best
 from jaxaccel.worker.arm import BLOCKED, OpenArm
 from jaxaccel.worker.best import candidates

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from fakes import FakeClock, patiently
 
-from jaxaccel.messages import Closed
 from jaxaccel.records import (
     CARRY_CONVERGED,
     CARRY_DENORMAL,
@@ -25,6 +24,7 @@ from jaxaccel.records import (
     Case,
     Metric,
 )
+from jaxaccel.records.messages import Closed
 from jaxaccel.worker import carry_check, leaf_state
 from jaxaccel.worker.arm import OpenArm
 from jaxaccel.worker.carry_check import SEARCH_S, check_carry

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxaccel.messages import Round, Unavailable
+from jaxaccel.records.messages import Round, Unavailable
 from jaxaccel.worker import kernels
 from jaxaccel.worker.kernels import (
     LONG_CALLS,

@@ -12,9 +12,19 @@ from typing import Any
 import pytest
 from own_request import request
 
-from jaxaccel.measure.client import Worker
-from jaxaccel.messages import AskRound, Close, Failure, Inspect, Inspected, Message, Open, Opened, Round
 from jaxaccel.records import DEBUG_SETTING, SETTING, SETTING_IGNORED, Arm, Case, Metric
+from jaxaccel.records.messages import (
+    AskRound,
+    Close,
+    Failure,
+    Inspect,
+    Inspected,
+    Message,
+    Open,
+    Opened,
+    Round,
+)
+from jaxaccel.session.worker_process import Worker
 from jaxaccel.worker.own_code import OwnCode
 
 ENDS = """

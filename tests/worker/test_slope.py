@@ -15,10 +15,10 @@ import yaml
 from fakes import patiently
 from processes import ROOT
 
-from jaxaccel.messages import Round, Unavailable
+from jaxaccel.records.messages import Round, Unavailable
+from jaxaccel.selftest.mutants import SLEEP_S, Sleeper
 from jaxaccel.worker import slope as slopes
 from jaxaccel.worker.hlo import array_operations, operations
-from jaxaccel.worker.mutants import SLEEP_S, Sleeper
 from jaxaccel.worker.program import Resident, compile_function, make_call
 from jaxaccel.worker.slope import LONGER_S, MIN_MORE, LoopError, Slope, looped, stays_inside
 from jaxaccel.workloads.base import Workload

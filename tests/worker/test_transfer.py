@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxaccel.messages import Round, Unavailable
 from jaxaccel.records import Metric
+from jaxaccel.records.messages import Round, Unavailable
 from jaxaccel.worker import timing, transfer
 from jaxaccel.worker.checks import ANSWER
 from jaxaccel.worker.program import Resident, compile_function, make_call, make_fed_call, wait

@@ -16,9 +16,17 @@ import wrong_code
 from fakes import patiently
 from processes import QUICK, ROOT, SUPPORT, RunCli
 
-from jaxaccel.config import sources
-from jaxaccel.messages import Failure, Inspected, Open, Opened, Unavailable, decode_message, encode_message
+from jaxaccel.cli.identify import sources
 from jaxaccel.records import Arm, ArmFacts, Case, Metric, Problem
+from jaxaccel.records.messages import (
+    Failure,
+    Inspected,
+    Open,
+    Opened,
+    Unavailable,
+    decode_message,
+    encode_message,
+)
 from jaxaccel.worker import __main__ as worker_main
 from jaxaccel.worker.arm import ANSWER, OPERATIONS, OpenArm
 from jaxaccel.worker.problems import CAPTURED, NOT_TRACEABLE, describe

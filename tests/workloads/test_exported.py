@@ -16,7 +16,8 @@ from processes import QUICK, ROOT, RunCli
 
 import jaxaccel
 from jaxaccel import export as command
-from jaxaccel.config import contents, parse
+from jaxaccel.cli.identify import contents
+from jaxaccel.cli.parse import parse
 from jaxaccel.records import Arm, ArmFacts, Case, Metric
 from jaxaccel.worker.arm import OPAQUE, OpenArm
 from jaxaccel.worker.checks import make_workload

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxaccel.function_names import Named, common_root, locate
+from jaxaccel.records.function_names import Named, common_root, locate
 from jaxaccel.workloads.importing import BadCodeError, find
 
 CODE = "def step(x):\n    return {number}\n\n\nclass Model:\n    pass\n\n\nNUMBER = 3\n"

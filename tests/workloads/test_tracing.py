@@ -9,8 +9,8 @@ import own_kinds
 import pytest
 from flax import nnx
 
-from jaxaccel.messages import Inspected
 from jaxaccel.records import Arm, ArmFacts, Case, Metric
+from jaxaccel.records.messages import Inspected
 from jaxaccel.worker.arm import CARRIED, OpenArm
 from jaxaccel.worker.checks import RefusedError
 from jaxaccel.worker.program import ARGUMENTS, compile_function

@@ -18,12 +18,12 @@ from known_pairs import EPOCH_S, training_record
 
 from jaxaccel.analyze.compare import pair
 from jaxaccel.analyze.training import Overlap, curves, feed_speedup, overlap, trainings
-from jaxaccel.messages import Round
-from jaxaccel.publish import training as words
-from jaxaccel.publish.console.markdown import markdown
-from jaxaccel.publish.sections import as_text
-from jaxaccel.publish.wandb.points import point, point_summary
 from jaxaccel.records import NO_TRANSFER, Accuracy, Arm, ArmFacts, Case, Metric, Verdict
+from jaxaccel.records.messages import Round
+from jaxaccel.render.terminal.markdown import markdown
+from jaxaccel.render.words import training as words
+from jaxaccel.render.words.sections import as_text
+from jaxaccel.wandb.point_run import point, point_summary
 from jaxaccel.worker.arm import OpenArm
 from jaxaccel.worker.feeding import COPIES, FED, PREPARED_EPOCHS, PREPARED_S, host_work_s
 from jaxaccel.worker.program import compile_function

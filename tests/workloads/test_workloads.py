@@ -16,8 +16,8 @@ import pytest
 import yaml
 from processes import ROOT
 
-from jaxaccel.config import Dtype
 from jaxaccel.records import Accuracy
+from jaxaccel.records.precision import Dtype
 from jaxaccel.worker.arm import compile_function
 from jaxaccel.worker.hlo import operations
 from jaxaccel.workloads import (

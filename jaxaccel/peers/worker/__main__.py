@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from jaxaccel.children import keep
-from jaxaccel.messages import AskRound, Close, Closed, Inspect, Message, Open, Started
+from jaxaccel.process.children import keep
 from jaxaccel.records import ArmFacts, Spent
+from jaxaccel.records.messages import AskRound, Close, Closed, Inspect, Message, Open, Started
 from jaxaccel.worker.serving import answer_all, answering, claim_channels, round_of, send, start_failure
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxaccel.messages import Inspected, Opened, Round, Unavailable
 from jaxaccel.peers.frameworks import FRAMEWORKS, WORKLOADS
 from jaxaccel.peers.worker.program import Library, Program
 from jaxaccel.records import NOT_ASKED, Arm, ArmFacts, DeviceTime, Memory, Metric, Spent
+from jaxaccel.records.messages import Inspected, Opened, Round, Unavailable
 from jaxaccel.worker.checks import ANSWER, RefusedError, binary, make_workload
 from jaxaccel.worker.conditions import Conditions
 from jaxaccel.worker.feeding import follow

@@ -1,0 +1,1 @@
+"""The machine: its GPU, its host, and what else runs on it."""

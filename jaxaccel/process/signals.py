@@ -1,0 +1,139 @@
+"""Signals that end a command: each stops it in order, so that its last line can say what was kept.
+
+A signal raises `Stopped`, which is an interrupt as Ctrl-C raises it. Signals that are ignored, as SIGHUP is
+under nohup, stay so. Before a command's `main` has begun, `early` has them.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from jaxaccel.process import early
+from jaxaccel.process.early import BY_SIGNAL, SIGNALS
+
+AT_ONCE_S = 1.0  # service managers and terminals send several signals at once: they are one
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the command to end."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class _State:
+    """What has come so far. A process has one, as it has one set of handlers."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """None has come."""
+        self.number: int | None = None  # of the first signal
+        self.raised_s = -AT_ONCE_S
+        self.held = 0
+        self.waiting = False
+        self.over = False
+
+
+_state = _State()
+
+
+def stopped() -> bool:
+    """Whether a signal has asked this command to end."""
+    return _state.number is not None
+
+
+def exit_code() -> int | None:
+    """128 and the number of the signal that ends this command; None where none does."""
+    return None if _state.number is None else BY_SIGNAL + _state.number
+
+
+def number() -> int:
+    """The signal that ends this command, or SIGINT."""
+    return _state.number or signal.SIGINT
+
+
+def how() -> str:
+    """How it was ended, in words: `interrupted` by Ctrl-C, `interrupted by SIGTERM`."""
+    return early.how(number())
+
+
+def is_of_signal(code: int) -> bool:
+    """Whether a process with this exit code, as subprocess has it, was ended by one of these signals."""
+    return any(code in (-sent, BY_SIGNAL + sent) for sent in SIGNALS)
+
+
+def note(error: KeyboardInterrupt) -> None:
+    """Take an interrupt into account that was raised, by us or by Python's own handler."""
+    if _state.number is None:
+        _state.number = int(getattr(error, "number", signal.SIGINT))
+
+
+def over() -> None:
+    """From now on signals change nothing: the command says its last line, and ends."""
+    _state.over = True
+
+
+@contextlib.contextmanager
+def caught() -> Iterator[None]:
+    """A signal leaves this block, and what is behind it goes on: `stopped` knows."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        note(error)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """A signal waits for the end of this block, which is short and is not to be cut in two."""
+    _state.held += 1
+    try:
+        yield
+    finally:
+        _state.held -= 1
+        if _state.waiting and not _state.held:
+            _state.waiting = False
+            _raise(number())
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Inside, signals raise `Stopped` in the main thread; it begins with none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers are the main thread's to set
+        return
+    _state.reset()
+    before = early.set_handler(_stop)
+    try:
+        yield
+    finally:
+        for sent, handler in before.items():
+            # A process whose command is over is about to end, with the exit code that it has.
+            signal.signal(sent, _ignore if handler is early.leave else handler)
+        _state.reset()
+
+
+def _stop(sent: int, frame: FrameType | None) -> None:
+    again = _state.number is not None
+    _state.number = _state.number or sent
+    if _state.over:
+        return
+    if _state.held:
+        _state.waiting = True
+    elif not again or time.monotonic() - _state.raised_s >= AT_ONCE_S:
+        _raise(sent)
+
+
+def _raise(sent: int) -> None:
+    if not _state.over:
+        _state.raised_s = time.monotonic()
+        raise Stopped(sent)
+
+
+def _ignore(sent: int, frame: FrameType | None) -> None:
+    pass
