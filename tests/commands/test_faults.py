@@ -22,7 +22,7 @@ from processes import ROOT
 from studies import study
 
 from jaxaccel import commands, crossover, early, ending, keeping, run
-from jaxaccel.config import BadInputError
+from jaxaccel.config import BadInputError, WandbConfig, WandbMode
 from jaxaccel.keeping import Keeper, require_room
 from jaxaccel.measure.client import Worker
 from jaxaccel.measure.session import Plan
@@ -463,6 +463,37 @@ def test_a_signal_while_arguments_are_read_leaves_no_folder(
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize("name", MEASURING)
+def test_a_device_that_can_not_be_locked_leaves_no_folder(
+    stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "locks").write_text("a file where a folder should be")
+    monkeypatch.setenv("JAXACCEL_LOCKS", str(tmp_path / "locks"))
+    code, out, err = stage(name)
+    assert (code, out) == (2, "")
+    assert err.startswith("jaxaccel: no lock can be taken at ")
+    assert err.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_a_signal_while_records_are_sent_has_a_line_that_tells_how_to_send_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr("jaxaccel.publish.wandb.publishing.publish", stop)
+    config = WandbConfig(mode=WandbMode.auto, project="jaxaccel")
+    with ending.listening():
+        commands.send([make_record()], config, Path("out"), sweep_id="", keeper=Keeper())
+    assert capsys.readouterr().out == (
+        "W&B: interrupted by SIGTERM before all was sent; "
+        "to send the rest: python -m jaxaccel.report out --wandb\n"
+    )
+
+
 def test_further_signals_lose_no_record(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     save = store.save
 
@@ -585,6 +616,25 @@ def test_a_signal_while_a_command_is_imported_has_a_last_line(
     assert done.stderr == f"jaxaccel: {how} before there was a result\n"
     assert done.returncode == 128 + sent
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_signal_while_python_shuts_down_changes_no_exit_code(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from jaxaccel import early\n"
+        "early.leave_on_signals()\n"
+        "from jaxaccel.starting import command\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, own=os.getpid(), sent=signal.SIGTERM):\n"
+        "        kill(own, sent)\n"
+        "last = Last()\n"
+        "sys.exit(command(lambda arguments: 3)([]))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py"], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert done.returncode == 3
 
 
 def test_the_program_jaxaccel_listens_before_it_imports() -> None:
