@@ -78,7 +78,7 @@ def ready_to_write(composed: "Composed") -> Iterator[None]:
 
 @contextmanager
 def to_its_end(composed: "Composed", found: Callable[[], object]) -> Iterator[None]:
-    """Inside is what measures. A signal or an OSError ends it early; the command goes on with what was measured.
+    """Inside is what measures. A signal or an OSError ends it early; the command goes on with the records.
 
     `found` returns what was measured so far. If that is nothing, the folders of the jobs are removed.
     **Raises** OSError (DeviceBusyError is one) if nothing was measured.
