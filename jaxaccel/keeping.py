@@ -15,7 +15,6 @@ from pathlib import Path
 
 from jaxaccel import ending, foreign
 from jaxaccel.config import BadInputError
-from jaxaccel.publish import store
 from jaxaccel.reading import RECORD
 from jaxaccel.records import Record, encode_record
 from jaxaccel.redact.outlets import document
@@ -153,7 +152,9 @@ class Keeper:
 
 
 def _saved(record: Record, folder: Path) -> str | None:
-    """Save a record; why that can't be done, or None where it could."""
+    """Save a record. Returns why that failed, or None."""
+    from jaxaccel.publish import store  # it imports SciPy, and workers are to start before that
+
     try:
         store.save(record, folder)
     except Exception as error:  # whatever it is, the record is not lost
