@@ -134,8 +134,8 @@ def search_all(composed: "Composed", line: str, command_id: str, launcher: Launc
         told = [finish(found, command_id) for found in searches if found.records]
     if not told and signals.stopped():
         warn(f"{signals.how()} {NO_RESULT}")
-    elif code != OK:
-        tell("not all was found out: the same command with resume=FOLDER goes on")
+    elif code == INCOMPLETE:
+        tell("the search is not complete; resume it with the same command and resume=FOLDER")
     return signals.exit_code() or (code if code != OK or all(told) else INCOMPLETE)
 
 

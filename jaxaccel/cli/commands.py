@@ -80,20 +80,21 @@ def ready_to_write(composed: "Composed") -> Iterator[None]:
 
 @contextmanager
 def to_its_end(composed: "Composed", found: Callable[[], object]) -> Iterator[None]:
-    """Inside is what measures. A signal ends it, or what the machine refuses: what was found is gone on with.
+    """Inside is what measures. A signal or an OSError ends it early; the command goes on with the records.
 
-    `found` gives what there is by then. **Raises** OSError where that is nothing; DeviceBusyError is one.
+    `found` returns what was measured so far. If that is nothing, the folders of the jobs are removed.
+    **Raises** OSError (DeviceBusyError is one) if nothing was measured.
     """
     try:
         with signals.caught():
             yield
     except OSError as error:
         if not found():
-            composed.discard()
             raise
         warn(f"not everything was measured: {in_a_line(error)}")
-    if not found():
-        composed.discard()
+    finally:
+        if not found():
+            composed.discard()
 
 
 @contextmanager
@@ -121,19 +122,22 @@ def leave_page(records: Sequence[Record], folder: Path) -> None:
 def send(
     records: Sequence[Record], config: WandbConfig, folder: Path, *, sweep_id: str, keeper: Keeper
 ) -> None:
-    """Send records to W&B, and say what came of it; not where the command was told to end."""
+    """Send records to W&B, and say what came of it. After a signal, say which command sends them."""
+    if not records or (os.environ.get("WANDB_MODE") or config.mode) == WandbMode.disabled:
+        return
     with costs_a_warning("W&B"):
-        from jaxaccel.wandb.publish import later, publish
+        from jaxaccel.wandb.publish import publish
 
         if not signals.stopped():
             published = publish(records, config, folder, sweep_id=sweep_id, on_disk=keeper.complete)
             if published.message:
                 say(published.message)
-        off = (os.environ.get("WANDB_MODE") or config.mode) == WandbMode.disabled
-        if signals.stopped() and records and not off:
-            say(
-                f"W&B: nothing is sent by a command that is {signals.how()}; to send: {later(config, folder)}"
-            )
+            return
+    if signals.stopped():
+        with costs_a_warning("W&B"):
+            from jaxaccel.wandb.publish import later
+
+            say(f"W&B: {signals.how()} before all was sent; to send the rest: {later(config, folder)}")
 
 
 def last_lines(keeper: Keeper, folder: Path, *, made: int, asked: int | None = None) -> None:

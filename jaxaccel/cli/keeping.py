@@ -152,7 +152,7 @@ class Keeper:
 
 
 def _saved(record: Record, folder: Path) -> str | None:
-    """Save a record; why that can't be done, or None where it could."""
+    """Save a record. Returns why that failed, or None."""
     try:
         store.save(record, folder)
     except Exception as error:  # whatever it is, the record is not lost

@@ -1,7 +1,7 @@
 """Signals that end a command: each stops it in order, so that its last line can say what was kept.
 
 A signal raises `Stopped`, which is an interrupt as Ctrl-C raises it. Signals that are ignored, as SIGHUP is
-under nohup, stay so. Before a command's `main` has begun, `early` has them.
+under nohup, stay so. Before a command's `main` begins, `early` handles signals.
 """
 
 import contextlib
@@ -81,7 +81,7 @@ def over() -> None:
 
 @contextlib.contextmanager
 def caught() -> Iterator[None]:
-    """A signal leaves this block, and what is behind it goes on: `stopped` knows."""
+    """A signal ends this block, and the command goes on behind it; `stopped` tells that one came."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -90,20 +90,19 @@ def caught() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """A signal waits for the end of this block, which is short and is not to be cut in two."""
+    """A signal that comes inside this block takes effect at its end. Only for blocks that take a moment."""
     _state.held += 1
     try:
         yield
     finally:
         _state.held -= 1
         if _state.waiting and not _state.held:
-            _state.waiting = False
             _raise(number())
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Inside, signals raise `Stopped` in the main thread; it begins with none."""
+    """Inside, signals raise `Stopped` in the main thread. Signals from before are forgotten."""
     if threading.current_thread() is not threading.main_thread():
         yield  # handlers are the main thread's to set
         return
@@ -113,8 +112,9 @@ def listening() -> Iterator[None]:
         yield
     finally:
         for sent, handler in before.items():
-            # A process whose command is over is about to end, with the exit code that it has.
-            signal.signal(sent, _ignore if handler is early.leave else handler)
+            # The process is about to end with its exit code. A handler of Python's would not do: while the
+            # interpreter shuts down, it puts the default back, which ends the process by the signal.
+            signal.signal(sent, signal.SIG_IGN if handler is early.leave else handler)
         _state.reset()
 
 
@@ -130,10 +130,7 @@ def _stop(sent: int, frame: FrameType | None) -> None:
 
 
 def _raise(sent: int) -> None:
+    _state.waiting = False
     if not _state.over:
         _state.raised_s = time.monotonic()
         raise Stopped(sent)
-
-
-def _ignore(sent: int, frame: FrameType | None) -> None:
-    pass

@@ -5,19 +5,20 @@ that must be caught, honest workloads that must not. Minutes; about one with --q
 compares two runs of the same cases instead.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from jaxaccel.cli.commands import costs_a_warning
-from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, OK, command
+from jaxaccel.cli.commands import costs_a_warning, say_waiting
+from jaxaccel.cli.exit import INCOMPLETE, OK, command
 from jaxaccel.cli.keeping import require_room
+from jaxaccel.cli.parser import Parser
 from jaxaccel.process import signals
-from jaxaccel.process.saying import say, tell, warn
+from jaxaccel.process.saying import say, tell
 from jaxaccel.records import DEVICES
+from jaxaccel.records.errors import BadInputError
 from jaxaccel.selftest.check import Check, Outcome
 
 QUICK_TRIALS, TRIALS = 100, 1000
@@ -26,11 +27,16 @@ _STYLES = {"passed": "green", "failed": "red", "inconclusive": "yellow", "skippe
 
 @command
 def main(argv: Sequence[str]) -> int:
-    """Run the checks, show them, write them as JSON. Returns 1 if one failed, else 0."""
+    """Run the checks, show them, write them as JSON. Returns 1 if one failed or could not be written, else 0.
+
+    **Raises** BadInputError for bad arguments, and DeviceBusyError.
+    """
     options = _parser().parse_args(argv)
-    from jaxaccel.session.device_locks import DeviceBusyError, hold_devices
+    from jaxaccel.session.device_locks import hold_devices
 
     output = options.output
+    if output and output.is_dir():
+        raise BadInputError(f"`--output` must be a file, got the folder {str(output)!r}")
     if output is None and not options.rerun:
         output = Path("outputs") / time.strftime("selftest-%Y%m%d-%H%M%S.json")
     if output:
@@ -41,23 +47,21 @@ def main(argv: Sequence[str]) -> int:
             found += _rerun(*options.rerun)
         else:
             devices = dict.fromkeys(options.device or ["cpu"])
-            try:
-                with hold_devices(devices, wait_s=600.0, waiting=lambda d: _tell(f"waiting for the {d}")):
-                    for check in _all(list(devices), quick=options.quick):
-                        found.append(check)
-            except DeviceBusyError as error:
-                warn(str(error))
-                return BAD_INPUT
+            with hold_devices(devices, wait_s=600.0, waiting=say_waiting):
+                for check in _all(list(devices), quick=options.quick):
+                    found.append(check)
     with costs_a_warning("the checks could not be shown"):
         _show(found)
+    written = output is None
     if output:
-        with costs_a_warning(f"can't write to {output}"):
+        with costs_a_warning("the checks could not be written"):
             _write(found, output)
+            written = True
             say(f"Checks: {output}")
     if signals.stopped():
         tell(f"{signals.how()}: {len(found)} checks were made")
     failed = any(check.outcome is Outcome.failed for check in found)
-    return signals.exit_code() or (INCOMPLETE if failed else OK)
+    return signals.exit_code() or (OK if written and not failed else INCOMPLETE)
 
 
 def _all(devices: Sequence[str], *, quick: bool) -> Iterator[Check]:
@@ -108,10 +112,8 @@ def _write(found: Sequence[Check], path: Path) -> None:
     write_whole(path, json_text({"at": when, "checks": list(map(asdict, found))}).encode())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxaccel.selftest", description=__doc__.partition("\n")[0]
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="python -m jaxaccel.selftest", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer trials: about a minute")
     parser.add_argument(
         "--device",

@@ -34,6 +34,7 @@ from jaxaccel.records.errors import BadInputError
 from jaxaccel.records.messages import Started
 from jaxaccel.session.session import Plan
 from jaxaccel.session.worker_process import Worker
+from jaxaccel.wandb.config import WandbConfig, WandbMode
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGUSR1)
@@ -464,6 +465,37 @@ def test_a_signal_while_arguments_are_read_leaves_no_folder(
     assert not Path("out").exists()
 
 
+@pytest.mark.parametrize("name", MEASURING)
+def test_a_device_that_can_not_be_locked_leaves_no_folder(
+    stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "locks").write_text("a file where a folder should be")
+    monkeypatch.setenv("JAXACCEL_LOCKS", str(tmp_path / "locks"))
+    code, out, err = stage(name)
+    assert (code, out) == (2, "")
+    assert err.startswith("jaxaccel: no lock can be taken at ")
+    assert err.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_a_signal_while_records_are_sent_has_a_line_that_tells_how_to_send_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr("jaxaccel.wandb.publish.publish", stop)
+    config = WandbConfig(mode=WandbMode.auto, project="jaxaccel")
+    with signals.listening():
+        commands.send([make_record()], config, Path("out"), sweep_id="", keeper=Keeper())
+    assert capsys.readouterr().out == (
+        "W&B: interrupted by SIGTERM before all was sent; "
+        "to send the rest: python -m jaxaccel.report out --wandb\n"
+    )
+
+
 def test_further_signals_lose_no_record(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     save = store.save
 
@@ -490,7 +522,7 @@ def test_a_signal_skips_what_is_done_with_records_that_are_kept(
     assert out.splitlines()[-2] == "interrupted by SIGTERM: 3 of 3 results are there"
 
 
-@pytest.mark.parametrize("where", ["publish.page.write_page", "publish.console.show_comparisons"])
+@pytest.mark.parametrize("where", ["render.page.write_page", "render.terminal.show_comparisons"])
 def test_what_goes_wrong_with_records_that_are_kept_costs_a_warning(
     where: str, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -586,6 +618,25 @@ def test_a_signal_while_a_command_is_imported_has_a_last_line(
     assert done.stderr == f"jaxaccel: {how} before there was a result\n"
     assert done.returncode == 128 + sent
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_signal_while_python_shuts_down_changes_no_exit_code(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from jaxaccel.process import early\n"
+        "early.leave_on_signals()\n"
+        "from jaxaccel.cli.exit import command\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, own=os.getpid(), sent=signal.SIGTERM):\n"
+        "        kill(own, sent)\n"
+        "last = Last()\n"
+        "sys.exit(command(lambda arguments: 3)([]))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program.py"], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert done.returncode == 3
 
 
 def test_the_program_jaxaccel_listens_before_it_imports() -> None:

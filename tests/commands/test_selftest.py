@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from fakes import FakeMeter, failure, make_failed, make_record, make_timing, opened
@@ -27,6 +28,7 @@ from jaxaccel.selftest import __main__ as selftest
 from jaxaccel.selftest import clocks, hardware, rerun, simulated
 from jaxaccel.selftest.check import Check, Outcome, share
 from jaxaccel.session import ceilings, session
+from jaxaccel.session.device_locks import DeviceBusyError
 from jaxaccel.session.worker_process import Worker
 
 
@@ -288,6 +290,49 @@ def test_only_a_failure_makes_the_command_fail(
     assert "it [red]" in capsys.readouterr().out
     (written,) = json.loads(path.read_text())["checks"]
     assert written["outcome"] == outcome.value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nonsense"], "unrecognized arguments: --nonsense (see --help)"),
+        (["--output", "."], "`--output` must be a file, got the folder '.'"),
+    ],
+)
+def test_bad_arguments_are_refused_in_a_line_before_anything_is_measured(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(selftest, "_all", lambda *_, **__: pytest.fail("it measures"))
+    assert selftest.main(arguments) == 2
+    assert capsys.readouterr().err == f"jaxaccel: {message}\n"
+
+
+def test_checks_that_can_not_be_written_are_shown_and_make_the_command_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.json"
+
+    def checks(*_: object, **__: object) -> list[Check]:
+        path.mkdir()
+        return [checked(Outcome.passed)]
+
+    monkeypatch.setattr(selftest, "_all", checks)
+    assert selftest.main(["--quick", "--output", str(path)]) == 1
+    said = capsys.readouterr()
+    assert "1 passed" in said.out
+    assert "jaxaccel: the checks could not be written: " in said.err
+
+
+def test_a_device_that_others_measure_on_is_not_bad_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    busy = Mock(side_effect=DeviceBusyError("another jaxaccel has been measuring on the cpu"))
+    monkeypatch.setattr("jaxaccel.session.device_locks.hold_devices", busy)
+    assert selftest.main(["--quick"]) == 1
 
 
 def test_rerun_reads_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
