@@ -13,14 +13,14 @@ from jaxaccel.arguments import choose, load
 from jaxaccel.config import BadInputError, WandbConfig
 from jaxaccel.report.arguments import Allowed, Arguments, Format, make_parser, read
 from jaxaccel.saying import say
-from jaxaccel.starting import command
+from jaxaccel.starting import INCOMPLETE, OK, command
 
 if TYPE_CHECKING:
     from jaxaccel.analyze.baseline import BaselineComparison
     from jaxaccel.analyze.money import Prices
     from jaxaccel.records import Comparison, Record
 
-OK, WORSE, INCOMPLETE = 0, 1, 1
+WORSE = 1
 NOTED = 20  # files that hold no record: so many are named on a page
 
 __all__ = ["main", "make_parser", "read"]

@@ -239,7 +239,7 @@ def test_where_nothing_can_be_written_records_are_printed(
             keeper.keep(record, [tmp_path / record.arm.requested])
     said = capsys.readouterr()
     assert [decode_record(line.encode()) for line in said.out.splitlines()] == records
-    assert said.err.count("No space left on device; it is held in memory, and tried again at the end\n") == 2
+    assert said.err.count("No space left on device; the record is held in memory, and is written again") == 2
     assert keeper.where(tmp_path) == (f"0 of 2 records are in {tmp_path}; 2 printed above as lines of JSON")
     keeper.settle()
     assert capsys.readouterr().out == "", "it is printed once"
