@@ -1,1 +1,1 @@
-"""What makes the published studies: their runs, and what the article claims held against their records."""
+"""The published studies: their runs, and the article's claims checked against their records."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, command
+from jaxaccel.cli.exit import BAD_INPUT, INCOMPLETE, INTERRUPTED, OK, command, in_a_line
 from jaxaccel.cli.parser import Parser, parser_with_examples
 from jaxaccel.process import signals
 from jaxaccel.process.saying import say, tell, warn
@@ -49,8 +49,8 @@ A study is experiments/NAME/study.yaml. Its records come into outputs/studies/NA
 complete all together into outputs/studies/NAME/records.jsonl. Of a GPU that JAX does not find there are
 failed records, as with jaxaccel.run. A quick form has a folder of its own, NAME+quick.
 
-exit code: 0 complete, 1 something is left (failed, or the budget was spent), 2 bad input,
-130 interrupted; the worst where there are several
+exit code: 0 complete, 1 something remains (failed, or the budget was spent), 2 bad input,
+128 + N ended by signal N (130 for Ctrl-C); the worst where there are several
 """
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -194,10 +194,10 @@ def main(
             left += went.left
             code = max(code, went.code, conclude(went, experiments if asked.publish else None))
     if left:
-        tell(f"Left: {', '.join(left)}. To go on: {again}")
+        tell(f"Remaining: {', '.join(left)}. Resume with: {again}")
     elif signals.stopped():  # between two runs
         how = signals.how()
-        tell(f"{how[0].upper()}{how[1:]}. To go on: {again}")
+        tell(f"{how[0].upper()}{how[1:]}. Resume with: {again}")
     return signals.exit_code() or code
 
 
@@ -246,7 +246,7 @@ def conclude(went: Went, experiments: Path | None) -> int:
     try:
         path = store.save_all(records, folder)
     except OSError as error:  # the records themselves are in the folders of the runs
-        warn(f"can't write to {folder}: {error.strerror}")
+        warn(f"the records of {study.name} could not be put together: {in_a_line(error)}")
         return INCOMPLETE
     say(f"{study.name}: complete, {len(records)} records in {path}")
     if experiments:
@@ -263,7 +263,7 @@ def conclude(went: Went, experiments: Path | None) -> int:
 def run_to_its_end(arguments: Sequence[str]) -> int:
     """A command in a process of its own; its exit code, 1 where it ended in another way.
 
-    A signal to us is sent on to it, and it is waited for while it saves what it has.
+    A signal that comes to this process is sent on to it; this process waits while it saves its records.
     """
     process: subprocess.Popen[bytes] | None = None
     with signals.caught(), signals.held():
@@ -280,7 +280,7 @@ def run_to_its_end(arguments: Sequence[str]) -> int:
 
 
 def command_of(arguments: Sequence[str]) -> list[str]:
-    """The module that a run's arguments are for, and they."""
+    """Python's arguments for a run: the module of its command, and the run's own arguments."""
     if arguments[0] in OTHERS:
         return ["-m", f"jaxaccel.{arguments[0]}", *arguments[1:]]
     return ["-m", "jaxaccel.run", *arguments]

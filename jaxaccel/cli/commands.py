@@ -93,6 +93,7 @@ def to_its_end(composed: "Composed", found: Callable[[], object]) -> Iterator[No
             raise
         warn(f"not everything was measured: {in_a_line(error)}")
     finally:
+        signals.only_note()
         if not found():
             composed.discard()
 
@@ -103,7 +104,7 @@ def costs_a_warning(what: str) -> Iterator[None]:
 
     A signal ends it too: what is left of it is skipped.
     """
-    with signals.caught():
+    with signals.let_through():
         try:
             yield
         except Exception as error:

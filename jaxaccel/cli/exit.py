@@ -1,6 +1,6 @@
-"""The one way into a command: streams that can't fail it, signals that end it in order, bad input in a line.
+"""How every command begins: broken streams don't fail it, signals end it in order, bad input is one line.
 
-What takes long is imported once signals are listened to.
+Modules that take long to import are imported once signals are handled.
 """
 
 import sys
@@ -22,10 +22,11 @@ class Command(Protocol):
 
 
 def command(main: Callable[..., int]) -> Command:
-    """Make a `main` of a function of the arguments that raises BadInputError, and knows nothing of signals.
+    """A decorator: makes a command's `main` of a function of its arguments that may raise BadInputError.
 
-    Returns the exit code of `main`, 2 for bad input or a file that can't be used, or 128 and the number of
-    the signal that ended it. An exception that nobody expects comes out, and is printed without secrets.
+    The exit code is that of the function; 2 for bad input or a file that can't be used, 1 for a device that
+    stays busy, or 128 plus the number of the signal that ended it. Python prints any other exception, without
+    secrets.
     """
 
     @wraps(main)
@@ -33,12 +34,12 @@ def command(main: Callable[..., int]) -> Command:
         with signals.listening():
             arguments = list(sys.argv[1:] if argv is None else argv)
             try:
-                # Behind `listening`: what a redacting stream needs takes long to import.
+                # Imported inside `listening`, because a redacting stream takes long to import.
                 from jaxaccel.process.streams import safe_streams
 
                 with safe_streams():
                     return _guarded(main, arguments, named)
-            except KeyboardInterrupt as error:  # in the moments before
+            except KeyboardInterrupt as error:  # before `_guarded` began
                 signals.note(error)
                 signals.over()
                 early.tell(signals.number())
@@ -57,7 +58,7 @@ def _guarded(main: Callable[..., int], arguments: list[str], named: dict[str, An
     except KeyboardInterrupt as error:
         signals.note(error)
     except Exception as error:
-        if not signals.stopped():  # else it is what a library made of the interrupt
+        if not signals.stopped():  # if it is, a library has turned the interrupt into this exception
             return _refused(error, arguments)
     signals.over()
     warn(f"{signals.how()} {NO_RESULT}")
@@ -77,7 +78,7 @@ def _refused(error: Exception, arguments: Sequence[str]) -> int:
     if any(argument.lower() == "debug=true" for argument in arguments):
         tell(traceback.format_exc())
     warn(as_typed(in_a_line(error), arguments))
-    # Another command that keeps the device is nothing that the arguments could help.
+    # A device that another command keeps busy is no fault of the arguments.
     return INCOMPLETE if isinstance(error, TimeoutError) else BAD_INPUT
 
 

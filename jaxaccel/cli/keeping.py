@@ -1,7 +1,7 @@
-"""Records of a command, none of which is lost: each in its folder, or else in another one, or else printed.
+"""Keeps the records of a command: each in its folder, or else in another folder, or else printed.
 
-What can't be written is looked for before anything is measured (`require_room`). What can't be written later
-is held in memory, and tried again at the end.
+`require_room` checks before anything is measured that the folders can be written to. A record that can't be
+written later is held in memory, and written again at the end.
 """
 
 import os
@@ -37,9 +37,9 @@ def require_utf8(name: str, texts: Iterable[str]) -> None:
 
 
 def require_room(folders: Iterable[Path]) -> None:
-    """Refuse folders that records can't be written to; those that are not there are made.
+    """Refuse folders that records can't be written to. Missing folders are made.
 
-    **Raises** BadInputError where one can't be made or written to, or has no room, or is not UTF-8.
+    **Raises** BadInputError if one can't be made or written to, has no room, or has a name that is not UTF-8.
     """
     for number, folder in enumerate(dict.fromkeys(folders)):
         require_utf8("the output folder", [str(folder)])
@@ -84,7 +84,7 @@ class Keeper:
                 self._keep(record, folder)
 
     def settle(self) -> None:
-        """At the end, write to their folders what is elsewhere or has gone; print what is nowhere."""
+        """At the end, write records that are not in their folders again; print those that are nowhere."""
         with signals.held():
             for folder, kept in list(self._kept.items()):
                 if kept.place != folder or not (folder / RECORD).is_file():
@@ -102,7 +102,7 @@ class Keeper:
         return all(kept.place == folder for folder, kept in self._kept.items())
 
     def where(self, home: Path) -> str:
-        """A line that says where the records are of which the folders are in `home`, or are it."""
+        """A line that says where the records are whose folders are `home`, or in it."""
         among = {folder: kept for folder, kept in self._kept.items() if home in (folder, *folder.parents)}
         there = sum(kept.place == folder for folder, kept in among.items())
         if there == len(among):
@@ -124,7 +124,7 @@ class Keeper:
             if before and before.place not in (None, folder):
                 self._drop(before.place)
         elif before is None or before.place != place:
-            held = "it is held in memory, and tried again at the end"
+            held = "the record is held in memory, and is written again at the end"
             warn(f"can't write to {folder}: {reason}; " + (f"the record is in {place}" if place else held))
 
     def _rescued(self, record: Record, folder: Path) -> Path | None:
@@ -161,20 +161,20 @@ def _saved(record: Record, folder: Path) -> str | None:
 
 
 def _bases() -> Iterator[Path]:
-    """Where else records may be written: the folders for temporary files, home, the one we are in."""
-    found: tuple[Callable[[], str | Path], ...] = (
+    """Other folders for records: those for temporary files, the home folder, the current folder."""
+    bases: tuple[Callable[[], str | Path], ...] = (
         tempfile.gettempdir,
         Path.home,
         lambda: "/var/tmp",
         Path.cwd,
     )
-    for find in found:
+    for find in bases:
         with suppress(OSError, RuntimeError):
             yield Path(find()).absolute()
 
 
 def _printed(records: Sequence[Record]) -> bool:
-    """Print records, a line each, on standard output or else on standard error; whether that could be."""
+    """Print records, a line each, on standard output or else on standard error. Returns whether it worked."""
     lines = b"\n".join(map(encode_record, records))
     text = escape.json_text(document("records.jsonl", lines).decode())
     for out, name in ((say, "stdout"), (tell, "stderr")):

@@ -1,6 +1,6 @@
-"""Signals while a command still imports what it needs: a last line, and the exit code of the signal.
+"""Signals while a command still imports its modules: they end it with one line and their exit code.
 
-This is the first that a command imports, so it imports next to nothing itself.
+A command imports this module first, so it imports almost nothing itself.
 """
 
 import os
@@ -10,7 +10,7 @@ COMMANDS = ("run", "crossover", "peers", "report", "advise", "dashboard", "expor
 # The last three are sent by batch systems before they end a job.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
-BY_SIGNAL = 128  # a shell's exit code for a process that a signal ended, without the signal's number
+BY_SIGNAL = 128  # plus the signal's number: the exit code that shells give a process that a signal ended
 NO_RESULT = "before there was a result"
 
 
@@ -32,7 +32,7 @@ def leave_on_signals() -> None:
 
 
 def set_handler(handler: "signal._HANDLER") -> "dict[signal.Signals, signal._HANDLER]":
-    """Set a handler for all signals that are neither ignored nor handled outside of Python.
+    """Set a handler for those of `SIGNALS` that are neither ignored nor handled outside of Python.
 
     Returns the earlier ones, by signal.
     """
@@ -44,7 +44,7 @@ def set_handler(handler: "signal._HANDLER") -> "dict[signal.Signals, signal._HAN
 
 
 def leave(number: int, frame: object) -> None:
-    """End the process: nothing was measured yet. An exception could be lost in an import, and this can't."""
+    """End the process: nothing was measured yet. An exception could be swallowed by a module's import."""
     tell(number)
     os._exit(BY_SIGNAL + number)
 

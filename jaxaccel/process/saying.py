@@ -7,7 +7,7 @@ import sys
 
 from jaxaccel.records import escape
 
-WARNING = 4_000  # characters: what goes wrong with a long text is told without all of it
+WARNING = 4_000  # characters of a warning; a longer one is clipped
 
 
 def say(text: str = "", *, end: str = "\n") -> None:
@@ -21,5 +21,5 @@ def tell(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """What is wrong, on standard error, in one line that begins with who says so."""
+    """What is wrong, on standard error, in one line that begins with `jaxaccel: `."""
     print(f"jaxaccel: {escape.inert(text, WARNING)}", file=sys.stderr, flush=True)

@@ -36,6 +36,7 @@ class _State:
         self.number: int | None = None  # of the first signal
         self.raised_s = -AT_ONCE_S
         self.held = 0
+        self.only_noting = False
         self.waiting = False
         self.over = False
 
@@ -100,6 +101,23 @@ def held() -> Iterator[None]:
             _raise(number())
 
 
+def only_note() -> None:
+    """From now on signals are noted, and raise only inside `let_through`: there are results to tell of."""
+    _state.only_noting = True
+
+
+@contextlib.contextmanager
+def let_through() -> Iterator[None]:
+    """A signal that comes inside this block ends it; the command goes on behind it."""
+    before, _state.only_noting = _state.only_noting, False
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        note(error)
+    finally:
+        _state.only_noting = before
+
+
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
     """Inside, signals raise `Stopped` in the main thread. Signals from before are forgotten."""
@@ -122,6 +140,8 @@ def _stop(sent: int, frame: FrameType | None) -> None:
     again = _state.number is not None
     _state.number = _state.number or sent
     if _state.over:
+        return
+    if _state.only_noting:
         return
     if _state.held:
         _state.waiting = True

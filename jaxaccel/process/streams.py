@@ -13,14 +13,14 @@ from typing import Any
 
 from jaxaccel.records.redact import without_secrets
 
-HELD = 1 << 16  # characters of a line without an end, which a stream keeps back at most
+HELD = 1 << 16  # at most so many characters of an unfinished line are held back
 
 
 class SafeStream:
-    """A text stream that writes no secret, not even one that arrives in pieces: it keeps back a line's begin.
+    """A text stream that writes no secret. It writes whole lines, so that a secret in pieces is found too.
 
-    It raises nothing where the stream that it wraps can't be written: `lost` tells. For all else it is that
-    stream. None is a stream that was closed before Python started.
+    It raises nothing if the stream that it wraps can't be written to, and sets `lost`. Other attributes are
+    those of that stream. None stands for a stream that was closed before Python started.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -32,7 +32,7 @@ class SafeStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write whole lines; what comes after the last of them waits for its end, or for `flush`."""
+        """Write whole lines; the beginning of the next one waits for its end, or for `flush`."""
         self._kept += text
         whole, end, rest = self._kept.rpartition("\n")
         if len(rest) > HELD:
@@ -48,7 +48,7 @@ class SafeStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Write what was kept back, too."""
+        """Write what was held back, too."""
         kept, self._kept = self._kept, ""
         if kept:
             self._write(kept)
@@ -56,7 +56,7 @@ class SafeStream:
             self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether it is a terminal; one that is closed is none."""
+        """Whether it is a terminal; False if it is closed."""
         with contextlib.suppress(OSError, ValueError):
             return bool(self._stream.isatty())
         return False
@@ -75,17 +75,17 @@ class SafeStream:
 
     @contextlib.contextmanager
     def _losing(self) -> Iterator[None]:
-        """Whatever goes wrong with the stream is the end of it, and of nothing else."""
+        """An error of the stream inside makes it `lost`, and has no other effect."""
         try:
             yield
         except BlockingIOError:
-            pass  # its reader is slow, and there is no waiting for it: that text is lost, and no other
+            pass  # the stream does not block and its reader is slow: only this text is lost
         except (OSError, ValueError):
             self.lost = True
             self._nowhere()
 
     def settle(self) -> None:
-        """Leave nothing that Python would write at its end, and fail, for which it has an exit code."""
+        """Leave nothing in buffers: Python would write it at exit, and a failure would set the exit code."""
         self.flush()
         try:
             self._stream.flush()
@@ -93,7 +93,7 @@ class SafeStream:
             self._nowhere()
 
     def _nowhere(self) -> None:
-        """Let the rest go where nothing fails: Python itself writes what it has buffered when it ends."""
+        """Send the rest to the null device, where writing never fails."""
         with contextlib.suppress(OSError, ValueError):
             number, nowhere = self._stream.fileno(), os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, number)
@@ -113,7 +113,7 @@ class _Nowhere(io.TextIOBase):
 def safe_streams() -> Iterator[None]:
     """Standard output and error are `SafeStream`s inside.
 
-    After an exception they stay so, for it will be printed.
+    After an exception they stay so, because Python prints its traceback afterwards.
     """
     _fill_gaps()
     before = sys.stdout, sys.stderr
@@ -138,9 +138,10 @@ def _restore(before: tuple[Any, Any], ours: tuple[Any, Any]) -> None:
 
 
 def _fill_gaps() -> None:
-    """Open what is closed of standard input, output and error: the next file would take its place.
+    """Open the null device for each of standard input, output and error that is closed.
 
-    Whatever a library or a child then writes to its standard output would come into a record.
+    Otherwise the next file that is opened would take its number, and what a library or a child writes to its
+    standard output would end up in that file.
     """
     for number in range(3):
         try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxaccel.cli.exit import command
+from jaxaccel.cli.exit import INCOMPLETE, OK, command
 from jaxaccel.cli.record_arguments import choose, load
 from jaxaccel.process.saying import say
 from jaxaccel.records import escape
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxaccel.analyze.money import Prices
     from jaxaccel.records import Comparison, Record
 
-OK, WORSE, INCOMPLETE = 0, 1, 1
+WORSE = 1
 NOTED = 20  # files that hold no record: so many are named on a page
 
 __all__ = ["main", "make_parser", "read"]

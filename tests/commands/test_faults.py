@@ -26,6 +26,7 @@ from jaxaccel.cli import commands, keeping
 from jaxaccel.cli.exit import command
 from jaxaccel.cli.keeping import Keeper, require_room
 from jaxaccel.peers import __main__ as peers
+from jaxaccel.peers import measuring
 from jaxaccel.process import early, signals
 from jaxaccel.process.saying import say
 from jaxaccel.process.streams import SafeStream, safe_streams
@@ -241,7 +242,7 @@ def test_where_nothing_can_be_written_records_are_printed(
             keeper.keep(record, [tmp_path / record.arm.requested])
     said = capsys.readouterr()
     assert [decode_record(line.encode()) for line in said.out.splitlines()] == records
-    assert said.err.count("No space left on device; it is held in memory, and tried again at the end\n") == 2
+    assert said.err.count("No space left on device; the record is held in memory, and is written again") == 2
     assert keeper.where(tmp_path) == (f"0 of 2 records are in {tmp_path}; 2 printed above as lines of JSON")
     keeper.settle()
     assert capsys.readouterr().out == "", "it is printed once"
@@ -443,6 +444,24 @@ def test_a_signal_leaves_a_true_last_line_and_its_exit_code(stage: Stage, name: 
     of = {"run": " of 3", "peers": " of 6", "crossover": ""}[name]
     assert (told, places) == (f"{how}: 2{of} results are there", f"Records: {Path('out').absolute()}")
     assert len(records_or_peers(Path("out"))) == 2
+
+
+@pytest.mark.parametrize("name", MEASURING)
+def test_a_signal_just_after_measuring_has_a_true_last_line(
+    stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = {"run": run, "peers": measuring, "crossover": crossover}[name]
+    finish = module.finish
+
+    def signalled(*arguments: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return finish(*arguments, **named)
+
+    monkeypatch.setattr(module, "finish", signalled)
+    code, out, _ = stage(name)
+    assert code == 143
+    assert out.splitlines()[-1] == f"Records: {Path('out').absolute()}"
+    assert len(records_or_peers(Path("out"))) >= 2
 
 
 @pytest.mark.parametrize("name", MEASURING)

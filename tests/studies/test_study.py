@@ -226,7 +226,7 @@ def test_a_run_that_is_incomplete_lets_the_next_one_run(study: Said, fake: FakeR
     code, out, err = study("alpha")
     assert code == 1
     assert len(fake.calls) == 3
-    assert err.endswith("Left: alpha/a (incomplete). To go on: scripts/study alpha\n")
+    assert err.endswith("Remaining: alpha/a (incomplete). Resume with: scripts/study alpha\n")
     assert "complete," not in out
     assert not Path("outputs/studies/alpha/records.jsonl").exists()
 
@@ -238,7 +238,7 @@ def test_bad_input_ends_a_study_and_not_the_next(study: Said, fake: FakeRun) -> 
     assert [folder.rpartition("/")[2] for folder in fake.begun] == ["a", "bb", "dddd"]
     assert "move outputs/studies/alpha away" in err
     left = "alpha/bb (bad input), alpha/ccc (not begun), beta/dddd (incomplete)"
-    assert err.splitlines()[-1] == f"Left: {left}. To go on: scripts/study all"
+    assert err.splitlines()[-1] == f"Remaining: {left}. Resume with: scripts/study all"
 
 
 def test_an_interrupt_ends_everything_and_one_line_says_how_to_go_on(study: Said, fake: FakeRun) -> None:
@@ -247,7 +247,8 @@ def test_an_interrupt_ends_everything_and_one_line_says_how_to_go_on(study: Said
     assert code == 130
     assert len(fake.calls) == 2
     left = "alpha/a (incomplete), alpha/bb (interrupted), alpha/ccc (not begun), beta/dddd (not begun)"
-    assert err.splitlines()[-1] == f"Left: {left}. To go on: scripts/study all 'wandb.project=two words'"
+    again = "scripts/study all 'wandb.project=two words'"
+    assert err.splitlines()[-1] == f"Remaining: {left}. Resume with: {again}"
 
 
 def test_an_interrupt_between_two_runs_is_told_too(study: Said, fake: FakeRun) -> None:
@@ -257,7 +258,7 @@ def test_an_interrupt_between_two_runs_is_told_too(study: Said, fake: FakeRun) -
     except KeyboardInterrupt:
         pytest.fail("it came out of main")
     assert code == 130
-    assert err.splitlines()[-1] == "Interrupted. To go on: scripts/study alpha"
+    assert err.splitlines()[-1] == "Interrupted. Resume with: scripts/study alpha"
 
 
 def test_gathered_records_are_there_only_while_the_study_is_complete(study: Said, fake: FakeRun) -> None:
@@ -297,7 +298,7 @@ def test_a_spent_budget_begins_no_further_run_and_says_what_is_left(study: Said,
     assert code == 1
     assert fake.begun == ["outputs/studies/alpha/a", "outputs/studies/alpha/bb"]
     left = "alpha/ccc (not begun), beta/dddd (not begun)"
-    assert err.splitlines()[-1] == f"Left: {left}. To go on: scripts/study all --budget 80"
+    assert err.splitlines()[-1] == f"Remaining: {left}. Resume with: scripts/study all --budget 80"
 
 
 def test_a_budget_that_suffices_changes_nothing(study: Said, fake: FakeRun) -> None:
@@ -754,7 +755,7 @@ def test_ctrl_c_reaches_the_run_and_the_same_command_goes_on(
     before = samples(folder)
     assert f"interrupted: {len(before)} of 3 results are there" in said
     left = "slow/first (interrupted), slow/second (not begun)"
-    assert said.splitlines()[-1] == f"Left: {left}. To go on: scripts/study slow"
+    assert said.splitlines()[-1] == f"Remaining: {left}. Resume with: scripts/study slow"
     again = start("slow")
     said, _ = again.communicate(timeout=180)
     assert again.returncode == 0, said
