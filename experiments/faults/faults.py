@@ -21,6 +21,7 @@ import psutil
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+IDLE = tuple(f"{percent} %" for percent in range(50))  # as nvidia-smi writes it
 SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGKILL")
 COMMON = ("device=gpu", "timing=quick", "wandb=disabled", "ceilings=off")
 SHORT = (*COMMON, "timing.limit_s=0.2", "metrics=[latency]")
@@ -45,32 +46,30 @@ def asked(query: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def workers() -> list[int]:
-    """Processes of jaxaccel's, but for this one."""
+def left() -> int:
+    """How many processes of jaxaccel's commands and workers there are."""
     running = psutil.process_iter(["cmdline"])
-    named = [p.pid for p in running if "jaxaccel" in " ".join(p.info["cmdline"] or [])]
-    return [pid for pid in named if pid != os.getpid()]
+    return sum(any(word.startswith("jaxaccel.") for word in p.info["cmdline"] or []) for p in running)
 
 
 def signalled(name: str) -> dict[str, Any]:
     """A signal to the command while its kernel spins, for ever if nobody ends it."""
     process = start(f"fn={HERE / 'hang.py'}:forever", "args=make_args", "size=2048", *SHORT)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None and not asked("compute-apps=pid"):
+    deadline = time.monotonic() + 90
+    while (busy := asked("gpu=utilization.gpu")[0]) in IDLE and time.monotonic() < deadline:
         time.sleep(0.5)
-    time.sleep(12)
-    (busy,) = asked("gpu=utilization.gpu")
+    time.sleep(5)
     sent = time.monotonic()
     process.send_signal(getattr(signal, name))
     said, _ = process.communicate(timeout=60)
     ended = time.monotonic()
-    while workers() and time.monotonic() < ended + 20:
+    while left() and time.monotonic() < ended + 20:
         time.sleep(0.1)
     return {
         "gpu_busy_before": busy,
         "exit_code": process.returncode,
         "seconds_to_end": round(ended - sent, 1),
-        "processes_left": len(workers()),
+        "processes_left": left(),
         "processes_on_the_gpu": len(asked("compute-apps=pid")),
         "last_line": said.strip().splitlines()[-1],
     }
