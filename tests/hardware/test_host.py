@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from processes import QUICK, RunCli
 
-from jaxaccel.hardware import host
 from jaxaccel.hardware.host import LoadMeter, physical_name, pressure_percent
 from jaxaccel.records.errors import BadInputError
+from jaxaccel.session import device_locks
 from jaxaccel.session.device_locks import LOCKS, DeviceBusyError, hold_devices, lock_folder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from jaxaccel.hardware.host import hold_devices
+from jaxaccel.session.device_locks import hold_devices
 with hold_devices(["cpu"], wait_s=1, waiting=print, folder=Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -60,10 +60,10 @@ def test_locks_are_the_same_for_every_tmpdir(
     assert lock_folder() == Path("/tmp")
     shared = tmp_path / "shared"
     shared.mkdir()
-    monkeypatch.setattr(host, "SHARED", (tmp_path / "none", shared))
+    monkeypatch.setattr(device_locks, "SHARED", (tmp_path / "none", shared))
     assert lock_folder() == shared
-    monkeypatch.setattr(host, "SHARED", (tmp_path / "none",))
-    assert lock_folder().is_relative_to(host.platformdirs.user_cache_dir("jaxaccel"))
+    monkeypatch.setattr(device_locks, "SHARED", (tmp_path / "none",))
+    assert lock_folder().is_relative_to(device_locks.platformdirs.user_cache_dir("jaxaccel"))
     monkeypatch.setenv(LOCKS, str(tmp_path / "new" / "chosen"))
     with hold():
         assert (tmp_path / "new" / "chosen" / LOCK).exists()

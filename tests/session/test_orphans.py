@@ -18,11 +18,10 @@ import pytest
 from own_request import request
 from processes import LEAN, QUICK, RunCli, settings
 
-from jaxaccel.hardware import host
 from jaxaccel.process.children import MARK, Child, scratch_prefix
 from jaxaccel.records import Problem
 from jaxaccel.records.messages import Failure, Opened, encode_message
-from jaxaccel.session import worker_process
+from jaxaccel.session import device_locks, worker_process
 from jaxaccel.session.worker_process import Worker
 
 DEADLINE_S = 60.0
@@ -373,13 +372,13 @@ def test_a_worker_ends_before_its_device_s_lock_is_free(
 
     def end_workers(devices: list[str], *, now: bool) -> None:
         ended(devices, now=now)
-        saw.append((now, running(marker), host._lock(lock)))
+        saw.append((now, running(marker), device_locks._lock(lock)))
 
-    monkeypatch.setattr(host, "end_workers", end_workers)
+    monkeypatch.setattr(device_locks, "end_workers", end_workers)
     command = light(tmp_path, ANSWER)
     with (  # noqa: PT012
         pytest.raises(KeyboardInterrupt),
-        host.hold_devices(["cpu"], wait_s=0, waiting=print, folder=tmp_path),
+        device_locks.hold_devices(["cpu"], wait_s=0, waiting=print, folder=tmp_path),
     ):
         worker = Worker("cpu", variables=variables, command=command)
         assert isinstance(worker.ready(), Failure)
@@ -387,7 +386,7 @@ def test_a_worker_ends_before_its_device_s_lock_is_free(
         raise KeyboardInterrupt
     assert saw == [(True, [], None)]
     assert not worker.alive
-    with host.hold_devices(["cpu"], wait_s=0, waiting=print, folder=tmp_path):
+    with device_locks.hold_devices(["cpu"], wait_s=0, waiting=print, folder=tmp_path):
         pass
 
 
@@ -457,7 +456,9 @@ def test_a_signal_to_the_command_leaves_nothing_running(
         command.communicate(timeout=DEADLINE_S)
     none_left(marker)
     # Its lock is free again.
-    with host.hold_devices(["cpu"], wait_s=0, waiting=print, folder=Path(variables[host.LOCKS])):
+    with device_locks.hold_devices(
+        ["cpu"], wait_s=0, waiting=print, folder=Path(variables[device_locks.LOCKS])
+    ):
         pass
     assert list(Path(variables["TMPDIR"]).glob("jaxaccel-trace*")) == []
 

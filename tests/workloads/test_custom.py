@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import wrong_code
 from fakes import patiently
-from processes import QUICK, ROOT, SUPPORT, RunCli
+from processes import QUICK, ROOT, SUPPORT, RunCli, settings
 
 from jaxaccel.cli.identify import sources
 from jaxaccel.records import Arm, ArmFacts, Case, Metric, Problem
@@ -646,7 +646,7 @@ def test_a_message_of_megabytes_stays_small_on_the_screen_and_in_the_record(
 
 def test_a_wrong_name_is_refused_and_leaves_nothing(run_cli: RunCli, beside: Path) -> None:
     fn = "workload.fn=mine.ode:advanc,mine.ode:lorentz"
-    ran = run_cli("-m", *own("ode", "x"), fn, *QUICK, cwd=beside)
+    ran = run_cli("-m", *settings(*own("ode", "x"), fn), *QUICK, cwd=beside)
     assert ran.code == 2
     assert "did you mean advance?" in ran.out
     assert "did you mean lorenz?" in ran.out
