@@ -40,6 +40,7 @@ def met(found: list[Comparison]) -> list[tuple[str | None, str | None]]:
 # --- telling machines apart ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [
@@ -57,6 +58,7 @@ def test_a_host_that_differs_is_another_machine(environment: dict[str, Any]) -> 
     assert place([here, there, here]) == ["A", "B", "A"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [

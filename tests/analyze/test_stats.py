@@ -224,6 +224,7 @@ def test_the_interval_of_one_pass_covers_the_true_median(noise: Noise) -> None:
     assert np.mean(widths) < 1.5 * 4 * 1.25 * spread / math.sqrt(ROUNDS * SAMPLES)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_true_median_though_sampling_stops_when_it_looks_narrow() -> None:
     stop, covered, rounds = Stop(relative_ci=0.01, limit_s=math.inf), 0, []
     for seed in range(TRIALS):

@@ -243,6 +243,7 @@ def nothing_is_left(cwd: Path) -> None:
     assert not list(cwd.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "names"),
     TABLE,
@@ -257,6 +258,7 @@ def test_bad_arguments_are_refused_in_words(
     assert said.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["device=cpu"], ["device=both"], ["-m", "device=cpu,gpu"]])
 @pytest.mark.parametrize("size", [32, 16])
 def test_a_folder_that_holds_a_record_is_not_written_over(
@@ -289,6 +291,7 @@ def test_a_folder_that_holds_a_record_is_not_written_over(
     assert run_here("size=32", *arguments, "resume=same") == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["size=0"], ["size=32", "wait_s=0"], ["-m", "size=32,0"], ["-m", "size=32", "nope=1"]]
 )
@@ -344,6 +347,7 @@ def test_a_folder_that_can_not_be_made_is_refused(key: str, run_here: Any, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
@@ -366,6 +370,7 @@ def test_what_only_a_worker_can_know_is_refused_as_well(
     nothing_is_left(ran.cwd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
@@ -398,6 +403,7 @@ def test_debug_of_a_good_command_changes_nothing(run_here: Any, monkeypatch: pyt
     assert run_here("size=16", "debug=true") == (0, "")
 
 
+@pytest.mark.slow
 def test_of_a_folder_that_was_there_all_stays_and_nothing_comes(run_here: Any, tmp_path: Path) -> None:
     """However it is refused: here after Hydra has made the folders of a job."""
     for name in ("outputs", "mine", "mine/.hydra"):
@@ -432,6 +438,7 @@ def test_whole_numbers_may_be_written_as_floats(
     assert sizes == ([] if size is None else [size])
 
 
+@pytest.mark.slow
 def test_help_names_all_that_can_be_asked_for_and_starts_nothing(run_cli: RunCli) -> None:
     ran = run_cli("--help")
     assert ran.code == 0

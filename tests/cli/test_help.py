@@ -14,6 +14,7 @@ COMMANDS = ("run", "crossover", "advise", "report", "dashboard", "export", "self
 HEAVY = ("jax", "jaxlib", "flax", "optax", "scipy", "sklearn", "plotly", "wandb", "wandb_workspaces", "hydra")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_waits_for_no_heavy_import(command: str, environment: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(
@@ -32,6 +33,7 @@ def test_help_waits_for_no_heavy_import(command: str, environment: dict[str, str
     assert loaded.isdisjoint(HEAVY)
 
 
+@pytest.mark.slow
 def test_help_of_run_is_the_one_that_hydra_gives(run_cli: RunCli) -> None:
     # With an argument beside it, Hydra composes it: here of a value that is the default.
     by_hydra = run_cli("seed=0", "--help")

@@ -79,6 +79,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @seed(20)
 @settings(max_examples=500, deadline=None, database=None)
 @given(place=st.sampled_from(PLACES), value=values)
@@ -98,6 +99,7 @@ def test_an_argument_is_taken_or_refused_in_words(key: str, text: str) -> None:
         check_arguments([f"{key}={text}"])
 
 
+@pytest.mark.slow
 def test_hydra_takes_them_or_they_are_refused_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

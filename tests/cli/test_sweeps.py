@@ -32,5 +32,6 @@ def held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_job_is_composed_once_and_its_config_is_let_go_of(held: list[int]) -> None:
     assert held == [0, 0, 0]

@@ -80,6 +80,7 @@ def test_words_of_a_record_are_no_markup_and_no_template_of_a_figure() -> None:
         assert not [sign for sign in ("<a", "%{meta", "%{data", "%{fullData.meta", "$") if sign in text], text
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_page_and_its_saved_figures_have_no_link_of_a_record(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright

@@ -97,6 +97,7 @@ def run_alone(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "passes", "carries", "exact"),
     [
@@ -168,6 +169,7 @@ def test_a_bundle_has_all_files_and_its_script_runs_without_jaxaccel(
     assert "is there already" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_numbers_of_a_program_with_a_loop_go_along(tmp_path: Path) -> None:
     record = measured(case=make_case(8, workload="small_loop", params={"steps": 3}))
     store.save(record, tmp_path / "run")
@@ -205,6 +207,7 @@ def test_a_script_sets_what_was_set() -> None:
     assert len(text.splitlines()) == 40
 
 
+@pytest.mark.slow
 def test_an_arm_on_some_cores_is_run_again_on_as_many(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +276,7 @@ def test_what_can_not_be_bundled_is_refused_in_one_line(
     assert [path.name for path in Path("run").iterdir()] == ["records.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_here_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
     store.save_all(PAIR, Path("run"))
     assert main(["run", "--bundle", "--only", "device=gpu"]) == 2
@@ -299,6 +303,7 @@ def test_code_that_was_edited_since_is_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_code_whose_source_is_another_now_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +383,7 @@ def test_the_file_that_is_told_is_the_one_that_would_run(
 TOUCH = "import pathlib; pathlib.Path({name!r}).write_text('executed')\n"
 
 
+@pytest.mark.slow
 def test_a_bundle_of_a_received_record_executes_and_writes_nothing_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,6 +443,7 @@ def test_settings_of_speed_are_set_and_no_others(name: str, text: str, kept: boo
     assert bool(left_out({name: text}, found)) is not kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [True, False])
 def test_own_code_is_shown_and_runs_only_where_it_is_allowed(
     source: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -482,6 +489,7 @@ def test_a_class_outside_of_jaxaccel_is_own_code(monkeypatch: pytest.MonkeyPatch
         arm_of(make_record(), read(["run", "--bundle"]))
 
 
+@pytest.mark.slow
 def test_the_name_of_a_bundle_leads_nowhere_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = {"kind": "../" * 20 + "x", "long": "y" * 900}
     case = make_case(8, params=params)

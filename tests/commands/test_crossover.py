@@ -460,6 +460,7 @@ def test_brackets_follow_each_other_whatever_the_points() -> None:
             assert sizes[0] <= bracket.low < bracket.high <= sizes[-1]
 
 
+@pytest.mark.slow
 def test_equal_devices_have_no_crossing(tmp_path: Path) -> None:
     told = 0
     for seed in range(30):
@@ -503,6 +504,7 @@ class Moody(Machine):
         return self.gone_on_with(group, arm, timings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", [1.0, 2.0])
 def test_where_passes_disagree_by_a_fifth_a_quarter_of_a_sweep_s_passes_is_enough(
     tmp_path: Path, slope: float
@@ -613,6 +615,7 @@ def test_another_parameter_than_the_size_can_be_searched_over(tmp_path: Path) ->
     assert found.place(32, "gpu") == tmp_path / "batch-32" / "gpu"
 
 
+@pytest.mark.slow
 def test_the_true_crossing_is_inside_in_95_of_100_searches_of_five_noisy_passes(tmp_path: Path) -> None:
     inside, searches = 0, 40
     for seed in range(searches):
@@ -643,6 +646,7 @@ def command(folder: Path, environment: dict[str, str], *arguments: str) -> subpr
     )
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_command_says_so_after_one_size(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

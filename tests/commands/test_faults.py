@@ -127,6 +127,7 @@ CONSOLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("console", CONSOLES)
 def test_a_console_changes_neither_exit_code_nor_files(
     console: str, environment: dict[str, str], tmp_path: Path
@@ -148,6 +149,7 @@ def test_a_console_changes_neither_exit_code_nor_files(
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_that_vanishes_changes_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     store.save(make_record("gpu"), tmp_path / "records")
     master, slave = os.openpty()
@@ -362,6 +364,7 @@ def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
 MEASURING = ("run", "peers", "crossover")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 def test_records_that_are_where_they_belong_are_told_in_the_last_line(stage: Stage, name: str) -> None:
     code, out, _ = stage(name)
@@ -374,6 +377,7 @@ def records_or_peers(place: Path) -> list[Record]:
     return store.load_records([place], peers=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 def test_a_folder_that_is_replaced_by_a_file_costs_no_record(stage: Stage, name: str, tmp_path: Path) -> None:
     stage.before = lambda number: file_in_the_way(Path("out")) if number == 1 else None
@@ -386,6 +390,7 @@ def test_a_folder_that_is_replaced_by_a_file_costs_no_record(stage: Stage, name:
     assert "can't write to" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 def test_where_every_disk_is_full_records_are_printed(
     stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch
@@ -406,6 +411,7 @@ def test_where_every_disk_is_full_records_are_printed(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 def test_what_can_not_be_written_is_found_before_anything_is_measured(
     stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch
@@ -428,6 +434,7 @@ def test_arguments_that_no_record_can_hold_are_refused(
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 @pytest.mark.parametrize("sent", STOPS)
 def test_a_signal_leaves_a_true_last_line_and_its_exit_code(stage: Stage, name: str, sent: int) -> None:
@@ -446,6 +453,7 @@ def test_a_signal_leaves_a_true_last_line_and_its_exit_code(stage: Stage, name: 
     assert len(records_or_peers(Path("out"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 def test_a_signal_just_after_measuring_has_a_true_last_line(
     stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch
@@ -464,6 +472,7 @@ def test_a_signal_just_after_measuring_has_a_true_last_line(
     assert len(records_or_peers(Path("out"))) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 def test_a_signal_before_the_first_record_leaves_no_folder(stage: Stage, name: str) -> None:
     stage.before = lambda _: os.kill(os.getpid(), signal.SIGTERM)
@@ -484,6 +493,7 @@ def test_a_signal_while_arguments_are_read_leaves_no_folder(
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURING)
 def test_a_device_that_can_not_be_locked_leaves_no_folder(
     stage: Stage, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -552,6 +562,7 @@ def test_what_goes_wrong_with_records_that_are_kept_costs_a_warning(
     assert out.splitlines()[-1].startswith("Records: ")
 
 
+@pytest.mark.slow
 def test_what_the_machine_refuses_in_between_ends_the_command_in_order(stage: Stage) -> None:
     def fail(number: int) -> None:
         if number == 2:
@@ -614,6 +625,7 @@ def test_what_a_library_makes_of_an_interrupt_is_one_all_the_same(capsys: pytest
     assert capsys.readouterr().err == "jaxaccel: interrupted by SIGTERM before there was a result\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["psutil", "msgspec", "hydra", "tempfile"])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_a_command_is_imported_has_a_last_line(

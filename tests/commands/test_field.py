@@ -236,6 +236,7 @@ def plain_flops(function: Callable[..., Any], arguments: tuple[Any, ...]) -> flo
     return float(jax.jit(function).lower(*arguments).cost_analysis()["flops"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "function", "make"),
     [
@@ -379,6 +380,7 @@ def test_settings_of_one_case_do_not_reach_another(answers: Measured, name: str)
     assert record["memory"]["arguments_bytes"] == 4 * (leaf**2 if leaf else 4096)
 
 
+@pytest.mark.slow
 def test_variables_that_jax_reads_are_recorded_and_those_for_debugging_flagged(tmp_path: Path) -> None:
     variables = {"JAX_DEBUG_NANS": "1", "JAX_CHECK_TRACER_LEAKS": "1", "JAX_ENABLE_X64": "1"}
     ran = run_field(tmp_path / "here", *own("15-plain-product:fn"), "size=64", BLOCKED, env=variables)
@@ -392,6 +394,7 @@ def test_variables_that_jax_reads_are_recorded_and_those_for_debugging_flagged(t
     assert "JAX_CHECK_TRACER_LEAKS" in flags
 
 
+@pytest.mark.slow
 def test_a_variable_that_turns_compiling_off_is_refused(tmp_path: Path) -> None:
     variables = {"JAX_DISABLE_JIT": "1"}
     ran = run_field(tmp_path / "here", *own("15-plain-product:fn"), "size=64", BLOCKED, env=variables)
@@ -424,6 +427,7 @@ def in_layout(layout: str, folder: Path) -> tuple[Path, dict[str, str]]:
     return file, {"PYTHONPATH": os.pathsep.join([str(home.parent if layout == "src" else home), str(ROOT)])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "fn"), [("path", "17-edited:fn"), ("src", "edited.steps:fn")])
 def test_code_that_was_edited_is_another_program_wherever_it_lies(
     layout: str, fn: str, tmp_path: Path
@@ -466,6 +470,7 @@ def test_code_that_was_edited_is_another_program_wherever_it_lies(
 # --- the worker is not theirs ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_asks_on_the_terminal_gets_an_answer_in_seconds(tmp_path: Path) -> None:
     job = ("-m", "workload=custom", "workload.fn=09-reads-stdin:fn,09-reads-stdin:debug")
     job = (*job, "workload.args=09-reads-stdin:make_args", BLOCKED)
@@ -475,6 +480,7 @@ def test_what_asks_on_the_terminal_gets_an_answer_in_seconds(tmp_path: Path) -> 
     assert re.search("debugger|breakpoint|standard input.*standard input", ran.said, re.DOTALL), ran.said
 
 
+@pytest.mark.slow
 def test_several_devices_are_refused(tmp_path: Path) -> None:
     job = ("-m", "workload=custom", "workload.fn=24-several-devices:fn,24-several-devices:mapped")
     job = (*job, "workload.args=24-several-devices:make_args", BLOCKED)
@@ -512,6 +518,7 @@ def rows_of(ran: Ran, name: str) -> list[float]:
     return [float(value) * SCALES[unit] for value, unit in found]
 
 
+@pytest.mark.slow
 def test_fresh_memory_is_no_dispatch(tmp_path: Path) -> None:
     job = own("12-large-fresh-output:fn", "make_args", "size=4096", WITH_DEVICE)
     ran = run_field(tmp_path / "here", *job)
@@ -525,6 +532,7 @@ def test_fresh_memory_is_no_dispatch(tmp_path: Path) -> None:
         assert re.search(r"^\s*beyond dispatch\s+fresh memory ", ran.out, re.MULTILINE), ran.out
 
 
+@pytest.mark.slow
 def test_of_a_slow_call_few_are_made_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     # About a second on one core.
     job = own("23-slow-call:fn", "make_args", "size=512", "metrics=all", "device.cpu_cores=1")
@@ -586,6 +594,7 @@ def test_a_number_of_the_environment_is_a_number(answers: Measured) -> None:
     assert answers("size of the environment").measured["case"]["size"] == 16
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_record_of_another_case_keeps_it(tmp_path: Path) -> None:
     job = (*own("15-plain-product:fn"), "metrics=latency", "hydra.run.dir=same")
     here = tmp_path / "here"

@@ -107,6 +107,7 @@ def measured(records: Mapping[str, Any], step: str) -> Any:
     return record
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", CASES)
 def test_a_step_does_as_much_as_in_plain_jax(
     step: str, records: Mapping[str, Any], plain: Mapping[str, Any]

@@ -267,6 +267,7 @@ def test_records_of_peers_are_left_out_where_devices_are_compared(tmp_path: Path
     assert comparison.cpu == ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["report", "advise"])
 def test_commands_say_what_they_leave_out_and_refuse_what_has_nothing_else(
     command: str, tmp_path: Path
@@ -326,6 +327,7 @@ def test_each_device_has_a_session_with_jax_and_the_peers_that_it_has(
     assert sessions[0].groups[0].metrics == (Metric.latency, Metric.throughput, Metric.device)
 
 
+@pytest.mark.slow
 def test_a_training_is_held_against_frameworks_that_feed_it_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,6 +476,7 @@ def case_of(workload: str, size: int, **changes: Any) -> Case:
     return Case(workload=workload, size=size, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, where it is installed
 @pytest.mark.parametrize("framework", INSTALLED)
 @pytest.mark.parametrize(
@@ -525,6 +528,7 @@ def losses_of_jax() -> Any:
     return arm.facts.series["loss"], arm.facts.results
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own, where it is installed
 @pytest.mark.parametrize(("framework", "feed"), TRAININGS)
 def test_a_peer_trains_as_jax_does_however_it_is_fed(framework: str, feed: str) -> None:
@@ -662,6 +666,7 @@ def test_steps_in_numpy_are_those_of_optax() -> None:
     assert ours[4] < ours[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
 def test_a_library_that_is_not_there_is_a_failure_and_not_another_device(framework: str) -> None:
     library = LIBRARIES[FRAMEWORKS[framework].library]
@@ -697,6 +702,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, done.stdout
 
 
+@pytest.mark.slow
 def test_a_command_measures_jax_and_its_peers_in_turn(measured: tuple[Path, str]) -> None:
     folder, said = measured
     records = {record.arm.framework: record for record in load_records([folder], peers=True)}
@@ -733,6 +739,7 @@ def test_help_names_all_frameworks(capsys: pytest.CaptureFixture[str]) -> None:
     assert ", ".join(FRAMEWORKS) in (ROOT / "conf/peers/default.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_file_are_measured_in_one_session_and_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,7 @@ def test_nothing_at_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "NEW" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_help_is_quick_to_import_and_needs_no_numbers(environment: dict[str, str]) -> None:
     look = "import sys, jaxaccel.report as r; r.make_parser(); print(*sorted(sys.modules))"
     done = subprocess.run(
@@ -722,6 +723,7 @@ def test_markup_in_a_currency_is_shown_as_it_is(report: Said) -> None:
     assert "cpu 1.00 [red]" in report([arm()], None, "--price", "cpu=1", "--currency", "[red]")[1]
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module(tmp_path: Path, environment: dict[str, str]) -> None:
     for name, factor in (("new", 1.1), ("base", 1.0)):
         store.save_all([arm("cpu", factor)], tmp_path / name)

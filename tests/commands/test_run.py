@@ -121,6 +121,7 @@ def only(ran: Ran) -> dict[str, Any]:
 # --- one job ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_single_job_measures_and_exits_with_0(single: Ran) -> None:
     assert single.code == 0, single.said
     assert [path.name for path in single.folder.iterdir() if path.name[0] != "."] == ["record.json"]
@@ -171,6 +172,7 @@ def test_its_record_holds_all_samples_and_what_follows_from_them(single: Ran) ->
     assert set(record["invariants"].values()) & {"passed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ran", ["single", "full"])
 def test_what_a_record_does_not_know_is_null_and_has_a_reason(
     ran: str, request: pytest.FixtureRequest
@@ -230,6 +232,7 @@ def test_a_result_is_held_against_what_the_machine_reached_today(full: Ran) -> N
     assert record["invariants"]["rate within the ceiling"].split(":")[0] in ("passed", "skipped")
 
 
+@pytest.mark.slow
 def test_ceilings_are_kept_in_the_user_s_cache_folder_for_the_next_command(
     full: Ran, own_cache: dict[str, str], run_cli: RunCli
 ) -> None:
@@ -261,6 +264,7 @@ def test_a_record_can_be_read_back(single: Ran) -> None:
 # --- a pair, on a machine without a GPU ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_pair_keeps_the_half_that_can_be_measured_and_exits_with_1(both: Ran) -> None:
     assert both.code == 1
     records = both.records()
@@ -290,6 +294,7 @@ def test_both_halves_are_of_one_case_and_one_pair(both: Ran) -> None:
 # --- sweeps ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_over_devices_keeps_the_cpu_s_results_and_exits_with_1(sweep: Ran) -> None:
     assert sweep.code == 1
     assert {name.partition("-")[2]: record["status"] for name, record in sweep.records().items()} == {
@@ -348,6 +353,7 @@ def test_a_sweep_shows_a_table_of_all_cases_and_each_reason_once(sweep: Ran) -> 
     assert max(len(line) for line in sweep.out.splitlines() if "│" in line or "─" in line) <= 100
 
 
+@pytest.mark.slow
 def test_options_may_come_after_the_arguments_and_a_sweep_that_is_whole_exits_with_0(cpu_sweep: Ran) -> None:
     assert cpu_sweep.code == 0, cpu_sweep.said
     records = cpu_sweep.records().values()
@@ -363,6 +369,7 @@ def test_progress_goes_to_standard_error_and_results_to_standard_output(cpu_swee
     assert str(cpu_sweep.folder) not in cpu_sweep.err
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_its_case_and_no_other(run_cli: RunCli, tmp_path: Path) -> None:
     ran = run_cli("-m", "size=17,18", *of_kind("Brittle", tmp_path), *QUICK, env={"PYTHONPATH": HERE})
     assert ran.code == 1
@@ -374,6 +381,7 @@ def test_a_worker_that_dies_costs_its_case_and_no_other(run_cli: RunCli, tmp_pat
     assert failed["error"]["message"] in ran.out
 
 
+@pytest.mark.slow
 def test_a_refused_case_among_others_becomes_a_record(run_cli: RunCli) -> None:
     ran = run_cli("-m", "size=16,1000000000000", *QUICK)
     assert ran.code == 1
@@ -470,6 +478,7 @@ def test_workers_start_early_for_the_devices_that_the_arguments_name(
     assert run.likely_devices(["fn=a:b"]) == ["cpu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gpu", "devices"), [(True, ("cpu", "gpu")), (False, ("cpu",))])
 def test_own_code_is_measured_on_both_devices_where_there_is_a_gpu(
     gpu: bool, devices: tuple[str, ...], composed: Any, monkeypatch: pytest.MonkeyPatch
@@ -482,6 +491,7 @@ def test_own_code_is_measured_on_both_devices_where_there_is_a_gpu(
     assert composed("experiment=own_code", "fn=jax.numpy:tanh").jobs[0].config.devices == ("cpu", "gpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "typed",
     [
@@ -520,6 +530,7 @@ def make_args(size):
 """
 
 
+@pytest.mark.slow
 def test_own_code_in_a_file_is_measured_and_what_is_wrong_is_told_as_typed(run_cli: RunCli) -> None:
     """From a folder that is neither the one of the start nor its src/, with a name that takes quotes."""
     here = run_cli("--help").cwd
@@ -587,6 +598,7 @@ def test_an_early_worker_is_given_once_and_all_end_with_the_command(monkeypatch:
         commands.Launcher([], workers).keep_cpu_to(100_000)
 
 
+@pytest.mark.slow
 def test_flags_of_xla_are_in_the_record_and_make_another_arm_of_the_same_case(
     run_cli: RunCli, single: Ran
 ) -> None:
@@ -599,6 +611,7 @@ def test_flags_of_xla_are_in_the_record_and_make_another_arm_of_the_same_case(
     assert found["arm_id"] != plain["arm_id"]
 
 
+@pytest.mark.slow
 def test_a_flag_that_xla_does_not_know_is_a_failed_record_and_exit_code_1(run_cli: RunCli) -> None:
     ran = run_cli(*SINGLE, "device.flags.cpu={xla_nonsense:1}")
     assert ran.code == 1
@@ -607,6 +620,7 @@ def test_a_flag_that_xla_does_not_know_is_a_failed_record_and_exit_code_1(run_cl
     assert (record["status"], record["error"]["type"]) == ("failed", "XlaFlags")
 
 
+@pytest.mark.slow
 def test_the_best_variant_is_measured_and_named(run_cli: RunCli) -> None:
     ran = run_cli(*SINGLE, "workload.variant=best")
     assert ran.code == 0, ran.said
@@ -620,6 +634,7 @@ def test_the_best_variant_is_measured_and_named(run_cli: RunCli) -> None:
 # --- going on --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_can_be_resumed_with_more_passes(run_cli: RunCli, single: Ran, tmp_path: Path) -> None:
     folder = tmp_path / "earlier"
     shutil.copytree(single.folder, folder)
@@ -635,6 +650,7 @@ def test_a_run_can_be_resumed_with_more_passes(run_cli: RunCli, single: Ran, tmp
     assert not (ran.cwd / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_with_other_metrics(run_cli: RunCli, single: Ran, tmp_path: Path) -> None:
     folder = tmp_path / "earlier"
     shutil.copytree(single.folder, folder)
@@ -655,6 +671,7 @@ def test_a_folder_of_another_case_is_not_resumed(composed: Any, single: Ran, tmp
         run.group_arms(composed("size=32", *QUICK, f"resume={folder}"))
 
 
+@pytest.mark.slow
 def test_what_can_not_be_read_in_a_folder_is_passed_over_and_measured_again(
     composed: Any, run_cli: RunCli, single: Ran, tmp_path: Path
 ) -> None:
@@ -683,6 +700,7 @@ def test_a_folder_to_be_resumed_has_no_link_that_leads_out(
     assert list((tmp_path / "private").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_device_that_another_command_measures_on_is_waited_for(run_cli: RunCli, tmp_path: Path) -> None:
     (tmp_path / "here-tmp").mkdir()
     with FileLock(tmp_path / "here-tmp/jaxaccel-cpu.lock"):
@@ -713,6 +731,7 @@ def long_sweep(environment: dict[str, str], tmp_path: Path) -> Iterator[subproce
     process.communicate()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_sweep_in_order(long_sweep: subprocess.Popen[str], tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("record.json")):
@@ -769,6 +788,7 @@ def test_a_record_that_can_not_be_written_is_rescued(
     assert capsys.readouterr().err == "", "it is told once"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["size=16"], ["-m", "size=16"]],

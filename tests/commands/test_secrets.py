@@ -195,6 +195,7 @@ def command(place: Path, variables: dict[str, str], module: str, *arguments: str
     return Ran(code=done.returncode, out=done.stdout, err=done.stderr, cwd=place / "here", wall_s=0.0)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_code_that_tells_all_leaves_no_secret_anywhere(place: Path, swept: Ran) -> None:
     written = files_below(place / "here", place / "home", place / "tmp")
     assert leaks({**written, "stdout": swept.out.encode(), "stderr": swept.err.encode()}) == []
@@ -209,6 +210,7 @@ def test_a_sweep_of_code_that_tells_all_leaves_no_secret_anywhere(place: Path, s
     assert {".json", ".jsonl", ".csv", ".html", ".yaml", ".wandb", ".log"} <= kinds
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_what_a_report_makes_of_it(
     place: Path,
     variables: dict[str, str],
@@ -241,6 +243,7 @@ def test_no_secret_is_in_what_a_report_makes_of_it(
     assert [leak for leak in found if leak.startswith(tuple(map(repr, known)))] == []
 
 
+@pytest.mark.slow
 def test_a_bundle_has_no_secret(place: Path, variables: dict[str, str], swept: Ran) -> None:
     folder = next(path.parent for path in swept.folder.rglob("record.json") if '"ok"' in path.read_text())
     made = command(place, variables, "report", str(folder), "--bundle", "--run-own-code")
@@ -251,6 +254,7 @@ def test_a_bundle_has_no_secret(place: Path, variables: dict[str, str], swept: R
     assert leaks({**written, "stdout": made.out.encode(), "stderr": made.err.encode()}) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_ended_leaves_no_secret(
     place: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +291,7 @@ def test_the_search_finds_what_it_looks_for() -> None:
     assert not leaks({"x": b"nothing"})
 
 
+@pytest.mark.slow
 def test_the_page_the_bundle_and_the_client_look_again_at_what_they_are_given(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -39,12 +39,14 @@ def test_a_share_fails_only_where_chance_can_not_explain_it(successes: int, outc
     assert share("x", successes, 100, at_least=0.93).outcome == outcome
 
 
+@pytest.mark.slow
 def test_simulations_pass_on_sound_statistics() -> None:
     found = list(simulated.checks(200))
     assert len(found) == 14
     assert not [check for check in found if check.outcome is Outcome.failed]
 
 
+@pytest.mark.slow
 def test_simulations_fail_where_intervals_are_too_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = stats.t_half_width
     monkeypatch.setattr(stats, "t_half_width", lambda *arguments: honest(*arguments) / 3)
@@ -59,12 +61,14 @@ def worker() -> Worker:
         yield fresh
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", hardware.MUTANTS)
 def test_each_mutant_is_caught_by_the_invariant_meant_for_it(name: str, worker: Worker) -> None:
     found = hardware._mutant(worker, "cpu", name, hardware.MUTANTS[name])
     assert found.outcome is Outcome.passed, found
 
 
+@pytest.mark.slow
 def test_an_honest_workload_passes_for_no_mutant(worker: Worker) -> None:
     failure, rounds = hardware._measure(
         worker, hardware._arm("cpu", "jaxaccel.selftest.mutants:Matvec", size=64)
@@ -73,6 +77,7 @@ def test_an_honest_workload_passes_for_no_mutant(worker: Worker) -> None:
     assert len(rounds) == 2
 
 
+@pytest.mark.slow
 def test_a_cost_that_is_overstated_is_caught_by_no_other_invariant(worker: Worker) -> None:
     arm = hardware._arm("cpu", "jaxaccel.selftest.mutants:OverstatedCost", size=256)
     failure, rounds = hardware._measure(worker, arm)
@@ -80,6 +85,7 @@ def test_a_cost_that_is_overstated_is_caught_by_no_other_invariant(worker: Worke
     assert set(rounds) == set(hardware.TIMED)
 
 
+@pytest.mark.slow
 def test_a_session_catches_an_overstated_cost_by_the_ceiling_and_lets_an_honest_one_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,6 +138,7 @@ def test_an_overstated_cost_that_something_else_catches_is_not_caught_by_the_cei
     assert [check.outcome for check in hardware._within_ceilings("gpu", other, other)] == ["failed"] * 2
 
 
+@pytest.mark.slow
 def test_a_call_of_known_duration_never_takes_less(worker: Worker) -> None:
     assert hardware._known_duration(worker, "cpu").outcome is Outcome.passed
 
@@ -194,6 +201,7 @@ def test_the_kernel_is_timed_in_several_rounds_and_then_inspected() -> None:
     assert worker.asked[0].metrics == (Metric.device,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("worker", "cupti", "reasons"),
     [
@@ -221,6 +229,7 @@ def test_a_cpu_is_not_asked() -> None:
     assert worker.asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "found"),
     [

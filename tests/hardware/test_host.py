@@ -157,6 +157,7 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
     assert count() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "why"),
     [("file", "Not a directory"), ("file/below", "Not a directory"), ("/proc/nothing", "No such file")],

@@ -88,6 +88,7 @@ def elsewhere(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_wheel_carries_the_configs_and_nothing_of_the_tests(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
@@ -104,6 +105,7 @@ def test_an_installed_wheel_is_what_runs_and_not_the_checkout(built: Path, elsew
     assert Path(configs).is_relative_to(built / "venv")
 
 
+@pytest.mark.slow
 def test_an_installed_command_measures_from_any_folder(built: Path, elsewhere: Path) -> None:
     must([str(built / "venv/bin/jaxaccel"), "size=8", *QUICK], elsewhere)
     (path,) = elsewhere.glob("outputs/*/*/record.json")
@@ -112,6 +114,7 @@ def test_an_installed_command_measures_from_any_folder(built: Path, elsewhere: P
     assert record["jaxaccel_version"] == record["environment"]["packages"]["jaxaccel"]
 
 
+@pytest.mark.slow
 def test_an_installed_command_finds_the_user_s_module_beside_it(built: Path, elsewhere: Path) -> None:
     (elsewhere / "mine.py").write_text(
         "import numpy as np\n"
@@ -142,6 +145,7 @@ def test_the_checkout_runs_from_any_folder(elsewhere: Path) -> None:
     assert Path(where.strip()) == ROOT / "conf"
 
 
+@pytest.mark.slow
 def test_the_wheel_has_what_a_page_is_made_of(built: Path, elsewhere: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

@@ -131,6 +131,7 @@ def imports(module: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [module for module in MODULES if module])
 def test_a_module_imports_only_from_lower_floors_or_its_own_room(module: str) -> None:
     room = module.partition(".")[0]
@@ -181,6 +182,7 @@ def calls(module: str) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BY_HAND))
 def test_text_of_others_is_shown_and_escaped_in_one_place(name: str) -> None:
     users = {module for module in MODULES if name in calls(module)}
@@ -248,6 +250,7 @@ def effects(modules: list[str], environment: dict[str, str], here: Path) -> list
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modules", ALIKE.values(), ids=lambda modules: modules[0] or "jaxaccel")
 def test_importing_has_no_effect_and_loads_nothing_that_is_not_needed(
     modules: list[str], environment: dict[str, str], tmp_path: Path

@@ -210,6 +210,7 @@ def test_the_terminal_obeys_nothing_whoever_prints(capsys: pytest.CaptureFixture
 # --- from a file to all outputs --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @FEW
 @given(text=TEXTS)
 @example(text=HOSTILE[0])
@@ -259,6 +260,7 @@ def strings(value: Any) -> list[str]:
     return [text for part in value for text in strings(part)] if isinstance(value, list | tuple) else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_commands_show_and_run_nothing_of_a_record(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -205,6 +205,7 @@ EXTREME = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_else_a_record_says_it_is_refused_or_all_can_be_made_of_it(
@@ -249,6 +250,7 @@ def published() -> list[bytes]:
     return [line for path in paths for line in path.read_bytes().split(b"\n") if line.strip()]
 
 
+@pytest.mark.slow
 def test_all_published_records_are_read_as_they_are() -> None:
     documents = published()
     assert len(documents) >= 2025

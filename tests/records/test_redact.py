@@ -310,6 +310,7 @@ def test_secrets_within_values_are_known_by_themselves(
 ALPHABET = st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     value=st.text(ALPHABET, min_size=6, max_size=60).filter(lambda v: kind_of(v) is Kind.anywhere),
@@ -480,6 +481,7 @@ def test_the_folder_of_caches_is_no_persons_either(monkeypatch: pytest.MonkeyPat
     assert without_places("of caches") == "of caches", "a relative one is no folder of caches"
 
 
+@pytest.mark.slow
 def test_long_texts_that_repeat_what_formats_look_for_do_not_stall() -> None:
     """Own code that printed a rule of 20,000 dashes stalled everything for half a minute."""
     script = (

@@ -321,6 +321,7 @@ def cases(view: Any) -> list[str]:
     return [words.removeprefix("▸ ").removeprefix("▾ ") for words in found]
 
 
+@pytest.mark.slow
 @in_browser
 def test_the_answer_is_at_the_top_and_the_crossing_is_that_of_the_records(opened: Any) -> None:
     view = opened()
@@ -335,6 +336,7 @@ def test_the_answer_is_at_the_top_and_the_crossing_is_that_of_the_records(opened
     assert devices == ["CPU AMD EPYC, 8 cores", "GPU NVIDIA H200"]
 
 
+@pytest.mark.slow
 @in_browser
 def test_filters_and_the_metric_change_what_is_shown(opened: Any) -> None:
     view = opened()
@@ -362,6 +364,7 @@ def test_filters_and_the_metric_change_what_is_shown(opened: Any) -> None:
     assert cases(view) == ["matvec 1024", "matvec 1024 float64"]
 
 
+@pytest.mark.slow
 @in_browser
 def test_lines_that_only_a_parameter_tells_apart_have_it_in_their_names(opened: Any, tmp_path: Path) -> None:
     """And times as fast are told in ones, however few they are."""
@@ -382,6 +385,7 @@ def test_lines_that_only_a_parameter_tells_apart_have_it_in_their_names(opened: 
     assert not any("m" in tick for tick in ticks)
 
 
+@pytest.mark.slow
 @in_browser
 def test_the_table_sorts_by_keyboard_and_a_row_opens_to_its_record(opened: Any) -> None:
     view = opened()
@@ -404,6 +408,7 @@ def test_the_table_sorts_by_keyboard_and_a_row_opens_to_its_record(opened: Any) 
     assert headings(view, "samples") == ["matvec 256 on the gpu"]
 
 
+@pytest.mark.slow
 @in_browser
 def test_names_that_are_markup_are_shown_as_they_are(opened: Any) -> None:
     view = opened()
@@ -413,6 +418,7 @@ def test_names_that_are_markup_are_shown_as_they_are(opened: Any) -> None:
     assert EVIL in view.locator("tr.more .bad").inner_text()
 
 
+@pytest.mark.slow
 @in_browser
 def test_every_section_has_its_figure_and_it_can_be_saved(opened: Any) -> None:
     view = opened()
@@ -426,6 +432,7 @@ def test_every_section_has_its_figure_and_it_can_be_saved(opened: Any) -> None:
     assert Path(waiting.value.path()).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @in_browser
 def test_dark_light_and_a_narrow_window(opened: Any) -> None:
     view = opened(color_scheme="dark")
@@ -442,6 +449,7 @@ def test_dark_light_and_a_narrow_window(opened: Any) -> None:
     assert view.evaluate("document.documentElement.scrollWidth") == 360
 
 
+@pytest.mark.slow
 @in_browser
 def test_a_page_without_a_measurement_opens_too(opened: Any, browser: Any, tmp_path: Path) -> None:
     errors: list[str] = []

@@ -125,6 +125,7 @@ def failure_of(answer: Any) -> Problem:
 # --- a real worker ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_starts_on_one_platform_and_tells_its_device(worker: Worker) -> None:
     started = worker.ready()
     assert isinstance(started, Started)
@@ -136,6 +137,7 @@ def test_a_worker_starts_on_one_platform_and_tells_its_device(worker: Worker) ->
     assert "gpu" not in started.environment
 
 
+@pytest.mark.slow
 def test_a_worker_may_be_kept_to_one_core() -> None:
     before = os.sched_getaffinity(0)
     with Worker("cpu", cores=1) as kept:
@@ -146,6 +148,7 @@ def test_a_worker_may_be_kept_to_one_core() -> None:
     assert os.sched_getaffinity(0) == before
 
 
+@pytest.mark.slow
 def test_a_worker_s_start_took_no_longer_than_it_was_waited_for() -> None:
     begin_s = time.monotonic()
     with Worker("cpu") as fresh:
@@ -154,6 +157,7 @@ def test_a_worker_s_start_took_no_longer_than_it_was_waited_for() -> None:
     assert 0 < start_s <= waited_s + 0.02
 
 
+@pytest.mark.slow
 def test_a_worker_opens_gives_rounds_and_closes(worker: Worker) -> None:
     opened = worker.ask(replace(request(key="whole"), metrics=tuple(Metric)))
     assert isinstance(opened, Opened)
@@ -172,6 +176,7 @@ def test_a_worker_opens_gives_rounds_and_closes(worker: Worker) -> None:
     assert isinstance(worker.ask(Close(key="whole")), Closed)
 
 
+@pytest.mark.slow
 def test_a_worker_holds_several_arms_at_once(worker: Worker) -> None:
     for key in ("first", "second"):
         assert isinstance(worker.ask(request(key=key, size=3)), Opened)
@@ -181,11 +186,13 @@ def test_a_worker_holds_several_arms_at_once(worker: Worker) -> None:
         assert isinstance(worker.ask(Close(key=key)), Closed)
 
 
+@pytest.mark.slow
 def test_what_a_workload_prints_does_not_come_between_the_messages(worker: Worker) -> None:
     assert isinstance(worker.ask(mine("Chatty")), Opened)
     assert isinstance(worker.ask(Close(key="a")), Closed)
 
 
+@pytest.mark.slow
 def test_an_exception_is_an_answer_in_one_line_and_the_worker_goes_on(worker: Worker) -> None:
     problem = failure_of(worker.ask(mine("Raising")))
     assert problem.type == "Key"
@@ -196,6 +203,7 @@ def test_an_exception_is_an_answer_in_one_line_and_the_worker_goes_on(worker: Wo
     assert isinstance(worker.ask(Close(key="after")), Closed)
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_says_so(worker: Worker) -> None:
     answer = worker.ask(request(size=10**12))
     assert isinstance(answer, Failure)
@@ -206,11 +214,13 @@ def test_what_a_worker_refuses_says_so(worker: Worker) -> None:
     assert not broken.refused
 
 
+@pytest.mark.slow
 def test_an_arm_that_was_never_opened_is_an_error_and_no_death(worker: Worker) -> None:
     assert failure_of(worker.ask(AskRound(key="nobody", metric=Metric.latency))).type == "Key"
     assert worker.alive
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_a_failure_with_what_jax_found_and_a_hint() -> None:
     with Worker("gpu") as absent:
         answer = absent.ready()
@@ -227,6 +237,7 @@ def test_a_gpu_that_is_not_there_is_a_failure_with_what_jax_found_and_a_hint() -
 # --- death -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_in_between_is_a_failure_and_no_hang() -> None:
     with Worker("cpu", variables=HERE) as victim:
         assert isinstance(victim.ready(), Started)
@@ -248,6 +259,7 @@ def test_whatever_a_worker_says_is_inert() -> None:
     assert len(found.reason) < 10_000
 
 
+@pytest.mark.slow
 def test_a_worker_that_aborts_leaves_its_last_words() -> None:
     with Worker("cpu", variables=HERE) as victim:
         problem = failure_of(victim.ask(mine("Aborting")))
@@ -274,6 +286,7 @@ def test_flags_come_after_those_of_the_environment(monkeypatch: pytest.MonkeyPat
     assert worker_process.with_flags(["--xla_b=2"]) == {"XLA_FLAGS": "--xla_b=2"}
 
 
+@pytest.mark.slow
 def test_a_worker_ends_when_its_parent_leaves() -> None:
     with Worker("cpu") as left:
         left.ready()
@@ -291,6 +304,7 @@ def test_a_worker_that_never_becomes_ready_is_still_ended(pretend: Any) -> None:
 # --- a worker that misbehaves ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_waiting_for_a_slow_answer_costs_the_parent_no_processor_time(pretend: Any) -> None:
     with pretend('sleep 1; cat "$1"') as slow:
         before_s, start_s = time.process_time(), time.monotonic()

@@ -65,6 +65,7 @@ def test_no_part_of_a_secret_is_shown_where_the_text_is_cut(
         assert not [at for at in range(len(SECRET) - 8) if SECRET[at : at + 8] in shown]
 
 
+@pytest.mark.slow
 def test_who_holds_the_pipe_open_is_not_waited_for(words: LastWords) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", "import sys, time; print('words', file=sys.stderr); time.sleep(600)"],
@@ -91,6 +92,7 @@ def test_closing_leaves_no_thread_and_no_descriptor() -> None:
     assert (threading.active_count(), len([*Path("/dev/fd").iterdir()])) == (threads, descriptors)
 
 
+@pytest.mark.slow
 def test_a_worker_needs_no_folder_for_its_last_words(environment: dict[str, str], tmp_path: Path) -> None:
     text = """
 import os, sys, tempfile

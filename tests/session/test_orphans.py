@@ -153,6 +153,7 @@ def start(variables: dict[str, str]) -> Iterator[Start]:
 # --- a child ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "code"),
     [
@@ -180,6 +181,7 @@ def test_what_a_child_started_ends_with_it_however_it_ends(
     assert running(marker) == []
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_and_takes_no_signal_is_ended_with_all_that_it_started(
     variables: dict[str, str], marker: str, start: Start
 ) -> None:
@@ -190,6 +192,7 @@ def test_a_child_that_hangs_and_takes_no_signal_is_ended_with_all_that_it_starte
     assert child.end() == -signal.SIGKILL  # twice does no harm
 
 
+@pytest.mark.slow
 def test_a_keeper_that_is_stopped_does_not_help(variables: dict[str, str], marker: str, start: Start) -> None:
     child = start(PROGRAM.replace("env={}", "env=dict(os.environ)") + HANGS)
     child._process.send_signal(signal.SIGSTOP)
@@ -197,6 +200,7 @@ def test_a_keeper_that_is_stopped_does_not_help(variables: dict[str, str], marke
     none_left(marker)
 
 
+@pytest.mark.slow
 def test_a_child_without_a_keeper_is_ended_by_its_parent(
     variables: dict[str, str], marker: str, start: Start
 ) -> None:
@@ -208,6 +212,7 @@ def test_a_child_without_a_keeper_is_ended_by_its_parent(
     none_left(marker)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGQUIT])
 @pytest.mark.parametrize("when", ["ready", "starting"])
 def test_a_child_ends_when_its_parent_is_gone(
@@ -237,6 +242,7 @@ def test_a_child_ends_when_its_parent_is_gone(
             wait_for(lambda: not folder.exists(), "the keeper left its parent's folder")
 
 
+@pytest.mark.slow
 def test_a_child_ends_when_its_parent_and_its_keeper_are_killed_at_once(
     variables: dict[str, str], marker: str
 ) -> None:
@@ -262,6 +268,7 @@ def test_a_child_ends_when_its_parent_and_its_keeper_are_killed_at_once(
         none_left(marker)
 
 
+@pytest.mark.slow
 def test_the_thread_that_started_a_child_may_end(
     variables: dict[str, str], marker: str, start: Start
 ) -> None:
@@ -280,6 +287,7 @@ def test_the_thread_that_started_a_child_may_end(
     none_left(marker)
 
 
+@pytest.mark.slow
 def test_what_code_starts_on_purpose_works_while_its_process_lives(
     variables: dict[str, str], marker: str, tmp_path: Path, start: Start
 ) -> None:
@@ -311,6 +319,7 @@ def test_what_code_starts_on_purpose_works_while_its_process_lives(
     none_left(marker)
 
 
+@pytest.mark.slow
 def test_temporary_folders_of_a_child_that_is_killed_are_removed_and_no_others(
     variables: dict[str, str], marker: str, start: Start
 ) -> None:
@@ -363,6 +372,7 @@ def light(tmp_path: Path, said: bytes) -> tuple[str]:
     return ("light",)
 
 
+@pytest.mark.slow
 def test_a_worker_ends_before_its_device_s_lock_is_free(
     variables: dict[str, str], marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,6 +400,7 @@ def test_a_worker_ends_before_its_device_s_lock_is_free(
         pass
 
 
+@pytest.mark.slow
 def test_a_worker_that_takes_too_long_says_what_to_do(
     variables: dict[str, str], marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +414,7 @@ def test_a_worker_that_takes_too_long_says_what_to_do(
         none_left(marker)
 
 
+@pytest.mark.slow
 def test_a_worker_that_crashes_is_noticed_though_its_children_hold_its_pipes(
     variables: dict[str, str], marker: str, tmp_path: Path
 ) -> None:
@@ -422,6 +434,7 @@ def test_a_worker_that_crashes_is_noticed_though_its_children_hold_its_pipes(
         assert running(marker) == []
 
 
+@pytest.mark.slow
 def test_a_worker_measures_code_that_leaves_processes_running(variables: dict[str, str], marker: str) -> None:
     with Worker("cpu", variables={**variables, "STRAY_HANGS": "0"}) as worker:
         assert isinstance(worker.ask(request("straying")), Opened)
@@ -432,6 +445,7 @@ def test_a_worker_measures_code_that_leaves_processes_running(variables: dict[st
 # --- a command -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT, signal.SIGKILL]
 )
@@ -466,6 +480,7 @@ def test_a_signal_to_the_command_leaves_nothing_running(
 # --- W&B's client ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_keeping_runs_offline_leaves_nothing_among_the_temporary_files(run_cli: RunCli) -> None:
     ran = run_cli(*settings("size=8", *QUICK, "wandb=offline"))
     assert "1 run kept offline" in ran.out, ran.said
@@ -473,6 +488,7 @@ def test_keeping_runs_offline_leaves_nothing_among_the_temporary_files(run_cli: 
     assert [path.name for path in place.iterdir()] == ["jaxaccel-cpu.lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_command_that_is_ended_while_it_publishes_leaves_no_client_and_no_file(
     number: int, variables: dict[str, str], marker: str, tmp_path: Path

@@ -46,6 +46,7 @@ def shown(raw: Mapping[str, Any], **records: Any) -> str:
 # --- the article's ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_table_of_claims_is_what_the_records_give(capsys: pytest.CaptureFixture[str]) -> None:
     """Should it fail, paste what the command prints between the marks of experiments/README.md."""
     assert main([]) == 0
@@ -54,6 +55,7 @@ def test_the_table_of_claims_is_what_the_records_give(capsys: pytest.CaptureFixt
     assert block.splitlines() == told.splitlines()
 
 
+@pytest.mark.slow
 def test_no_number_in_an_argument_is_written_by_hand() -> None:
     """But those that say which case a figure of the same claim is of, or which section is meant."""
     for one in read_claims(CLAIMS):
@@ -78,6 +80,7 @@ def test_what_an_argument_calls_not_measured_yet_is_not() -> None:
             assert not all(any(study.glob("**/*.json*")) for study in studies), one.title
 
 
+@pytest.mark.slow
 def test_figures_that_are_not_measured_yet_will_be_by_their_studies() -> None:
     """Their workloads are those of the experiment: a wrong name would else be seen with the records."""
     claims = read_claims(CLAIMS)

@@ -118,6 +118,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "workload"), SEARCHES)
 def test_searches_on_a_gpu_found_what_a_sweep_found_with_a_fifth_of_its_sampling(
     folder: str, workload: str
@@ -159,6 +160,7 @@ def test_there_are_tables_in_the_texts() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "kind", "places", "table"), BLOCKS, ids=lambda value: str(value)[-40:])
 def test_a_table_in_a_text_is_what_the_records_give(text: Path, kind: str, places: str, table: str) -> None:
     """Should it fail, paste what the command prints between the marks."""
@@ -230,6 +232,7 @@ def test_the_table_of_ceilings_has_the_figures_of_its_records() -> None:
     assert "\n".join(rows) in (CEILINGS / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_advice_in_the_readme_is_what_the_records_give() -> None:
     words = ["experiments/accounting", "workload=matvec", "size=3000", "dtype=float32", "precision=highest"]
     told = subprocess.run(
@@ -317,6 +320,7 @@ def test_what_the_bundles_came_to_without_jaxaccel_is_counted() -> None:
 # --- targets ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_table_of_targets_says_what_the_records_say() -> None:
     def near_read_ceiling(folder: str, workload: str, size: int, device: str, variant: str) -> str:
         (record,) = (

@@ -10,6 +10,7 @@ def test_every_published_folder_has_golden_outputs() -> None:
     assert list(ACCEPTED) == golden.folders()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ACCEPTED)
 def test_commands_say_about_published_records_what_they_said_before(folder: str) -> None:
     outputs = golden.outputs(folder)

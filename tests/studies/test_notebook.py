@@ -34,6 +34,7 @@ def test_it_predicts_then_measures_then_explains() -> None:
 
 
 # Jupyter's own packages warn of each other; what jaxaccel warns of would be in the cells' outputs.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_it_runs_to_its_end_and_ends_in_the_speedup_plot(environment: dict[str, str], tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)

@@ -172,6 +172,7 @@ def test_overrides_that_make_it_another_study_have_a_folder_of_their_own(study: 
     assert fake.begun == ["outputs/studies/beta+device-gpu+workload.a_b-1-2/dddd"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("override", "mode"), [("device=cpu", "device-cpu"), ("size=[1, 2]/'a b'", None)])
 def test_hydra_can_read_the_folder_that_overrides_give(
     here: Path, monkeypatch: pytest.MonkeyPatch, override: str, mode: str | None
@@ -544,6 +545,7 @@ def test_a_study_s_folder_must_be_a_plain_name(here: Path) -> None:
         read_study(define(here, "a+b", runs={"a": "size=1"}))
 
 
+@pytest.mark.slow
 def test_help_shows_examples_and_is_quick_to_import(environment: dict[str, str]) -> None:
     look = "import sys, studies.study as s; s.make_parser().print_help(); print(*sorted(sys.modules))"
     path = {"PYTHONPATH": python_path(ROOT, EXPERIMENTS)}
@@ -563,6 +565,7 @@ def test_there_are_studies() -> None:
     assert "accounting" in [path.parent.name for path in DEFINED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", QUICKLY, ids=lambda path: path.parent.name)
 def test_a_quick_form_composes_and_takes_a_cpu_and_one_pass_of_few_cases(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -581,6 +584,7 @@ def test_a_quick_form_composes_and_takes_a_cpu_and_one_pass_of_few_cases(
     assert {job.config.ceilings for job in jobs} == {CeilingsMode.off}, "measuring them takes longer"
 
 
+@pytest.mark.slow
 def test_the_sizes_of_the_fields_are_those_of_each_workload(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -604,6 +608,7 @@ def first_of(argument: str) -> str:
     return f"{name}={values.partition(',')[0]}" if plain else argument
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DEFINED, ids=lambda path: path.parent.name)
 def test_a_study_of_experiments_composes_and_needs_the_devices_that_it_says(
     path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -688,6 +693,7 @@ def samples(folder: Path) -> dict[str, list[float]]:
     }
 
 
+@pytest.mark.slow
 def test_a_study_is_run_and_a_finished_one_measures_nothing_anew(
     start: Callable[..., subprocess.Popen[str]], here: Path
 ) -> None:
@@ -713,6 +719,7 @@ def test_a_study_is_run_and_a_finished_one_measures_nothing_anew(
     assert store.load_records([folder / "records.jsonl"]) == gathered
 
 
+@pytest.mark.slow
 def test_a_quick_form_is_over_soon_and_leaves_its_records(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -735,6 +742,7 @@ def test_a_quick_form_is_over_soon_and_leaves_its_records(
     assert all(record.ok and record.accuracy and record.accuracy.ok for record in records)
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_run_and_the_same_command_goes_on(
     start: Callable[..., subprocess.Popen[str]], here: Path
 ) -> None:
@@ -765,6 +773,7 @@ def test_ctrl_c_reaches_the_run_and_the_same_command_goes_on(
     assert len(store.load_records([folder / "records.jsonl"])) == 4
 
 
+@pytest.mark.slow
 def test_where_the_machine_has_no_gpu_the_study_says_so_and_device_cpu_does(
     start: Callable[..., subprocess.Popen[str]], here: Path
 ) -> None:

@@ -56,6 +56,7 @@ def panels(spec: dict[str, Any], kind: str | None = None) -> list[dict[str, Any]
     return [panel for panel in found if kind in (None, panel["viewType"])]
 
 
+@pytest.mark.slow
 def test_the_spec_is_one_that_the_library_s_own_model_takes(specs: list[dict[str, Any]]) -> None:
     from wandb_workspaces.workspaces import internal
 
@@ -136,6 +137,7 @@ def server(environment: dict[str, str]) -> Iterator[tuple[loopback.Backend, dict
         yield backend, environment | {"WANDB_BASE_URL": backend.url, "WANDB_API_KEY": loopback.KEY}
 
 
+@pytest.mark.slow
 def test_saved_twice_there_is_one_of_each(server: tuple[loopback.Backend, dict[str, str]]) -> None:
     backend, env = server
     first = command("team/gpus", env=env)
@@ -156,6 +158,7 @@ def test_saved_twice_there_is_one_of_each(server: tuple[loopback.Backend, dict[s
         assert [section["name"] for section in sections] == ["Overview", "matvec"]
 
 
+@pytest.mark.slow
 def test_a_refusal_is_a_line_and_an_exit_code(server: tuple[loopback.Backend, dict[str, str]]) -> None:
     backend, env = server
     backend.trouble = lambda *_: Fault(403)
@@ -165,6 +168,7 @@ def test_a_refusal_is_a_line_and_an_exit_code(server: tuple[loopback.Backend, di
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_an_account_it_says_so_and_a_dry_run_needs_none(environment: dict[str, str]) -> None:
     done = command("gpus", env=environment)
     assert (done.returncode, done.stdout) == (1, "")

@@ -80,6 +80,7 @@ def inspect(run: Path) -> dict[str, Any]:
 # --- the real client -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_an_account_runs_are_kept_offline_and_a_line_says_how_to_publish(anonymous: Ran) -> None:
     assert anonymous.code == 0, anonymous.said
     assert len(offline_runs(anonymous.folder)) == 1
@@ -89,6 +90,7 @@ def test_without_an_account_runs_are_kept_offline_and_a_line_says_how_to_publish
     assert line.endswith(f"wandb login && python -m jaxaccel.report {anonymous.folder} --wandb")
 
 
+@pytest.mark.slow
 def test_a_run_is_flat_so_that_dashboards_can_group_and_plot_it(anonymous: Ran) -> None:
     (record,) = anonymous.records().values()
     found = inspect(offline_runs(anonymous.folder)[0])
@@ -150,6 +152,7 @@ def test_a_summary_leaves_out_what_is_not_known() -> None:
     assert None not in found.values()
 
 
+@pytest.mark.slow
 def test_an_environment_that_disables_it_wins(run_cli: RunCli) -> None:
     ran = run_cli(*ARGUMENTS, "wandb=online", env={"WANDB_MODE": "disabled"})
     assert ran.code == 0
@@ -157,6 +160,7 @@ def test_an_environment_that_disables_it_wins(run_cli: RunCli) -> None:
     assert not (ran.folder / "wandb").exists()
 
 
+@pytest.mark.slow
 def test_a_malformed_key_costs_a_line_and_nothing_else(run_cli: RunCli) -> None:
     ran = run_cli(*ARGUMENTS, "wandb=auto", env={"WANDB_API_KEY": "too-short"})
     assert ran.code == 0
@@ -170,6 +174,7 @@ def test_a_malformed_key_costs_a_line_and_nothing_else(run_cli: RunCli) -> None:
     assert record["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_key_is_in_no_file_and_in_no_output(with_key: Ran) -> None:
     assert with_key.code == 0, with_key.said
     assert len(offline_runs(with_key.folder)) == 1
@@ -179,6 +184,7 @@ def test_a_key_is_in_no_file_and_in_no_output(with_key: Ran) -> None:
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_offline_runs_have_their_history_and_their_table(tmp_path: Path, config: WandbConfig) -> None:
     import plotly.graph_objects as go
 
@@ -554,6 +560,7 @@ def test_settings_that_this_wandb_does_not_know_are_left_out(monkeypatch: pytest
 # --- later -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_an_account_report_says_so_and_sends_nothing(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

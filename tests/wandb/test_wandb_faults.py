@@ -95,6 +95,7 @@ def offline_ids(folder: Path) -> list[str]:
 # --- it arrives ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_of_12_jobs_arrives_complete_and_a_repeat_sends_nothing(
     backend: Backend, folder: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_sweep_of_12_jobs_arrives_complete_and_a_repeat_sends_nothing(
     assert sum(run.upserts for run in backend.runs.values()) == begun
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_page_arrive_with_a_sweep(backend: Backend, folder: Path) -> None:
     records = sweep(3)
     found = publish(records, PROJECT, folder, limits=UNHURRIED)
@@ -131,6 +133,7 @@ def test_the_figures_of_the_page_arrive_with_a_sweep(backend: Backend, folder: P
     assert "plotly" in run.summary["latency/matvec"]["path"]
 
 
+@pytest.mark.slow
 def test_tables_and_figures_arrive_as_files(backend: Backend, folder: Path) -> None:
     import plotly.graph_objects as go
 
@@ -154,6 +157,7 @@ def test_tables_and_figures_arrive_as_files(backend: Backend, folder: Path) -> N
     assert list(figure["data"][0]["y"]) == [3.0, 4.5]
 
 
+@pytest.mark.slow
 def test_an_upload_that_fails_is_noticed_and_mended(backend: Backend, folder: Path) -> None:
     backend.trouble = lambda kind, _: Fault(403) if kind == "upload" else None
     records = sweep()
@@ -165,6 +169,7 @@ def test_an_upload_that_fails_is_noticed_and_mended(backend: Backend, folder: Pa
     require_all(backend, records)
 
 
+@pytest.mark.slow
 def test_a_record_that_has_changed_is_the_same_run_anew(backend: Backend, folder: Path) -> None:
     (record, *_) = sweep()
     assert publish([record], PROJECT, folder, figures=none, limits=SHORT).complete
@@ -175,6 +180,7 @@ def test_a_record_that_has_changed_is_the_same_run_anew(backend: Backend, folder
     require_all(backend, [more])
 
 
+@pytest.mark.slow
 def test_of_what_others_measured_only_the_sweep_s_own_runs_are_sent(backend: Backend, folder: Path) -> None:
     records = sweep()
     earlier = [replace(record, sweep_id="01d") for record in records]
@@ -184,6 +190,7 @@ def test_of_what_others_measured_only_the_sweep_s_own_runs_are_sent(backend: Bac
     assert {run.group for run in backend.runs.values()} == {"5eed"}
 
 
+@pytest.mark.slow
 def test_a_user_s_own_run_in_the_environment_is_left_alone(
     backend: Backend, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +229,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_costs_a_true_line_and_a_later_publish_completes_it(
     name: str, backend: Backend, folder: Path
@@ -253,12 +261,14 @@ def test_a_fault_costs_a_true_line_and_a_later_publish_completes_it(
     require_all(backend, records)
 
 
+@pytest.mark.slow
 def test_an_outage_that_ends_in_time_is_waited_for(backend: Backend, folder: Path) -> None:
     backend.trouble = on("", Fault(drop=True), until_s=1.5)
     found = publish(sweep()[:1], PROJECT, folder, figures=none, limits=replace(SHORT, ask_s=10))
     assert found.complete, found.message
 
 
+@pytest.mark.slow
 def test_an_outage_in_the_middle_leaves_the_rest_offline(backend: Backend, folder: Path) -> None:
     begun = Counter[str]()
 
@@ -279,6 +289,7 @@ def test_an_outage_in_the_middle_leaves_the_rest_offline(backend: Backend, folde
     require_all(backend, records)
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_is_ended(backend: Backend, folder: Path) -> None:
     backend.trouble = on("", Fault(delay_s=30))
     hopeful = replace(SHORT, ask_s=60, total_s=4)
@@ -288,6 +299,7 @@ def test_a_client_that_hangs_is_ended(backend: Backend, folder: Path) -> None:
     assert not [p for p in psutil.Process().children(recursive=True) if "wandb-core" in p.name()]
 
 
+@pytest.mark.slow
 def test_wandb_core_killed_in_the_middle_costs_a_line(backend: Backend, folder: Path) -> None:
     begun = Counter[str]()
 
@@ -322,6 +334,7 @@ def long_sweep() -> list[Record]:
     return [replace(record, series={"loss": tuple(map(float, range(1, 150)))}) for record in sweep()]
 
 
+@pytest.mark.slow
 def test_what_was_sent_from_a_full_disk_is_confirmed_only_where_it_arrived(
     backend: Backend, folder: Path, no_room: None
 ) -> None:
@@ -338,6 +351,7 @@ def test_what_was_sent_from_a_full_disk_is_confirmed_only_where_it_arrived(
     assert found.complete is (outcome.confirmed == len(wanted))
 
 
+@pytest.mark.slow
 def test_offline_files_that_are_cut_short_are_noticed(
     folder: Path, no_room: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +369,7 @@ def test_offline_files_that_are_cut_short_are_noticed(
     assert 0 < len(cut) <= outcome.asked - outcome.kept
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told(backend: Backend, folder: Path) -> None:
     (folder / "wandb").mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(folder / "wandb")]
@@ -377,6 +392,7 @@ def test_a_full_disk_is_told(backend: Backend, folder: Path) -> None:
 # --- the command -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_sends_its_sweep_and_a_refusal_does_not_change_its_exit_code(
     backend: Backend, run_cli: RunCli, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def opened() -> OpenArm:
     return open_arm(seed=2)
 
 
+@pytest.mark.slow
 def test_an_open_arm_tells_its_facts(opened: OpenArm) -> None:
     facts = opened.facts
     assert facts.arm.variant == "direct"
@@ -199,12 +200,14 @@ def test_an_open_arm_tells_its_facts(opened: OpenArm) -> None:
     assert facts.spent_s.accounted > 0
 
 
+@pytest.mark.slow
 def test_every_invariant_of_a_good_arm_has_passed(opened: OpenArm) -> None:
     assert set(opened.facts.invariants.values()) == {"passed"}
     assert {worker_arm.ARGUMENTS, worker_arm.OPERATIONS, worker_arm.PLACED} <= set(opened.facts.invariants)
     assert {worker_arm.ANSWER, AWAITED, worker_arm.NO_TRANSFER} <= set(opened.facts.invariants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", BLOCKED)
 def test_a_round_is_a_burst_of_samples(opened: OpenArm, metric: Metric) -> None:
     burst = opened.round(metric)
@@ -220,6 +223,7 @@ def test_a_carrying_workload_can_be_timed_round_after_round() -> None:
         assert arm.round(metric).samples_s
 
 
+@pytest.mark.slow
 def test_float64_is_float64_and_what_comes_after_it_is_float32_again() -> None:
     error = open_arm(dtype="float64", size=50).facts.accuracy.relative_error
     assert error < 1e-15
@@ -255,6 +259,7 @@ def test_a_round_can_be_had_of_each_metric_that_is_offered(opened_for_all: OpenA
         assert float(np.median(found.samples_s)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [metric for metric in Metric if metric not in BLOCKED])
 def test_what_was_not_asked_for_when_it_was_opened_is_not_there(opened: OpenArm, metric: Metric) -> None:
     """And is no other metric under its name."""
@@ -264,6 +269,7 @@ def test_what_was_not_asked_for_when_it_was_opened_is_not_there(opened: OpenArm,
     assert opened.facts.absent == {"transfers": NOT_ASKED}
 
 
+@pytest.mark.slow
 def test_a_training_step_offers_all_metrics_too() -> None:
     params = {"batch": 4, "features": 8}
     arm = open_arm("jaxaccel.workloads.mlp:Mlp", tuple(Metric), size=LARGE, params=params)
@@ -306,6 +312,7 @@ def test_an_answer_of_data_that_has_just_arrived_is_checked(monkeypatch: pytest.
     assert caught.value.name == worker_arm.ANSWER
 
 
+@pytest.mark.slow
 def test_arms_of_different_width_do_not_disturb_each_other() -> None:
     """JAX has one width for a process: numbers that travel or are traced would be cut to float32."""
     wide = open_arm(metrics=tuple(Metric), dtype="float64", size=LONG)
@@ -326,12 +333,14 @@ def test_on_a_cpu_device_time_is_the_loop_s_slope(opened_for_all: OpenArm) -> No
     assert 0 <= found.spent_s < 10
 
 
+@pytest.mark.slow
 def test_without_device_time_it_is_told_that_it_was_not_asked_for(opened: OpenArm) -> None:
     found = opened.inspect(0.0)
     assert found.device_time is None
     assert found.absent["device_time"] == NOT_ASKED
 
 
+@pytest.mark.slow
 def test_the_reason_why_nothing_counts_energy_is_told(
     opened: OpenArm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,6 +350,7 @@ def test_the_reason_why_nothing_counts_energy_is_told(
     assert found.absent["energy"] == "absent on cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gives", [make_energy(), "the counter stands still"])
 def test_energy_is_counted_over_queued_calls_for_as_long_as_was_asked_for(
     opened: OpenArm, gives: Energy | str, monkeypatch: pytest.MonkeyPatch
@@ -565,6 +575,7 @@ def test_earlier_results_are_awaited_but_for_a_carry_that_is_gone() -> None:
 # --- from JAX's cache of compiled programs ----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workload", ["matvec:Matvec", "mlp:Mlp", "fft:Fft"])
 def test_a_program_from_the_cache_is_checked_like_any_other(
     workload: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
@@ -591,6 +602,7 @@ def test_a_program_from_the_cache_is_checked_like_any_other(
 # --- the same from a worker ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_answers_all_of_it() -> None:
     arm = Arm(case=case(size=LARGE), device="cpu", target=MATVEC)
     with Worker("cpu") as worker:
@@ -610,6 +622,7 @@ def test_a_worker_answers_all_of_it() -> None:
         assert isinstance(worker.ask(Inspect(key="a")), Failure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "error", "answer"),
     [
@@ -707,6 +720,7 @@ def test_an_output_on_another_device_is_caught() -> None:
     assert caught.value.name == worker_arm.PLACED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "invariant", "size"),
     [
@@ -874,6 +888,7 @@ def test_the_steps_end_before_what_is_no_number() -> None:
     assert watch_steps(losses([], clock, 0.0), math.nan, clock) == ()
 
 
+@pytest.mark.slow
 def test_an_mlp_tells_its_loss_by_steps_and_others_tell_nothing() -> None:
     arm = open_arm("jaxaccel.workloads.mlp:Mlp", size=8, params={"batch": 4})
     found = arm.facts.series["loss"]

@@ -92,6 +92,7 @@ def several() -> OpenArm:
     return open_arm(f"{HERE}Several")
 
 
+@pytest.mark.slow
 def test_the_fastest_of_those_that_are_right_is_kept_and_timed(several: OpenArm) -> None:
     facts = several.facts
     assert facts.arm.variant == "direct"
@@ -148,6 +149,7 @@ def test_variants_that_do_not_do_what_is_asked_for_are_left_out_with_the_reason(
     assert "needs workload.variant=scan" in (found.left_out["direct"].reason or "")
 
 
+@pytest.mark.slow
 def test_a_training_begins_anew_for_each_variant_and_for_what_is_timed() -> None:
     """A donated carry moves on: tried on what another left, the answer would be another one."""
     facts = open_arm("jaxaccel.workloads.mlp:Mlp", size=8, params={"batch": 4}).facts

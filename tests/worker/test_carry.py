@@ -470,6 +470,7 @@ def overflowing_args() -> tuple[Any, ...]:
     return (np.ones(1000, np.float32),)
 
 
+@pytest.mark.slow
 def test_the_call_is_told_whatever_was_timed_with_the_carry() -> None:
     params = {"fn": "test_carry:grows", "args": "test_carry:overflowing_args", "carry": True}
     metrics = (Metric.latency, Metric.throughput, Metric.device, Metric.end_to_end)
@@ -483,6 +484,7 @@ def of(kind: type[Any]) -> str:
     return f"{kind.__module__}:{kind.__name__}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "size", "params"),
     [

@@ -122,6 +122,7 @@ def energy(board: Board, typical_s: float | None = None, at_least_s: float = 2.0
 # --- how much a call uses --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @example(exponent=-0.377, phase_s=0.0, read_ticks=0.01, tick_s=0.02, load_w=690.0, at_least_s=0.5)
 @given(

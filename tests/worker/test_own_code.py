@@ -190,6 +190,7 @@ def bytes_of(facts: Opened) -> int:
 # --- settings of JAX -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wide", "wide_below", "wide_late"])
 def test_another_width_than_the_label_s_is_refused_for_each_case_alike(worker: Worker, name: str) -> None:
     by = "the code" if name == "wide_late" else "the module wide"
@@ -201,12 +202,14 @@ def test_another_width_than_the_label_s_is_refused_for_each_case_alike(worker: W
         )
 
 
+@pytest.mark.slow
 def test_the_width_of_the_label_may_be_set(worker: Worker) -> None:
     assert bytes_of(measured(worker, "wide", dtype="float64")) == 64
     refused(worker, "wide")  # also where its first case was right
     assert bytes_of(measured(worker, "plain")) == 32
 
 
+@pytest.mark.slow
 def test_a_module_s_constants_have_the_width_of_the_case(worker: Worker) -> None:
     """Whichever case of it was first."""
     for size in (9, 16):
@@ -215,6 +218,7 @@ def test_a_module_s_constants_have_the_width_of_the_case(worker: Worker) -> None
             assert leaf.norm == pytest.approx(width * size**0.5)
 
 
+@pytest.mark.slow
 def test_what_a_module_sets_holds_for_its_cases_and_no_others(worker: Worker) -> None:
     for name, size in (("nans", 8), ("plain", 8), ("nans_below", 9), ("nans", 10), ("plain", 10)):
         facts = measured(worker, name, size=size)
@@ -226,6 +230,7 @@ def test_what_a_module_sets_holds_for_its_cases_and_no_others(worker: Worker) ->
             assert "jax_debug_nans=True, set by the module nans: " in flags_of(facts)[DEBUG_SETTING]
 
 
+@pytest.mark.slow
 def test_a_setting_is_recorded_and_flagged_only_where_it_changes_something(worker: Worker) -> None:
     facts = measured(worker, "strict")
     made = {name: text for name, text in facts.arm.flags.items() if name.startswith("jax_")}
@@ -234,6 +239,7 @@ def test_a_setting_is_recorded_and_flagged_only_where_it_changes_something(worke
     assert not any("traceback" in message for message in flags_of(facts).values())
 
 
+@pytest.mark.slow
 def test_without_jit_there_is_nothing_to_measure(worker: Worker) -> None:
     for size in (8, 9):
         message = refused(worker, "no_jit", size=size).error.message
@@ -241,6 +247,7 @@ def test_without_jit_there_is_nothing_to_measure(worker: Worker) -> None:
     measured(worker, "plain")
 
 
+@pytest.mark.slow
 def test_variables_that_are_set_too_late_are_flagged(worker: Worker) -> None:
     for size in (8, 9):
         facts = measured(worker, "late_flags", size=size)
@@ -250,6 +257,7 @@ def test_variables_that_are_set_too_late_are_flagged(worker: Worker) -> None:
         assert "device.flags" in told[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["JAX_DISABLE_JIT", "JAX_ENABLE_X64"])
 def test_variables_of_the_environment_are_told(project: Path, name: str) -> None:
     built_in = Open(
@@ -283,6 +291,7 @@ def test_variables_of_the_environment_are_told(project: Path, name: str) -> None
 # --- the process -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_own_code_leaves_behind_reaches_no_other_case(worker: Worker) -> None:
     measured(worker, "looks")
     for size in (8, 9):
@@ -312,11 +321,13 @@ def test_a_case_whose_folder_is_gone_leaves_nothing_behind(tmp_path: Path) -> No
     assert sys.meta_path == finders
 
 
+@pytest.mark.slow
 def test_own_code_that_parses_arguments_gets_none(worker: Worker) -> None:
     for size in (8, 9):
         measured(worker, "parses", size=size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("asks", "standard input is empty"), ("stops", "debugger"), ("exits", "must not end the process")],
@@ -329,6 +340,7 @@ def test_code_that_waits_for_a_person_or_ends_is_refused_at_once(
     measured(worker, "looks")
 
 
+@pytest.mark.slow
 def test_whatever_own_code_raises_is_an_answer(worker: Worker) -> None:
     answer = worker.ask(request("interrupts"))
     assert isinstance(answer, Failure)
@@ -339,6 +351,7 @@ def test_whatever_own_code_raises_is_an_answer(worker: Worker) -> None:
 # --- the source ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_source_is_that_of_the_modules_and_what_they_import(worker: Worker, project: Path) -> None:
     facts = measured(worker, "uses")
     assert facts.code is not None
@@ -370,6 +383,7 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_commit_and_whether_it_says_all_are_told(tmp_path: Path) -> None:
     write_step(tmp_path, 2)
     git(tmp_path, "init", "--quiet")
@@ -402,6 +416,7 @@ def in_site_packages(folder: Path) -> tuple[Path, Mapping[str, str]]:
     return place, {"PYTHONPATH": str(place)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("installed", [on_the_path, in_site_packages])
 def test_an_edit_is_refused_and_a_restart_keeps_the_old_records(
     installed: Installed, tmp_path: Path, environment: dict[str, str]

@@ -369,6 +369,7 @@ class Repeated(Matvec):
         return products
 
 
+@pytest.mark.slow
 def test_sixteen_times_the_work_takes_more_than_four_times_as_long() -> None:
     sides = [make_slope(Repeated(size=512, times=times)) for times in (1, 16)]
     # In turn, for others have work on this machine, too.

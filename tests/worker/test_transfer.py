@@ -181,6 +181,7 @@ def test_each_metric_holds_the_time_of_its_own_parts_and_of_no_other(
         assert min(samples) < PAUSE_S
 
 
+@pytest.mark.slow
 def test_the_first_sample_of_all_is_untimed_and_told_as_warm_up() -> None:
     prog = program()
     prog.pause_s = PAUSE_S

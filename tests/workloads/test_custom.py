@@ -104,6 +104,7 @@ def refused(fn: str | None, args: str | None = VECTORS, **params: Any) -> Failur
 # --- measured --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OWN.keys() - {"attention"}))  # which takes long to compile
 def test_code_of_all_kinds_is_measured_by_all_metrics(name: str) -> None:
     arm = open_own(name, metrics=tuple(Metric))
@@ -129,12 +130,14 @@ def test_code_of_all_kinds_is_measured_by_all_metrics(name: str) -> None:
     assert arm.facts.memory.predicted_bytes > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), [("training", "bfloat16"), ("minimise", "float64")])
 def test_code_is_measured_in_other_types(name: str, dtype: str) -> None:
     arm = open_own(name, dtype=dtype)
     assert arm.facts.accuracy.ok is not False
 
 
+@pytest.mark.slow
 def test_size_key_and_dtype_come_to_those_who_ask_for_them() -> None:
     made = {
         (size, seed): Custom(
@@ -150,11 +153,13 @@ def test_size_key_and_dtype_come_to_those_who_ask_for_them() -> None:
     assert all(leaf.ctypes.data % 64 == 0 for leaf in jax.tree.leaves(made[4, 0]))
 
 
+@pytest.mark.slow
 def test_a_single_argument_need_not_be_a_tuple() -> None:
     arm = open_custom("jax.numpy:tanh", "wrong_code:one_vector")
     assert arm.facts.memory.arguments_bytes == 8 * 4
 
 
+@pytest.mark.slow
 def test_a_random_key_is_one_inside_of_the_function_and_numbers_outside() -> None:
     workload = Custom(size=1, fn="wrong_code:random_of_key", args=f"{__name__}:key_and_vector")
     data, x = workload.inputs(0)
@@ -174,6 +179,7 @@ def split_and_draw(key: Any, x: Any) -> Any:
     return key, x + jax.random.normal(now, x.shape)
 
 
+@pytest.mark.slow
 def test_a_random_key_can_be_the_carry() -> None:
     arm = open_custom(f"{__name__}:split_and_draw", f"{__name__}:key_and_vector", carry=True)
     assert patiently(lambda: arm.round(Metric.latency)).samples_s
@@ -183,6 +189,7 @@ def numbers() -> Any:
     return jnp.ones(4, jnp.bfloat16), 0.5, 3
 
 
+@pytest.mark.slow
 def test_a_python_number_takes_the_type_of_what_it_meets_as_it_does_in_jax() -> None:
     workload = Custom(size=1, fn=f"{__name__}:weigh", args=f"{__name__}:numbers")
     inputs = workload.inputs(0)
@@ -194,6 +201,7 @@ def weigh(x: Any, rate: Any, count: Any) -> Any:
     return x * rate + count
 
 
+@pytest.mark.slow
 def test_a_carry_is_donated_and_goes_on() -> None:
     workload = Custom(size=16, fn="own_code.training:step", args="own_code.training:make_args", carry=True)
     carry, *batch = jax.device_put(workload.inputs(0))
@@ -209,6 +217,7 @@ def test_a_carry_is_donated_and_goes_on() -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_carry_alone_has_no_output_beside_it_and_all_of_it_is_checked() -> None:
     workload = Custom(
         size=16, fn="own_code.training:step_alone", args="own_code.training:make_args", carry=True
@@ -223,6 +232,7 @@ def test_a_carry_alone_has_no_output_beside_it_and_all_of_it_is_checked() -> Non
 # --- what it must do -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_flops_and_bytes_are_xla_s_where_nobody_declares_them() -> None:
     cost = open_custom("wrong_code:good").facts.cost
     assert (cost.flops, cost.source) == (16.0, "XLA")  # a product and a sum of eight
@@ -230,6 +240,7 @@ def test_flops_and_bytes_are_xla_s_where_nobody_declares_them() -> None:
     assert cost.bytes >= 3 * 8 * 4
 
 
+@pytest.mark.slow
 def test_what_is_declared_is_taken_and_the_rest_is_counted() -> None:
     both = open_custom("wrong_code:good", flops=100, bytes=200.0).facts.cost
     assert (both.flops, both.bytes, both.source) == (100, 200.0, "declared")
@@ -237,6 +248,7 @@ def test_what_is_declared_is_taken_and_the_rest_is_counted() -> None:
     assert (one.flops, one.source) == (100, "XLA, FLOPs declared")
 
 
+@pytest.mark.slow
 def test_a_loop_whose_body_is_counted_once_is_said() -> None:
     facts = open_own("minimise").facts
     assert facts.cost.source == "XLA, loops once"
@@ -253,6 +265,7 @@ def make_matrix() -> Any:
     return np.eye(8, dtype=np.float32) + 0.1
 
 
+@pytest.mark.slow
 def test_what_a_library_does_is_not_counted_and_that_is_said() -> None:
     facts = open_custom(f"{__name__}:invert", f"{__name__}:make_matrix").facts
     assert facts.cost.flops is None
@@ -269,11 +282,13 @@ def make_noise(key: Any) -> Any:
     return np.ones(8, np.float32), key
 
 
+@pytest.mark.slow
 def test_a_loop_of_jax_s_own_making_is_none_of_the_program_s() -> None:
     facts = open_custom(f"{__name__}:noisy", f"{__name__}:make_noise").facts
     assert not [flag for flag in facts.warnings if flag.name == "loop counted once"]
 
 
+@pytest.mark.slow
 def test_where_xla_has_no_count_the_cost_is_unknown_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jaxaccel.worker.estimate._count", lambda *_: None)
     facts = open_custom("wrong_code:good").facts
@@ -285,6 +300,7 @@ def test_where_xla_has_no_count_the_cost_is_unknown_with_its_reason(monkeypatch:
 # --- the answer ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_reference_the_answer_is_unchecked_and_has_a_sketch() -> None:
     facts = open_custom("wrong_code:good").facts
     assert (facts.accuracy.relative_error, facts.accuracy.ok, facts.accuracy.reference) == (None, None, None)
@@ -294,6 +310,7 @@ def test_without_a_reference_the_answer_is_unchecked_and_has_a_sketch() -> None:
     assert (leaf.shape, leaf.dtype, len(leaf.projections)) == ((8,), "float32", 16)
 
 
+@pytest.mark.slow
 def test_an_answer_is_held_against_the_reference() -> None:
     accuracy = open_custom("wrong_code:good", reference="wrong_code:right").facts.accuracy
     assert accuracy.ok
@@ -304,6 +321,7 @@ def test_an_answer_is_held_against_the_reference() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_reference_sees_the_carry_and_the_output() -> None:
     arm = open_custom(f"{__name__}:counting", VECTORS, carry=True, reference=f"{__name__}:counted")
     assert arm.facts.accuracy.ok
@@ -318,6 +336,7 @@ def counted(x: Any, y: Any) -> Any:
     return x + y, x.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
@@ -330,10 +349,12 @@ def test_a_wrong_answer_is_not_measured(reference: str, words: str) -> None:
     assert words in failure.error.message
 
 
+@pytest.mark.slow
 def test_a_tolerance_may_be_asked_for() -> None:
     assert open_custom("wrong_code:good", reference="wrong_code:wrong", tolerance=0.1).facts.accuracy.ok
 
 
+@pytest.mark.slow
 def test_an_output_that_is_not_finite_is_wrong_with_a_reference_and_flagged_without() -> None:
     failure = refused("wrong_code:not_a_number", reference="wrong_code:right")
     assert failure.error.type == ANSWER
@@ -417,6 +438,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_refused_in_one_line(name: str) -> None:
     params, words = WRONG[name]
@@ -435,6 +457,7 @@ FAILING: dict[str, tuple[dict[str, Any], str, str | None, str | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAILING)
 def test_what_fails_in_the_user_s_code_shows_where(name: str) -> None:
     params, words, hint, line = FAILING[name]
@@ -459,6 +482,7 @@ def test_an_import_that_fails_shows_where() -> None:
     assert 'LOOKED_UP = {}["missing"]' in failure.error.traceback
 
 
+@pytest.mark.slow
 def test_a_jitted_function_with_a_side_effect_is_refused_too() -> None:
     failure = refused("wrong_code:random_and_jitted")
     assert "another program each time" in failure.error.message
@@ -505,6 +529,7 @@ def test_an_edited_function_is_another_case(tmp_path: Path, monkeypatch: pytest.
     assert sources("numpy:sum", None) is None
 
 
+@pytest.mark.slow
 def test_no_secret_of_the_environment_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "hunter2-hunter2")
     error = refused("wrong_code:raises_a_secret").error
@@ -577,6 +602,7 @@ def own(module: str, function: str, **params: Any) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -603,6 +629,7 @@ def test_the_user_s_module_is_found_where_the_command_was_started(
             assert "unchecked" in record["absent"]["accuracy.relative_error"]
 
 
+@pytest.mark.slow
 def test_both_devices_are_asked_and_the_one_that_is_not_there_says_so(run_cli: RunCli, beside: Path) -> None:
     ran = run_cli(*own("ode", "advance", static="[2]"), "device=both", "size=4", *QUICK, cwd=beside)
     assert ran.code == 1
@@ -612,6 +639,7 @@ def test_both_devices_are_asked_and_the_one_that_is_not_there_says_so(run_cli: R
     assert records["cpu"]["case_id"] == records["gpu"]["case_id"]
 
 
+@pytest.mark.slow
 def test_an_error_shows_the_user_s_lines_and_with_debug_all_of_them(run_cli: RunCli, beside: Path) -> None:
     arguments = [
         "workload=custom",
@@ -629,6 +657,7 @@ def test_an_error_shows_the_user_s_lines_and_with_debug_all_of_them(run_cli: Run
     assert "jaxaccel/worker" in run_cli(*arguments, "debug=true", *QUICK, cwd=beside).out
 
 
+@pytest.mark.slow
 def test_a_message_of_megabytes_stays_small_on_the_screen_and_in_the_record(
     run_cli: RunCli, beside: Path
 ) -> None:
@@ -644,6 +673,7 @@ def test_a_message_of_megabytes_stays_small_on_the_screen_and_in_the_record(
     assert len(json.dumps(record)) < 100_000
 
 
+@pytest.mark.slow
 def test_a_wrong_name_is_refused_and_leaves_nothing(run_cli: RunCli, beside: Path) -> None:
     fn = "workload.fn=mine.ode:advanc,mine.ode:lorentz"
     ran = run_cli("-m", *settings(*own("ode", "x"), fn), *QUICK, cwd=beside)
@@ -653,6 +683,7 @@ def test_a_wrong_name_is_refused_and_leaves_nothing(run_cli: RunCli, beside: Pat
     assert ran.records() == {}
 
 
+@pytest.mark.slow
 def test_a_worker_answers_with_facts_that_can_be_sent() -> None:
     facts = open_custom("wrong_code:not_a_number").facts
     assert isinstance(decode_message(encode_message(facts)), Opened)

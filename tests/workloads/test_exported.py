@@ -42,6 +42,7 @@ def case(**changes: Any) -> Case:
     return Case(workload="exported", **known | changes)
 
 
+@pytest.mark.slow
 def test_a_file_is_measured_without_its_source(tmp_path: Path) -> None:
     file = saved(tmp_path)
     arm = Arm(
@@ -89,6 +90,7 @@ def test_its_arguments_are_seeded_as_it_describes_them(tmp_path: Path) -> None:
     assert workload.memory_bytes() >= 2 * tree["x"].nbytes
 
 
+@pytest.mark.slow
 def test_a_state_of_a_library_of_its_own_becomes_its_leaves(tmp_path: Path) -> None:
     from own_code import training
 
@@ -283,6 +285,7 @@ def test_a_worker_finds_the_file_where_it_is_here(tmp_path: Path) -> None:
 # --- by the command line ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_file_is_written_by_a_command_and_measured_by_another(run_cli: RunCli, tmp_path: Path) -> None:
     here = tmp_path / "here"
     own = ROOT / "experiments/own_code"

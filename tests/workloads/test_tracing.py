@@ -66,6 +66,7 @@ def outputs(workload: Custom, calls: int) -> list[Any]:
 # --- state that is changed in place ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fn", ["in_place", "in_place_donated", "in_place_without_jit"])
 def test_a_module_changed_in_place_is_trained_as_its_author_trains_it(fn: str) -> None:
     model, optimizer, x, y = own_kinds.net_and_batch(SIZE, jax.random.key(0))
@@ -76,6 +77,7 @@ def test_a_module_changed_in_place_is_trained_as_its_author_trains_it(fn: str) -
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_its_program_has_the_work_of_one_that_returns_its_state() -> None:
     def split(size: int, key: Any) -> tuple[Any, ...]:
         model, optimizer, x, y = own_kinds.net_and_batch(size, key)
@@ -95,6 +97,7 @@ def test_its_program_has_the_work_of_one_that_returns_its_state() -> None:
     assert compiled.cost_analysis()["flops"] == plain.cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     # Beside the carry: nothing; or the loss, and the random key, which is returned as it came.
     ("fn", "beside"),
@@ -108,16 +111,19 @@ def test_what_is_left_in_place_is_one_result_also_where_it_is_returned(fn: str, 
     assert len(jax.tree.leaves(compiled.out_info)) == count + beside
 
 
+@pytest.mark.slow
 def test_a_python_number_in_a_dictionary_is_counted_on() -> None:
     found = outputs(custom("counts", "own_kinds:number_and_vector", size=1), 3)
     assert [value[0] for value in found] == [1.0, 2.0, 3.0]
 
 
+@pytest.mark.slow
 def test_that_state_is_carried_is_told() -> None:
     assert opened("in_place", NET).facts.invariants[CARRIED].startswith("passed: arguments 0 and 1, changed")
     assert CARRIED not in opened("captures_few", MATRIX).facts.invariants
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fn", "args", "words"),
     [
@@ -139,6 +145,7 @@ def test_an_effect_that_can_t_be_carried_is_refused(fn: str, args: str, words: s
 # --- as its own jit has it ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_its_own_jit_donates_is_carried_and_donated() -> None:
     workload = custom("donates", OPTAX)
     assert workload.carries
@@ -149,6 +156,7 @@ def test_what_its_own_jit_donates_is_carried_and_donated() -> None:
     assert workload.notes == []
 
 
+@pytest.mark.slow
 def test_a_donated_buffer_is_written_in_place() -> None:
     workload = custom("put", "own_kinds:buffer_and_place", size=1)
     inputs = workload.inputs(0)
@@ -158,21 +166,25 @@ def test_a_donated_buffer_is_written_in_place() -> None:
     assert memory.temp_size_in_bytes == 0
 
 
+@pytest.mark.slow
 def test_what_nothing_can_replace_is_not_donated_and_told() -> None:
     (flag,) = custom("donates_the_batch", OPTAX).notes
     assert flag.name == "donation ignored"
     assert "argument 2" in flag.message
 
 
+@pytest.mark.slow
 def test_state_that_is_only_returned_is_no_carry() -> None:
     assert not custom("returns_without_donating", OPTAX).carries
 
 
+@pytest.mark.slow
 def test_a_module_that_is_not_donated_is_carried_without_donation() -> None:
     assert not custom("in_place", NET).compiling.donates
     assert custom("in_place_donated", NET).compiling.donates
 
 
+@pytest.mark.slow
 def test_its_compiler_options_are_those_of_the_program() -> None:
     workload = custom("fast", MATRIX)
     assert workload.compiling.options == {"xla_cpu_enable_fast_math": True}
@@ -183,6 +195,7 @@ def test_its_compiler_options_are_those_of_the_program() -> None:
         custom("calls_fast", MATRIX).inputs(0)
 
 
+@pytest.mark.slow
 def test_the_positions_that_its_own_jit_holds_static_are_static() -> None:
     (found,) = outputs(custom("powers", "own_kinds:matrix_and_number"), 1)
     np.testing.assert_array_equal(found, np.ones((SIZE, SIZE), np.float32))
@@ -191,17 +204,20 @@ def test_the_positions_that_its_own_jit_holds_static_are_static() -> None:
 # --- what it depends on ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fn", ["only_the_shape", "ignores_inside_of_its_jit"])
 def test_a_function_that_reads_none_of_its_arguments_is_refused(fn: str) -> None:
     with pytest.raises(BadCodeError, match=f"{fn} reads none of its arguments"):
         custom(fn, MATRIX).inputs(0)
 
 
+@pytest.mark.slow
 def test_what_xla_finds_to_depend_on_nothing_is_refused() -> None:
     with pytest.raises(RefusedError, match="no result depends on the arguments"):
         opened("folded_away", "own_kinds:whole_numbers", size=1)
 
 
+@pytest.mark.slow
 def test_work_on_constants_alone_is_refused_and_a_part_of_it_told() -> None:
     with pytest.raises(BadCodeError, match="of the work of own_kinds:constants_alone depends on no argument"):
         custom("constants_alone", MATRIX).inputs(0)
@@ -218,6 +234,7 @@ def test_work_is_counted_through_calls_and_loops() -> None:
     assert 0.05 < share < 0.15  # some hundred of a thousand
 
 
+@pytest.mark.slow
 def test_small_constants_are_held_and_named_and_large_ones_refused() -> None:
     assert opened("captures_few", MATRIX).facts.invariants[ARGUMENTS] == (
         "passed, but for float32[8], 32 bytes in all"
@@ -226,12 +243,14 @@ def test_small_constants_are_held_and_named_and_large_ones_refused() -> None:
         opened("captures_many", MATRIX)
 
 
+@pytest.mark.slow
 def test_a_constant_may_be_an_array_of_random_keys() -> None:
     assert opened("captures_keys", MATRIX).facts.invariants[ARGUMENTS] == (
         "passed, but for uint32[4, 2], 32 bytes in all"
     )
 
 
+@pytest.mark.slow
 def test_a_weak_reference_to_what_is_gone_does_not_disturb() -> None:
     gone = weakref.proxy(nnx.Rngs(0))
     assert outputs(custom("passes_none", MATRIX), 1)
@@ -243,6 +262,7 @@ def test_what_keeps_a_value_is_found_beside_a_dictionary_that_jax_can_not_sort()
         custom("keeps_beside_unsortable", MATRIX).inputs(0)
 
 
+@pytest.mark.slow
 def test_a_dtype_that_no_array_has_is_told() -> None:
     (flag,) = custom("passes_none", "own_kinds:in_halves").notes
     assert flag.name == "other dtype"
@@ -259,12 +279,14 @@ def test_a_coroutine_is_refused_in_words() -> None:
         custom("waits", MATRIX).inputs(0)
 
 
+@pytest.mark.slow
 def test_what_is_none_in_a_result_is_nothing() -> None:
     workload = custom("passes_none", MATRIX)
     result = jax.jit(workload.function)(*workload.inputs(0))
     assert jax.tree.structure(workload.answer(result)) == jax.tree.structure({"x": 0, "nothing": None})
 
 
+@pytest.mark.slow
 def test_python_runs_only_while_it_is_traced(capsys: pytest.CaptureFixture[str]) -> None:
     arm = opened("prints", MATRIX)
     assert capsys.readouterr().out == "traced\n" * 2
@@ -273,6 +295,7 @@ def test_python_runs_only_while_it_is_traced(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_the_time_of_a_call_as_its_author_makes_it_stands_beside() -> None:
     found = opened("in_place", NET).inspect(0.0)
     assert isinstance(found, Inspected)
@@ -280,6 +303,7 @@ def test_the_time_of_a_call_as_its_author_makes_it_stands_beside() -> None:
     assert found.as_called_s > 0
 
 
+@pytest.mark.slow
 def test_code_that_only_runs_inside_of_a_jit_has_no_such_time_and_says_why() -> None:
     found = opened("donates_the_batch", OPTAX).inspect(0.0)
     assert found.as_called_s is None or "as_called_s" not in found.absent

@@ -80,6 +80,7 @@ def test_a_batch_is_prepared_to_the_same_bits_each_time_and_its_copies_are_jitte
 # --- the reference ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_reference_trains_as_jax_and_optax_do_in_float64() -> None:
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)

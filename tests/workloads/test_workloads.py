@@ -301,6 +301,7 @@ def test_inputs_are_aligned_so_that_the_cpu_takes_them_without_a_copy(name: str,
         assert jax.device_put(leaf).unsafe_buffer_pointer() == leaf.ctypes.data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_the_work_is_in_the_program_and_stays_in_a_loop(name: str, dtype: str) -> None:
     workload = small(name, dtype)
@@ -321,6 +322,7 @@ def test_cost_and_memory_cover_at_least_the_data(name: str, dtype: str) -> None:
     assert workload.memory_bytes() >= held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_the_right_answer_is_accepted_and_a_wrong_one_is_not(name: str, dtype: str) -> None:
     case = solved(name, dtype)
@@ -342,6 +344,7 @@ def test_less_precision_tolerates_tensorfloat_32_and_the_highest_does_not(name: 
     assert case.verify(nearly, "default").ok == product_of_matrices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_each_variant_of_a_workload_gives_the_right_answer(name: str) -> None:
     for variant in set(type(small(name, "float32")).variants) - {"direct"}:  # which the other tests look at
@@ -364,6 +367,7 @@ def test_an_unknown_variant_is_refused_by_name(name: str) -> None:
         small(name, "float32", variant="nonsense")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name != "mlp_article"])
 def test_the_smallest_size_works(name: str) -> None:
     workload = small(name, "float32", size=1)
@@ -896,6 +900,7 @@ def test_of_a_very_large_vector_the_beginning_is_checked(monkeypatch: pytest.Mon
 # --- training steps --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hand_written_backpropagation_agrees_with_jax_grad() -> None:
     jax.config.update("jax_enable_x64", True)
     widths, rows = (4, 6, 5, 1), 9
@@ -971,6 +976,7 @@ def test_parameters_and_moments_stay_float32_whatever_the_layers_compute_in() ->
         assert (x.dtype, y.dtype) == (jnp.dtype(dtype), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_steps_in_a_scan_are_those_of_as_many_calls(dtype: str) -> None:
     one, many = small("mlp", dtype), small("mlp", dtype, variant="scan", steps=3)
@@ -987,6 +993,7 @@ def test_steps_in_a_scan_are_those_of_as_many_calls(dtype: str) -> None:
     assert many.operations & operations(program(many, inputs), inside_loops=True)
 
 
+@pytest.mark.slow
 def test_a_scan_that_makes_the_first_step_again_and_again_is_rejected() -> None:
     many = small("mlp", "float32", variant="scan", steps=3)
     inputs = many.inputs(0)
