@@ -12,6 +12,7 @@ from jaxaccel.cli.parser import Parser, parser_with_examples
 from jaxaccel.cli.record_arguments import given_prices, given_project, parse_only
 from jaxaccel.records.checks import choice
 from jaxaccel.records.errors import BadInputError
+from jaxaccel.records.reading import RECORD, RECORDS, records_in
 from jaxaccel.wandb.config import WandbConfig
 
 if TYPE_CHECKING:
@@ -171,6 +172,8 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
     if raw.output is not None and (not raw.output or Path(raw.output).is_dir() is not raw.bundle):
         wanted = "a folder that is there, for a `--bundle`" if raw.bundle else "a file"
         raise BadInputError(f"`--output` must be {wanted}, got {raw.output!r}")
+    if raw.output and not raw.bundle and holds_records(Path(raw.output)):
+        raise BadInputError(f"`--output` must not be a file that holds records, got {raw.output!r}")
     for name, value in (("--price-date", raw.price_date), ("--currency", raw.currency)):
         if value is not None and not raw.price:
             raise BadInputError(f"`{name}` is for a `--price`, and there is none; got {value!r}")
@@ -205,6 +208,11 @@ def read(argv: Sequence[str], today: Callable[[], date] = date.today) -> Argumen
         )
     except ValueError as error:
         raise BadInputError(str(error)) from error
+
+
+def holds_records(path: Path) -> bool:
+    """Whether a file is there that holds a record, or has the name of one that does."""
+    return path.name in (RECORD, RECORDS) or (path.is_file() and any(records_in(path, [])))
 
 
 def allowed(name: str, text: str) -> tuple[Allowed, ...]:

@@ -805,3 +805,16 @@ def test_a_baseline_is_chosen_from_as_well(report: Said) -> None:
 )
 def test_cases_that_are_not_there_are_refused(report: Said, words: list[str], told: str) -> None:
     assert told in refused(report([arm()], None, "--only", *words))
+
+
+@pytest.mark.parametrize("name", ["record.json", "records.jsonl", "kept.jsonl"])
+def test_a_file_of_records_is_never_written_over(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = store.save_all([make_record("cpu"), make_record("gpu")], tmp_path)
+    place = path.rename(tmp_path / name)
+    content = place.read_bytes()
+    for form in ("csv", "json", "markdown", "html"):
+        assert main([str(place), "--format", form, "--output", str(place)]) == 2
+    assert place.read_bytes() == content
+    assert f"`--output` must not be a file that holds records, got {str(place)!r}" in capsys.readouterr().err
