@@ -298,7 +298,7 @@ def show(study: Study, outputs: Path) -> None:
         tags = place.name.split("+")  # as folder_of made them
         device = next((device for device in DEVICES if f"device-{device}" in tags), None)
         said = "; ".join(f"{run} {_state_of(place / run)}" for run in study.runs_on(device))
-        say(f"  {place}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
+        say(f"  {escape.inert(str(place))}: {'complete: ' if (place / RECORDS).exists() else ''}{said}")
     if not any(map(Path.is_dir, places)):
         say(f"  {', '.join(study.runs)}: not begun")
 
