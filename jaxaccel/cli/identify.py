@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from jaxaccel.records import NAMES_OF_CODE
+from jaxaccel.records.errors import BadInputError
 
 
-def contents(path: str) -> str:
-    """Sixteen hexadecimal digits that identify what is in a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def contents(path: str, argument: str = "workload.file") -> str:
+    """Sixteen hexadecimal digits that identify what is in a file.
+
+    **Raises** BadInputError, naming the argument and the file, where it can't be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:  # one that comes of reading does not name the file
+        raise BadInputError(f"`{argument}`: {path!r} can't be read: {error.strerror or error}") from error
 
 
 def sources(*functions: Any) -> str | None:

@@ -256,10 +256,11 @@ def exported_file(record: Record, program: Path | None) -> str:
         )
     if not program.is_file():
         raise BadInputError(f"`--program` must be a file that is there, got {str(program)!r}")
-    if contents(str(program)) != record.case.params["sha256"]:
+    found = contents(str(program), "--program")
+    if found != record.case.params["sha256"]:
         raise BadInputError(
             f"`--program` must be the file that was measured, whose digest is "
-            f"{record.case.params['sha256']}; {str(program)!r} has {contents(str(program))}"
+            f"{record.case.params['sha256']}; {str(program)!r} has {found}"
         )
     return str(program.absolute())
 
