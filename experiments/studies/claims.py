@@ -1,6 +1,5 @@
 """`scripts/claims`: what became of the article's claims, from published records."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +65,7 @@ def read_claims(path: Path) -> list[Claim]:
 def published(claims: Sequence[Claim], folder: Path) -> Published:
     """What the figures of claims are of, as far as it is there; studies are folders of `folder`."""
     from jaxaccel.cli.record_arguments import load_and_tell
+    from jaxaccel.records.reading import read_json
 
     figures = [figure for claim in claims for figure in claim.figures]
     studies = dict.fromkeys(study for figure in figures for study in figure.records)
@@ -76,7 +76,7 @@ def published(claims: Sequence[Claim], folder: Path) -> Published:
             for study in studies
             if [*folder.glob(f"{study}/**/records.jsonl")]
         },
-        files={name: json.loads((folder / name).read_text()) for name in files if (folder / name).is_file()},
+        files={name: read_json(folder / name, folder) for name in files if (folder / name).exists()},
         told=frozenset(path.parent.name for path in folder.glob("*/README.md")),
     )
 

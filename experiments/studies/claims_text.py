@@ -9,6 +9,7 @@ from studies.claim import Claim, Judgement, Published, quantities_of
 from studies.quantities import Quantity
 
 NOT_YET = str(Judgement.pending)
+BAR = re.compile(r"(?<!\\)\|")  # it would end a cell, unless it is escaped
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 NOTES = """\
 x: CPU time / GPU time, above 1 the GPU is faster; in brackets 95% intervals, over passes: where a rerun would
@@ -27,7 +28,7 @@ def markdown(claims: Sequence[Claim], published: Published) -> str:
         texts = {name: in_text(found) for name, found in quantities_of(claim, published).items()}
         cells = [str(index), claim.section, claim.claim, _verdict(claim), _figures(claim, texts)]
         cells.append(", ".join(_link(name.strip(), published) for name in claim.study.split(",")))
-        rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+        rows.append(f"| {' | '.join(BAR.sub('&#124;', cell) for cell in cells)} |")
         arguments.append(f"{index}. {argument(claim, texts)}")
     pending = [PENDING_NOTE] if any(NOT_YET in row for row in rows) else []
     return "\n".join([*rows, "", NOTES, *pending, "", *arguments])

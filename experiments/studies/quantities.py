@@ -17,8 +17,10 @@ from jaxaccel.analyze.crossover import Answer, conclude
 from jaxaccel.analyze.machines import standing
 from jaxaccel.analyze.questions import answer, family_size, point, tells
 from jaxaccel.analyze.training import FEED, curves, feed_speedup
-from jaxaccel.records import Metric, Record, Verdict
+from jaxaccel.records import Metric, Record, Verdict, escape
 from studies.rules import held_cases, inner, rules, score
+
+LARGEST = 1e30  # of a number in a file, as in records
 
 _T = TypeVar("_T")
 
@@ -29,7 +31,7 @@ class Quantity:
 
     unit: SI, or `x` of CPU time / GPU time, `times` of another ratio, `share` of a part. sure: false where
     the interval holds both sides of 1. within: `passes`, or `rounds` of one pass. out_of: of a count. answer:
-    of a search for crossings. text: of what is neither.
+    of a search for crossings. text: of what is neither, as Markdown.
     """
 
     value: float | None = None
@@ -214,7 +216,7 @@ def text(file: Any, *, key: Sequence[str]) -> Quantity:
     found = _at(file, key)
     if not isinstance(found, str) or not found.strip():
         raise ValueError(f"{' / '.join(key)} must be a text that is not empty, got {found!r}")
-    return Quantity(text=found)
+    return Quantity(text=escape.markdown(escape.clip(found)))
 
 
 def factor(of: Sequence[Quantity]) -> Quantity:
@@ -243,8 +245,9 @@ def _at(file: Any, key: Sequence[str]) -> Any:
 
 def _number_at(file: Any, key: Sequence[str]) -> float:
     found = _at(file, key)
-    if isinstance(found, bool) or not isinstance(found, (int, float)):
-        raise ValueError(f"{' / '.join(key)} must be a number, got {found!r}")
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) <= LARGEST:
+        got = escape.clip(repr(found), 80)
+        raise ValueError(f"{' / '.join(key)} must be a number up to {LARGEST:g}, got {got}")
     return float(found)
 
 

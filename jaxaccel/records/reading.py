@@ -216,6 +216,20 @@ def records_in(place: Path, skipped: list[str]) -> Iterator[Record]:
             skipped.append(f"{shown}: {getattr(error, 'strerror', None) or error}")
 
 
+def read_json(path: Path, place: Path) -> Any:
+    """What a JSON file below a folder holds that is no record: its text is not made inert.
+
+    **Raises** NoRecordError, in one line that names the file, where none is there to be read.
+    """
+    try:
+        ((_, document),) = _documents(path, place)
+        return msgspec.json.decode(document)
+    except RecursionError as error:
+        raise NoRecordError(f"{path}: it is nested too deep") from error
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise NoRecordError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def way_out(folder: Path) -> Path | None:
     """A link, FIFO or device below a folder, by which writing there would write elsewhere; None if none is.
 
@@ -253,7 +267,8 @@ def _below(folder: Path, skipped: list[str]) -> Iterator[os.DirEntry[str]]:
 
 
 def _inside(path: Path, place: Path) -> bool:
-    return path == place or path.resolve().is_relative_to(place.resolve())
+    # Not Path.resolve, which raises RuntimeError where links lead in a circle.
+    return path == place or Path(os.path.realpath(path)).is_relative_to(os.path.realpath(place))
 
 
 def _documents(path: Path, place: Path) -> Iterator[tuple[int, bytes]]:
@@ -272,7 +287,7 @@ def _documents(path: Path, place: Path) -> Iterator[tuple[int, bytes]]:
         if not stat.S_ISREG(found.st_mode):
             raise NoRecordError(f"it is {_kind(found.st_mode)}, not a file")
         # It may have become a link meanwhile: the file that is open must be one that is inside.
-        if not _inside(path, place) or not os.path.samestat(found, path.resolve().lstat()):
+        if not _inside(path, place) or not os.path.samestat(found, os.lstat(os.path.realpath(path))):
             raise NoRecordError(LEADS_OUT)
         whole = path.suffix != ".jsonl"
         most = RECORD_BYTES if whole else FILE_BYTES
