@@ -18,8 +18,13 @@ def held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     found: list[int] = []
     load = ConfigLoaderImpl.load_sweep_config
 
+    def returned() -> list[JobReturn]:
+        return [thing for thing in gc.get_objects() if isinstance(thing, JobReturn)]
+
+    before = returned()  # by other tests of this process
+
     def counted(self: ConfigLoaderImpl, *arguments: Any, **named: Any) -> Any:
-        jobs = [thing for thing in gc.get_objects() if isinstance(thing, JobReturn)]
+        jobs = [job for job in returned() if not any(job is other for other in before)]
         found.append(sum(job.cfg is not None or job.hydra_cfg is not None for job in jobs))
         return load(self, *arguments, **named)
 

@@ -213,7 +213,7 @@ def test_each_function_tells_its_number_in_words() -> None:
         quantities.number({"a": {}}, key=["a", "c"], unit="B/s")
     with pytest.raises(ValueError, match=r"a must be a count of b, got 3.0 of 2.0"):
         quantities.count({"a": 3, "b": 2}, key=["a"], out_of=["b"])
-    with pytest.raises(ValueError, match="a must be a number, got True"):
+    with pytest.raises(ValueError, match=r"a must be a number up to 1e\+30, got True"):
         quantities.count({"a": True, "b": 2}, key=["a"], out_of=["b"])
     for nothing in (None, "", 2):
         with pytest.raises(ValueError, match="a must be a text that is not empty"):
