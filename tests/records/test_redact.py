@@ -454,6 +454,10 @@ def test_every_command_begins_in_one_way() -> None:
     sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "jaxaccel").rglob("*.py")}
     mains = {path: text for path, text in sources.items() if re.search(r"\ndef main\(\s*arg", text)}
     found = {path: text for path, text in mains.items() if not {"worker", "wandb"} & {*path.parts}}
+    front_door = found.pop(ROOT / "jaxaccel/__main__.py")
+    assert front_door.count("return command(show)([])") == front_door.count(
+        "def show("
+    )  # or starts a command
     assert len(found) == len(COMMANDS)
     for path, text in found.items():
         assert "@command\ndef main(" in text, path
