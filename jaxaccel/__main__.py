@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from jaxaccel.process.early import leave_on_signals
+from jaxaccel.process.early import COMMANDS, leave_on_signals
 
 HELP = """\
 jaxaccel measures JAX code on the CPU and the GPU: which is faster, from which size on, and how close to the
@@ -29,16 +29,7 @@ Examples:
 
 jaxaccel COMMAND --help tells more; jaxaccel --version names the version.
 """
-MODULES = {
-    "run": "run",
-    "crossover": "crossover",
-    "peers": "peers.__main__",
-    "report": "report",
-    "advise": "advise",
-    "export": "export",
-    "dashboard": "dashboard",
-    "selftest": "selftest.__main__",
-}
+IN_A_PACKAGE = ("peers", "selftest")  # commands whose `main` is in __main__ of a package of their name
 LISTS = ("run", "crossover", "peers")  # commands in whose arguments a list of values makes a sweep
 WORSE = 3
 
@@ -56,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return tell(f"jaxaccel {__version__}\n")
         case ["compare", *rest]:
             return compare(rest)
-        case [name, *rest] if name in MODULES:
+        case [name, *rest] if name in COMMANDS:
             return start(name, rest)
         case [word, *_] if "=" not in word and not word.startswith(("-", "+", "~")):
             return unknown(word)
@@ -66,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def start(name: str, arguments: Sequence[str]) -> int:
     """Run a command with its arguments. Returns the exit code."""
-    command: Callable[[Sequence[str]], int] = import_module(f"jaxaccel.{MODULES[name]}").main
+    module = import_module(f"jaxaccel.{name}{'.__main__' if name in IN_A_PACKAGE else ''}")
+    command: Callable[[Sequence[str]], int] = module.main
     return command(as_sweep(arguments) if name in LISTS else arguments)
 
 
@@ -97,7 +89,7 @@ def unknown(word: str) -> int:
     """Refuse a word that is neither a command nor an argument of `run`."""
     from jaxaccel.records.function_names import near
 
-    commands = [*MODULES, "compare"]
+    commands = [*COMMANDS, "compare"]
     return refuse(
         f"there is no command {word!r}: it must be one of {', '.join(commands)}{near(word, commands)}"
     )

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,7 @@ def finish(
     screen, records = terminal.make_console(), list(found.values())
     details = any(job.config.debug for job in composed.jobs)
     sweep_folder = composed.sweep_folder if records else None
+    compared = cache(lambda: pair(records))  # once, and again only where it failed
     refused = {place: record for place, record in found.items() if record.status is Status.refused}
     if records and len(refused) == len(records) and not signals.stopped():
         composed.discard()
@@ -130,10 +132,10 @@ def finish(
                 if composed.jobs[0].config.resume:
                     records += store.others(sweep_folder, records)
                 store.save_all(records, sweep_folder)
-                rows.save_comparisons(pair(records), sweep_folder)
+                rows.save_comparisons(compared(), sweep_folder)
     with costs_a_warning("the results could not be shown"):
         if sweep_folder:
-            terminal.show_comparisons(screen, pair(records))
+            terminal.show_comparisons(screen, compared())
             if more := as_text(rates.sections(records)):
                 say(more)
         elif records:

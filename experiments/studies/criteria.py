@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def held_out(places: Sequence[str], words: Sequence[str]) -> list[Held]:
-    """The cases of these places that the words choose, each as a question with its answer.
+    """The cases in these folders that match the KEY=VALUE words, each with its measured answer.
 
     **Raises** BadInputError where a word is wrong, or no case is between two others.
     """

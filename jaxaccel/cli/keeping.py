@@ -63,7 +63,10 @@ class _Kept:
 
 
 class Keeper:
-    """Holds the records of a command until each is in its folder. A context manager: leaving it settles."""
+    """Keeps the records of a command in memory until each is written to its folder.
+
+    A context manager. On exit it calls `settle`.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[Path, _Kept] = {}  # by the folder where it belongs

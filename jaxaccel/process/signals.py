@@ -111,9 +111,8 @@ def let_through() -> Iterator[None]:
     """A signal that comes inside this block ends it; the command goes on behind it."""
     before, _state.only_noting = _state.only_noting, False
     try:
-        yield
-    except KeyboardInterrupt as error:
-        note(error)
+        with caught():
+            yield
     finally:
         _state.only_noting = before
 

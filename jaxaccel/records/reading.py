@@ -89,7 +89,7 @@ def wrong(record: Record) -> str | None:
 
 
 def refused_case(case: Case) -> str | None:
-    """Why the record of a case could not be read back, so that it must not be measured; else None."""
+    """Why a record of this case could not be read back, or None. Such a case must not be measured."""
     try:
         msgspec.convert(asdict(case), Case)
     except (msgspec.ValidationError, OverflowError) as error:

@@ -63,8 +63,8 @@ def load_records(
 
     They are without the secrets of this process, which an earlier jaxaccel may have let into them. A record
     that a sweep wrote twice, alone and in records.jsonl, is there once. What can't be read is passed over and
-    added to `skipped`, a line each. Records of other frameworks
-    than JAX, which nothing but jaxaccel.peers knows how to read, are there only with `peers`.
+    added to `skipped`, a line each. Records of other frameworks than JAX, which only jaxaccel.peers can read,
+    are included only with `peers`.
 
     **Raises** BadInputError for a place that does not exist, and, without `skipped`, for what can't be read.
     """

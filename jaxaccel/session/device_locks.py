@@ -28,9 +28,10 @@ class DeviceBusyError(TimeoutError):
 def hold_devices(
     devices: Iterable[str], *, wait_s: float, waiting: Callable[[str], None], folder: Path | None = None
 ) -> ExitStack:
-    """Lock each physical device until the returned stack closes; `waiting` is told the device that is taken.
+    """Lock each physical device until the returned stack closes.
 
-    CPU first, so that two commands for both never wait for each other. When the stack closes, this process's
+    `waiting` is called with the name of a device that another process has locked. The CPU is locked first, so
+    that two commands for both devices never wait for each other. When the stack closes, this process's
     workers on these devices end before the locks are free. folder: where the locks are, else `lock_folder()`.
 
     **Raises** DeviceBusyError after `wait_s`, and BadInputError where there can be no lock.

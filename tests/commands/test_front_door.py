@@ -11,7 +11,8 @@ from fakes import make_record, make_timing
 from processes import TIMEOUT_S
 
 from jaxaccel import __version__, report, run
-from jaxaccel.__main__ import HELP, MODULES, main
+from jaxaccel.__main__ import HELP, main
+from jaxaccel.process.early import COMMANDS
 from jaxaccel.records import store
 
 
@@ -36,7 +37,7 @@ def test_alone_it_is_the_help_on_one_screen(words: list[str], ran: Mock, capsys:
 
 def test_the_help_names_every_command(ran: Mock) -> None:
     named = [line.split()[0] for line in HELP.splitlines() if line.startswith("  ") and "  " in line.strip()]
-    assert {*MODULES, "compare"} <= {*named}
+    assert {*COMMANDS, "compare"} <= {*named}
 
 
 def test_the_version_is_told(ran: Mock, capsys: Any) -> None:
@@ -97,7 +98,7 @@ def test_compare_needs_two_places(ran: Mock, capsys: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*MODULES, "compare"])
+@pytest.mark.parametrize("name", [*COMMANDS, "compare"])
 def test_every_command_has_a_help(name: str, environment: dict[str, str], tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jaxaccel", name, "--help"],

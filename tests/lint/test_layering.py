@@ -11,6 +11,7 @@ import pytest
 from processes import ROOT
 
 import jaxaccel
+from jaxaccel.process.early import COMMANDS
 
 PACKAGE = ROOT / "jaxaccel"
 # A module imports from floors below its own, and from its own room. What stands on no floor is a command.
@@ -26,7 +27,6 @@ FLOORS = {
     "wandb": 4,
     "cli": 5,
 }
-COMMANDS = ("advise", "crossover", "dashboard", "export", "peers", "report", "run", "selftest")
 FLOORS |= dict.fromkeys(COMMANDS, 6)
 FLOORS["__main__"] = 7  # the front door, which starts a command
 # Heavy or effectful packages, and the only rooms or modules whose text may name them.

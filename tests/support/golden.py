@@ -100,7 +100,7 @@ def first_difference(lines: Sequence[str], golden: str) -> str | None:
     for at, line in enumerate(lines):
         if before[at : at + 1] != now[at : at + 1]:
             return f"line {at + 1} is new or changed: {line[:600]}"
-    return None if len(before) == len(now) else f"{len(before) - len(now)} lines are gone from the end"
+    return None if len(before) == len(now) else f"{len(before) - len(now)} lines are missing at the end"
 
 
 def main(arguments: Sequence[str]) -> int:
